@@ -1,0 +1,1 @@
+"""Makes TensorFlow models faster, proves it, and promotes the winner."""

@@ -1,0 +1,52 @@
+"""`optops schema`: the recipe's JSON schema, with the sections of every workload."""
+
+from typing import TYPE_CHECKING, Any
+
+from optops.cli.console import explained, show_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@explained
+def schema() -> None:
+    """Print the recipe's JSON schema, for editors and other programs."""
+    show_json(recipe_schema())
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Returns the schema; `workload` decides which of the workloads' sections apply."""
+    from optops.recipe import Recipe
+    from optops.workloads.base import load_workload, workload_names
+
+    whole = Recipe.model_json_schema()
+    definitions, rules = whole["$defs"], []
+    for name in workload_names():
+        sections = load_workload(name).sections()
+        resolved = {
+            "data": _define(definitions, f"{name}.data", sections.data),
+            "model": _define(definitions, f"{name}.model", sections.model),
+            "check_labels": {
+                "properties": {
+                    "checks": {"propertyNames": {"enum": list(sections.checks)}},
+                    "thresholds": _define(definitions, f"{name}.thresholds", sections.thresholds),
+                }
+            },
+        }
+        # The student's sizes are the model's, any of them.
+        resolved["distill"] = {"properties": {"student": {"propertyNames": {"enum": list(sections.model.model_fields)}}}}
+        chosen = {"properties": {"workload": {"const": name}}, "required": ["workload"]}
+        rules.append({"if": chosen, "then": {"properties": resolved}})
+    for name in ("data", "model"):
+        whole["properties"][name] = {"type": "object", "description": whole["properties"][name]["description"]}
+    whole["properties"]["workload"]["enum"] = workload_names()
+    return {"$schema": DIALECT, **whole, "allOf": rules}
+
+
+def _define(definitions: dict[str, Any], name: str, model: "type[BaseModel]") -> dict[str, str]:
+    described = model.model_json_schema(ref_template="#/$defs/{model}")
+    definitions |= described.pop("$defs", {})
+    definitions[name] = described
+    return {"$ref": f"#/$defs/{name}"}

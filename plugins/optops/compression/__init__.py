@@ -1,0 +1,17 @@
+"""The compression algorithms, usable without the pipeline; each is imported when it is first asked for."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "distill": "optops.compression.distillation.distill",
+    "prune": "optops.compression.pruning.prune",
+}
+__all__ = ["distill", "prune"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports an algorithm, and TensorFlow with it, at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

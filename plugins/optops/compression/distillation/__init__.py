@@ -1,0 +1,1 @@
+"""Knowledge distillation: word-level losses against a teacher, and its translations as targets."""

@@ -1,0 +1,62 @@
+"""Which heads and units to keep: the most important across all layers, and something in every layer."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from optops.compression.pruning.importance import Importance
+
+UNIT_BLOCK = 16
+
+
+def select(importance: Importance, ratio: float, block: int = 1) -> dict[str, list[int]]:
+    """Returns the indices to keep in each group, sorted.
+
+    Importance is divided by its norm within the group, since its scale differs from layer to layer. Each group's
+    units, most important first, are cut into blocks; blocks compete across all groups by the mean importance of their
+    units. The first block of each group always stays, so no group is emptied.
+
+    Args:
+        importance: Of groups of one kind, heads or feed-forward units.
+        ratio: Share of the units to remove, in [0, 1); met to within a block, unless the first blocks need more.
+        block: Units kept or removed together, so that what is left is a multiple of it (widths that are none are
+            slow); a group whose own size is no multiple may keep its last, smaller block.
+
+    Raises:
+        ValueError: If the ratio is out of range.
+
+    Source: Molchanov et al. 2017, section 2.2 (global ranking, norm per layer); Michel et al. 2019, section 4.1.
+    """
+    if not 0 <= ratio < 1:
+        raise ValueError(f"pruning ratio is {ratio}; it must be in [0, 1)")
+    keep: dict[str, list[int]] = {}
+    others: list[tuple[float, str, list[int]]] = []
+    for name, values in importance.items():
+        scaled = values / max(float(np.linalg.norm(values)), np.finfo(np.float64).tiny)
+        ranked = np.argsort(-scaled, kind="stable")
+        blocks = [ranked[start : start + block].tolist() for start in range(0, len(ranked), block)]
+        keep[name] = blocks[0]
+        others += [(float(scaled[units].mean()), name, units) for units in blocks[1:]]
+    wanted = (1 - ratio) * sum(len(values) for values in importance.values())
+    kept = sum(len(units) for units in keep.values())
+    for _, name, units in sorted(others, key=lambda other: -other[0]):
+        if kept + len(units) / 2 > wanted:
+            break
+        keep[name] = keep[name] + units
+        kept += len(units)
+    return {name: sorted(units) for name, units in keep.items()}
+
+
+def select_by_kind(importance: Importance, heads: float, feed_forward: float) -> dict[str, list[int]]:
+    """Returns the heads and the feed-forward units to keep; each kind competes only with its own.
+
+    Args:
+        importance: By the group's name, which ends in `attention` or `feed_forward`.
+        heads: Share of the attention heads to remove.
+        feed_forward: Share of the feed-forward units to remove; what is left are multiples of 16 per layer.
+    """
+    kinds: Mapping[str, tuple[float, int]] = {"attention": (heads, 1), "feed_forward": (feed_forward, UNIT_BLOCK)}
+    keep: dict[str, list[int]] = {}
+    for kind, (ratio, block) in kinds.items():
+        keep |= select({name: values for name, values in importance.items() if name.endswith(kind)}, ratio, block)
+    return keep

@@ -1,0 +1,1 @@
+"""Pattern matching and rewriting of graphs; lowering; ONNX export."""

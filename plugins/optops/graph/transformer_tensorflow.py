@@ -1,0 +1,53 @@
+"""Lowers a Transformer to a rewritten TensorFlow graph: folded constants, joined products, a cache never re-ordered."""
+
+from pathlib import Path
+
+import numpy as np
+
+from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.tensorflow_graph import count_nodes
+from optops.graph.transformer_serving import executable_info, load_trained
+from optops.graph.transformer_tensorflow_search import RewrittenSearch
+from optops.graph.transformer_weights import fold_norms, read_weights
+from optops.models.keras import tf
+from optops.precision import PrecisionPlan
+from optops.runtimes.tensorflow import SAVED_MODEL
+
+PRECISIONS = ("fp32", "bf16")
+NOTES = [
+    "weights are constants",
+    "scale, offset and mean of every layer normalisation folded into the products around it",
+    "query, key and value of self-attention in one product; keys and values of all attentions over the source in one",
+    "hypotheses attend to the keys of their whole sentence under an ancestry bias, so no cache is re-ordered",
+    "continuations chosen per hypothesis before they are compared; no log-softmax over the vocabulary is written",
+]
+
+
+def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Writes a rewritten SavedModel for runtime `tensorflow`.
+
+    Raises:
+        LoweringError: If the plan's precision is not one that TensorFlow runs these products in.
+    """
+    if plan.precision not in PRECISIONS or not set(plan.parts.values()) <= set(PRECISIONS):
+        raise LoweringError(f"tensorflow runs Transformers in {' and '.join(PRECISIONS)}, not in {plan.precision}")
+    model, settings = load_trained(trainable)
+    weights = fold_norms(read_weights(model))
+    _check_names(plan, weights_names=[weight.name for weight in model.weights])
+    search = RewrittenSearch(weights, plan, settings)
+    tf.saved_model.save(tf.Module(), str(folder / SAVED_MODEL), signatures={"serving_default": search.serve})
+    graph = search.serve.get_concrete_function().graph.as_graph_def()
+    facts: dict[str, float | str] = {
+        "nodes": count_nodes(graph),
+        "parts_bf16": int(np.sum([precision == "bf16" for precision in plan.parts.values()])),
+    }
+    executable_info("tensorflow", plan.precision, model.config, settings, facts).save(folder)
+    return Lowering(facts, NOTES + [f"{name} stays in fp32: {why}" for name, why in sorted(plan.notes.items())])
+
+
+def _check_names(plan: PrecisionPlan, weights_names: list[str]) -> None:
+    unknown = sorted(set(plan.parts) - set(weights_names))
+    if unknown:
+        raise LoweringError(f"the plan names {', '.join(unknown)}, which this model does not have")
+    if plan.precision == "bf16" and "bf16" not in plan.parts.values():
+        raise LoweringError("the plan says bf16 but names no weight of this model in bf16")

@@ -1,0 +1,44 @@
+"""Where optops keeps what belongs to this machine: the embedded MLflow store, work folders, caches and locks."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+
+def optops_home() -> Path:
+    """Returns `$OPTOPS_HOME`, or `~/.optops`; made if need be."""
+    home = Path(os.environ.get("OPTOPS_HOME") or Path.home() / ".optops").expanduser().resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def subfolder(*parts: str) -> Path:
+    """Returns a folder below `optops_home`, made if need be."""
+    folder = optops_home().joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def file_lock(name: str, on_wait: Callable[[float], None] | None = None) -> Iterator[None]:
+    """Holds a lock among processes of this machine; a killed process lets go of it.
+
+    Args:
+        name: Names the lock; a file name.
+        on_wait: Called every few seconds with the seconds waited so far.
+    """
+    with (subfolder("locks") / f"{name}.lock").open("w") as stream:
+        started = told = monotonic()
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if on_wait and monotonic() - told > 5:
+                    told = monotonic()
+                    on_wait(told - started)
+                sleep(0.2)
+        yield

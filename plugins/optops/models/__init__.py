@@ -1,0 +1,1 @@
+"""tf_keras architectures, what trains them, and what they can be lowered to."""

@@ -1,0 +1,126 @@
+"""The contract of an architecture: a family of tf_keras models that can be built, saved, loaded and lowered."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+ARCHITECTURE_FILE = "architecture.json"
+WEIGHTS_FILE = "weights.npz"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `trainable/architecture.json` says.
+
+    Attributes:
+        architecture: Name in the registry.
+        config: Sizes, everything `build` needs.
+        serving: How the model is executed, for example the beam and the limits on length.
+    """
+
+    architecture: str
+    config: Mapping[str, Any]
+    serving: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Writes `architecture.json` into a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        data = {"architecture": self.architecture, "config": dict(self.config), "serving": dict(self.serving)}
+        (folder / ARCHITECTURE_FILE).write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Description":
+        """Reads `architecture.json` from a folder.
+
+        Raises:
+            FileNotFoundError: If the folder holds no trainable model.
+        """
+        path = folder / ARCHITECTURE_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing, so {folder} holds no trainable model")
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+class Architecture(ABC):
+    """A family of tf_keras models.
+
+    Life cycle: `build` makes a model with fresh weights from a config; `save` writes config and weights to a
+    `trainable/` folder; `load` brings both back. What `lowerings` names turns a saved model into an executable.
+    Built-in architectures are listed in `ARCHITECTURES`, others come from the entry point group
+    `optops.architectures`.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """Returns a tf_keras model with all variables created and freshly initialised."""
+
+    @abstractmethod
+    def config_of(self, model: Any) -> dict[str, Any]:
+        """Returns the config from which `build` makes a model of the same shape."""
+
+    def lowerings(self) -> Mapping[str, str]:
+        """Returns runtime -> `module:function` that lowers this architecture to it.
+
+        Such a function is called as `f(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering`; the key
+        `stock` names the export of the baseline: the model as its authors would serve it in TensorFlow, unchanged.
+        """
+        return {}
+
+    def save(self, model: Any, folder: Path, serving: Mapping[str, Any]) -> None:
+        """Writes `architecture.json` and `weights.npz` (no pickle) into `folder`."""
+        Description(self.name, self.config_of(model), serving).save(folder)
+        arrays = {weight.name: weight.numpy() for weight in model.weights}
+        if len(arrays) != len(model.weights):
+            raise ValueError(f"architecture {self.name!r}: two weights share one name; give each layer its own")
+        np.savez(folder / WEIGHTS_FILE, **arrays)
+
+    def load(self, folder: Path) -> Any:
+        """Returns the model that `save` wrote.
+
+        Raises:
+            ValueError: If a weight is missing, has another shape, or is not finite.
+        """
+        model = self.build(Description.load(folder).config)
+        with np.load(folder / WEIGHTS_FILE, allow_pickle=False) as arrays:
+            for weight in model.weights:
+                if weight.name not in arrays:
+                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {weight.name!r} is missing")
+                value = arrays[weight.name]
+                if value.shape != tuple(weight.shape):
+                    raise ValueError(
+                        f"{folder / WEIGHTS_FILE}: weight {weight.name!r} has shape {value.shape}, "
+                        f"the architecture wants {tuple(weight.shape)}"
+                    )
+                if not np.isfinite(value).all():
+                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {weight.name!r} holds NaN or infinity")
+                weight.assign(value)
+        return model
+
+
+ARCHITECTURES: dict[str, str] = {
+    "transformer": "optops.models.transformer.architecture:TransformerArchitecture",
+}
+
+
+def load_architecture(name: str) -> Architecture:
+    """Returns an architecture by name, built in or from the entry point group `optops.architectures`.
+
+    Raises:
+        LookupError: If nothing has that name; says what there is.
+    """
+    if name in ARCHITECTURES:
+        module, _, attribute = ARCHITECTURES[name].partition(":")
+        return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
+    plugged = {entry.name: entry for entry in entry_points(group="optops.architectures")}
+    if name in plugged:
+        return plugged[name].load()()  # type: ignore[no-any-return]
+    raise LookupError(f"architecture {name!r} is unknown; known are {', '.join(sorted({*ARCHITECTURES, *plugged}))}")

@@ -1,0 +1,273 @@
+"""The training loop: traces one step, runs the epochs, goes on after the last checkpoint, keeps the best weights."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.models.keras import tf
+from optops.models.training.adam import Adam
+from optops.models.training.averaging import choose_weights, needed
+from optops.models.training.checkpoints import CheckpointError, CheckpointFolder, State
+from optops.models.training.randomness import reseed, unrepeatable_operations, use_generators
+from optops.models.training.schedule import learning_rate_at
+from optops.models.training.settings import (
+    Batch,
+    Batches,
+    EpochRecord,
+    History,
+    Loss,
+    Progress,
+    TrainingSettings,
+    Validate,
+    best_epoch,
+    stopped_early,
+)
+
+REPORT_SECONDS = 2.0
+SHAPE_SAMPLE = 16
+log = logging.getLogger(__name__)
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss or its gradient became NaN or infinite."""
+
+
+def fit(
+    model: Any,
+    *,
+    batches: Callable[[int], Batches],
+    loss: Loss,
+    validate: Validate,
+    settings: TrainingSettings,
+    checkpoints: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+    saved: Callable[[Path], None] = lambda checkpoint: None,
+) -> History:
+    """Trains a model and leaves in it the weights that validate best.
+
+    Killed at any moment and called again with the same arguments, it goes on after the last complete checkpoint and
+    ends with what an uninterrupted run ends with.
+
+    Args:
+        model: A tf_keras model whose variables exist; its dropout layers are switched to generators with a state that
+            can be set.
+        batches: Gives the batches of an epoch (from 1); the same ones for the same epoch.
+        loss: Called as `loss(model, batch)` with tensors; gives a scalar, or (scalar, scalars to report by name).
+        validate: Called as `validate(model)` after each epoch; higher is better.
+        settings: How to train.
+        checkpoints: Folder of this run's checkpoints; empty, or from an earlier attempt at the same run.
+        report: Called about every two seconds and at the end of each epoch.
+        saved: Called with each complete checkpoint's folder, also with the one a retry starts from.
+
+    Raises:
+        TrainingDivergedError: If loss or gradient is NaN or infinite; checkpoints are left as they were.
+        CheckpointError: If a checkpoint can't be written, or belongs to another run.
+        ValueError: If there are no batches, or `validate` gives NaN.
+    """
+    trainer = _Trainer(model, batches, loss, settings, report)
+    store = CheckpointFolder(checkpoints)
+    records = trainer.restore(store)
+    if records:
+        saved(store.path(records[-1].epoch))
+    while len(records) < settings.epochs and not stopped_early(records, settings):
+        records = (*records, trainer.run_epoch(len(records) + 1, validate, records))
+        path = trainer.save(store, records)
+        keep = needed(best_epoch(records), len(records), settings.average_checkpoints)
+        store.discard(keep=keep, resumable={len(records) - 1, len(records)})
+        saved(path)
+    return choose_weights(model, store, records, validate, settings)
+
+
+class _Trainer:
+    """A model, its optimizer and the traced step, on their way through the epochs."""
+
+    def __init__(
+        self,
+        model: Any,
+        batches: Callable[[int], Batches],
+        loss: Loss,
+        settings: TrainingSettings,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.model, self.batches, self.settings, self.report = model, batches, settings, report
+        first = batches(1)
+        if not len(first):
+            raise ValueError("the first epoch has no batches; there is nothing to train on")
+        self.total_steps = len(first) * settings.epochs
+        self.step = 0
+        use_generators(model)
+        self.optimizer = Adam(model.trainable_variables)
+        self.train_step = traced_step(model, self.optimizer, loss, settings.gradient_clip)
+        traced = self.train_step.get_concrete_function(common_signature(first), tf.TensorSpec([], tf.float32))
+        if names := unrepeatable_operations(traced):
+            log.warning("a resumed run will differ: the state of these random operations can't be saved: %s", names)
+
+    def restore(self, store: CheckpointFolder) -> tuple[EpochRecord, ...]:
+        """Takes over the last intact checkpoint and returns the records up to it; () if there is none."""
+        found = store.latest()
+        if found is None:
+            return ()
+        state, weights, optimizer = found
+        if state.settings != self.settings:
+            raise CheckpointError(
+                f"{store.folder}: its checkpoints are from a run with other settings: {state.settings}, now "
+                f"{self.settings}; use an empty folder"
+            )
+        assign(self.model.weights, weights, store.path(state.epoch))
+        assign(self.optimizer.variables, optimizer, store.path(state.epoch))
+        self.step = state.step
+        log.info("training goes on after epoch %d (step %d)", state.epoch, state.step)
+        return state.records
+
+    def save(self, store: CheckpointFolder, records: tuple[EpochRecord, ...]) -> Path:
+        """Writes the checkpoint of the epoch just done."""
+        state = State(records[-1].epoch, self.step, records, self.settings)
+        optimizer = [variable.numpy() for variable in self.optimizer.variables]
+        return store.save(state, self.model.get_weights(), optimizer)
+
+    def run_epoch(self, epoch: int, validate: Validate, records: tuple[EpochRecord, ...]) -> EpochRecord:
+        """Trains one epoch and validates."""
+        started = time.monotonic()
+        reseed(self.model, self.settings.seed, epoch)
+        batches = self.batches(epoch)
+        meter = _Meter(epoch, self.settings.epochs, len(batches), records[-1].validation if records else None)
+        for batch in batches:
+            rate = learning_rate_at(self.step + 1, self.settings, self.total_steps)
+            meter.add(self._run_step(batch, rate), examples_in(batch), rate)
+            if meter.due():
+                self.report(meter.progress())
+        validation = float(validate(self.model))
+        if np.isnan(validation):
+            raise ValueError(f"validation after epoch {epoch} is NaN; make it a number, higher being better")
+        meter.validation = validation
+        self.report(meter.progress())
+        means = meter.means()
+        seconds = time.monotonic() - started
+        return EpochRecord(epoch, self.step, means.pop("loss"), validation, means, seconds)
+
+    def _run_step(self, batch: Batch, rate: float) -> dict[str, float]:
+        """Runs one step and returns its loss and other scalars."""
+        self.step += 1
+        tensors = {name: tf.convert_to_tensor(array) for name, array in batch.items()}
+        value, norm, scalars = self.train_step(tensors, tf.constant(rate, tf.float32))
+        if not (np.isfinite(value) and np.isfinite(norm)):
+            raise TrainingDivergedError(
+                f"step {self.step}: the loss is {float(value)} and its gradient's norm {float(norm)} at learning rate "
+                f"{rate:.3g}; lower learning_rate, raise warmup_steps or lower gradient_clip, or look for bad "
+                f"values in the data. The checkpoints are untouched"
+            )
+        return {"loss": float(value), **{name: float(scalar) for name, scalar in scalars.items()}}
+
+
+class _Meter:
+    """Means and speed of one epoch, and of the time since the last report."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, validation: float | None) -> None:
+        self.epoch, self.epochs, self.steps, self.validation = epoch, epochs, steps, validation
+        self.sums: dict[str, float] = defaultdict(float)
+        self.step = 0
+        self.rate = 0.0
+        self._start_interval()
+
+    def _start_interval(self) -> None:
+        self.reported_at, self.steps_before, self.loss_before = time.monotonic(), self.step, self.sums["loss"]
+        self.examples = 0
+
+    def add(self, scalars: Mapping[str, float], examples: int, rate: float) -> None:
+        """Counts one step."""
+        self.step += 1
+        self.examples += examples
+        self.rate = rate
+        for name, value in scalars.items():
+            self.sums[name] += value
+
+    def means(self) -> dict[str, float]:
+        """Returns the means over the epoch so far."""
+        return {name: total / self.step for name, total in self.sums.items()}
+
+    def due(self) -> bool:
+        """Returns whether it is time for a report."""
+        return time.monotonic() - self.reported_at >= REPORT_SECONDS
+
+    def progress(self) -> Progress:
+        """Returns what has happened since the last call."""
+        seconds = max(time.monotonic() - self.reported_at, 1e-9)
+        steps = self.step - self.steps_before
+        loss = (self.sums["loss"] - self.loss_before) / steps if steps else self.sums["loss"] / max(self.step, 1)
+        progress = Progress(
+            epoch=self.epoch,
+            epochs=self.epochs,
+            step=self.step,
+            steps_in_epoch=self.steps,
+            loss=loss,
+            examples_per_second=self.examples / seconds,
+            learning_rate=self.rate,
+            validation=self.validation,
+        )
+        self._start_interval()
+        return progress
+
+
+def traced_step(model: Any, optimizer: Adam, loss: Loss, gradient_clip: float) -> Any:
+    """Returns the step as a `tf.function`: (batch, learning rate) -> (loss, norm of the gradient, other scalars)."""
+    variables = model.trainable_variables
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Any, learning_rate: Any) -> Any:
+        with tf.GradientTape() as tape:
+            result = loss(model, batch)
+            value, scalars = result if isinstance(result, tuple) else (result, {})
+        gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # Dense, because the norm of a sparse gradient counts repeated ids wrongly.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        gradients, norm = tf.clip_by_global_norm(gradients, gradient_clip)
+        optimizer.apply(gradients, learning_rate)
+        return value, norm, scalars
+
+    return step
+
+
+def common_signature(batches: Batches) -> dict[str, Any]:
+    """Returns a TensorSpec per array that fits every batch, so that the step is traced once.
+
+    The first axis is open, and so is every axis that differs among the first few batches; should a later batch differ
+    in yet another axis, the step is traced once more.
+    """
+    sample = list(islice(batches, SHAPE_SAMPLE))
+    specs = {}
+    for name, array in sample[0].items():
+        shapes = {batch[name].shape for batch in sample}
+        sizes = [axis[0] if len(set(axis)) == 1 else None for axis in zip(*shapes, strict=True)]
+        specs[name] = tf.TensorSpec([None, *sizes[1:]], array.dtype)
+    return specs
+
+
+def examples_in(batch: Batch) -> int:
+    """Returns the number of examples of a batch."""
+    return len(next(iter(batch.values())))
+
+
+def assign(variables: Any, arrays: Any, source: Path) -> None:
+    """Gives variables the values of a checkpoint.
+
+    Raises:
+        CheckpointError: If number or shapes differ.
+    """
+    if len(variables) != len(arrays):
+        raise CheckpointError(
+            f"{source}: holds {len(arrays)} arrays, the model and its optimizer want {len(variables)}; it is from "
+            f"another model: use an empty folder"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise CheckpointError(
+                f"{source}: {variable.name} has shape {array.shape}, the model wants {tuple(variable.shape)}; it is "
+                f"from another model: use an empty folder"
+            )
+        variable.assign(array)

@@ -1,0 +1,161 @@
+"""What a training run is told, what it reports while it runs, and what it hands back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Batch: TypeAlias = Mapping[str, NDArray[Any]]
+"""Arrays by name; the first axis of each is the example."""
+
+Loss: TypeAlias = Callable[[Any, Any], Any]
+"""Called as `loss(model, batch)` while the step is traced; returns a scalar, or (scalar, scalars to report by name)."""
+
+Validate: TypeAlias = Callable[[Any], float]
+"""Called as `validate(model)` after each epoch; higher is better."""
+
+Schedule = Literal["inverse_square_root", "cosine"]
+
+
+class Batches(Protocol):
+    """The batches of one epoch: they can be counted before they are made."""
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Makes the batches, in order."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        epochs: Most passes over the data.
+        learning_rate: The peak, reached at the end of the warm-up.
+        schedule: What follows the warm-up: decay with the inverse square root of the step (Vaswani et al. 2017,
+            section 5.3), which suits training until it stops improving, or a half cosine down to zero after the last
+            step (Loshchilov & Hutter 2017), which suits a fixed number of epochs.
+        warmup_steps: Steps of linear rise from zero to the peak.
+        batch_tokens: Tokens per batch, counted on the longer side with its padding.
+        label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
+        patience: Epochs without a better validation before training stops.
+        average_checkpoints: Epochs around the best one whose weights are averaged at the end; 1 means none.
+        gradient_clip: Largest global norm of the gradient.
+        seed: Everything random follows from it.
+    """
+
+    epochs: int
+    learning_rate: float = 1e-3
+    schedule: Schedule = "inverse_square_root"
+    warmup_steps: int = 400
+    batch_tokens: int = 4096
+    label_smoothing: float = 0.1
+    patience: int = 5
+    average_checkpoints: int = 5
+    gradient_clip: float = 1.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_tokens", "patience", "average_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("learning_rate", "gradient_clip"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number above 0")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(get_args(Schedule))}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run is.
+
+    Attributes:
+        epoch: The running epoch, from 1.
+        epochs: Most epochs there will be.
+        step: Steps done in this epoch.
+        steps_in_epoch: Steps of this epoch.
+        loss: Mean since the last report.
+        examples_per_second: Since the last report.
+        learning_rate: Of the last step.
+        validation: Of this epoch once it is known, else of the one before; None in the first.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_in_epoch: int
+    loss: float
+    examples_per_second: float
+    learning_rate: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: From 1.
+        step: Steps done since the start of the run.
+        loss: Mean over the epoch's steps.
+        validation: What `validate` said after it.
+        scalars: Mean over the epoch's steps of what the loss reports by name.
+        seconds: Wall time, validation included; left out of comparisons.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    validation: float
+    scalars: Mapping[str, float]
+    seconds: float = field(compare=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "EpochRecord":
+        """Reads what `dataclasses.asdict` made of a record."""
+        return cls(**{name.name: data[name.name] for name in fields(cls)})
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training run came to; the model holds the chosen weights.
+
+    Attributes:
+        records: One per epoch.
+        best_epoch: The epoch that validated best.
+        averaged: Epochs whose mean the model holds; empty if the best epoch alone validated at least as well.
+        validation: Of the chosen weights.
+        stopped_early: Whether `patience` ran out before the last epoch.
+    """
+
+    records: tuple[EpochRecord, ...]
+    best_epoch: int
+    averaged: tuple[int, ...]
+    validation: float
+    stopped_early: bool
+
+    @property
+    def chosen(self) -> str:
+        """Says which weights the model holds."""
+        if self.averaged:
+            return f"mean of epochs {self.averaged[0]} to {self.averaged[-1]}"
+        return f"epoch {self.best_epoch}"
+
+
+def best_epoch(records: tuple[EpochRecord, ...]) -> int:
+    """Returns the epoch that validated best; the earliest of equals."""
+    return max(records, key=lambda record: (record.validation, -record.epoch)).epoch
+
+
+def stopped_early(records: tuple[EpochRecord, ...], settings: TrainingSettings) -> bool:
+    """Returns whether `patience` ran out before the last epoch."""
+    return 0 < len(records) < settings.epochs and records[-1].epoch - best_epoch(records) >= settings.patience

@@ -1,0 +1,1 @@
+"""The encoder-decoder Transformer: configuration, model, and slicing into smaller ones."""

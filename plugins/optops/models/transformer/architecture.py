@@ -1,0 +1,30 @@
+"""The Transformer as an architecture of optops: built, saved, loaded, and lowered to runtimes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optops.models.base import Architecture
+from optops.models.transformer.config import TransformerConfig
+from optops.models.transformer.model import Transformer
+
+
+class TransformerArchitecture(Architecture):
+    """Encoder-decoder Transformer for translation, decoded by beam search."""
+
+    name = "transformer"
+
+    def build(self, config: Mapping[str, Any]) -> Transformer:
+        """Returns a freshly initialised model; see `TransformerConfig.from_mapping` for the two forms of a config."""
+        return Transformer(TransformerConfig.from_mapping(config))
+
+    def config_of(self, model: Transformer) -> dict[str, Any]:
+        """Returns the config with the sizes of every layer."""
+        return model.config.to_json()
+
+    def lowerings(self) -> Mapping[str, str]:
+        """Returns the stock export and the lowerings to TensorFlow and ONNX Runtime."""
+        return {
+            "stock": "optops.graph.transformer_stock:export",
+            "tensorflow": "optops.graph.transformer_tensorflow:lower",
+            "onnxruntime": "optops.graph.transformer_onnx:lower",
+        }

@@ -1,0 +1,113 @@
+"""Smaller Transformers cut out of larger ones: kept heads and units, or evenly spaced layers."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from optops.models.transformer.config import TransformerConfig
+from optops.models.transformer.model import Transformer
+
+IN_A_LAYER = re.compile(r"transformer/(encoder|decoder)_\d+/")
+
+
+def shrink(model: Transformer, keep: Mapping[str, Sequence[int]]) -> Transformer:
+    """Returns a smaller model that computes what `model` does with gates of 0 on everything that is not kept.
+
+    Args:
+        model: Left as it is.
+        keep: Indices of the heads or feed-forward units to keep, in any order, under the names that `config.units`
+            gives; a group that is not named is kept whole.
+
+    Raises:
+        ValueError: If a name is unknown, or indices are none, repeated, or out of range.
+    """
+    units = model.config.units()
+    for name, indices in keep.items():
+        if name not in units:
+            raise ValueError(f"shrink: group {name!r} is unknown; known are {', '.join(units)}")
+        if not indices or len(set(indices)) != len(indices) or not set(indices) <= set(range(units[name])):
+            raise ValueError(
+                f"shrink: {name!r} has units 0 to {units[name] - 1}; keep at least one of them, each once, "
+                f"not {list(indices)}"
+            )
+    small = Transformer(model.config.with_units({name: len(indices) for name, indices in keep.items()}))
+    arrays = {weight.name: weight.numpy() for weight in model.weights}
+    for name, indices in keep.items():
+        _cut(arrays, name, sorted(indices), model.config.head_size)
+    _assign(small, arrays)
+    return small
+
+
+def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer:
+    """Returns a student of the teacher's width whose layers start as evenly spaced layers of the teacher.
+
+    A student of one layer gets the teacher's first (Shleifer & Rush 2020, table 2). Where a student's layer has
+    fewer heads or units, those of the teacher with the largest norms are taken.
+
+    Args:
+        teacher: Left as it is.
+        config: Sizes of the student.
+
+    Raises:
+        ValueError: If width, head size or vocabulary differ, or the student is larger than the teacher somewhere.
+    """
+    for name in ("width", "head_size", "vocabulary"):
+        mine, theirs = getattr(config, name), getattr(teacher.config, name)
+        if mine != theirs:
+            raise ValueError(
+                f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start the student afresh"
+            )
+    arrays = {weight.name: weight.numpy() for weight in teacher.weights}
+    chosen = {name: value for name, value in arrays.items() if not IN_A_LAYER.match(name)}
+    for side, wanted, available in (
+        ("encoder", len(config.encoder), len(teacher.config.encoder)),
+        ("decoder", len(config.decoder), len(teacher.config.decoder)),
+    ):
+        for index, origin in enumerate(_evenly_spaced(wanted, available, side)):
+            old, new = f"transformer/{side}_{origin}/", f"transformer/{side}_{index}/"
+            chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
+    for name, count in config.units().items():
+        norms = _norms(chosen, name, config.head_size)
+        if count > len(norms):
+            raise ValueError(f"from_teacher: {name!r} has {count} units, more than the teacher's {len(norms)}")
+        _cut(chosen, name, sorted(np.argsort(-norms, kind="stable")[:count].tolist()), config.head_size)
+    student = Transformer(config)
+    _assign(student, chosen)
+    return student
+
+
+def _evenly_spaced(wanted: int, available: int, side: str) -> list[int]:
+    if wanted > available:
+        raise ValueError(f"from_teacher: {wanted} {side} layers wanted, the teacher has only {available}")
+    return [int(index) for index in np.linspace(0, available - 1, wanted).round()]
+
+
+def _inputs_and_output(group: str) -> tuple[tuple[str, ...], str]:
+    return (("expand",), "contract") if group.endswith("feed_forward") else (("query", "key", "value"), "output")
+
+
+def _size(group: str, head_size: int) -> int:
+    return 1 if group.endswith("feed_forward") else head_size
+
+
+def _norms(arrays: Mapping[str, np.ndarray], group: str, head_size: int) -> np.ndarray:
+    kernel = arrays[f"transformer/{group}/{_inputs_and_output(group)[1]}/kernel:0"]
+    return np.linalg.norm(kernel.reshape(-1, _size(group, head_size) * kernel.shape[1]), axis=1)
+
+
+def _cut(arrays: dict[str, np.ndarray], group: str, keep: Sequence[int], head_size: int) -> None:
+    size = _size(group, head_size)
+    columns = (np.asarray(keep)[:, None] * size + np.arange(size)).reshape(-1)
+    inputs, output = _inputs_and_output(group)
+    for product in inputs:
+        for kind in ("kernel", "bias"):
+            name = f"transformer/{group}/{product}/{kind}:0"
+            arrays[name] = arrays[name][..., columns]
+    name = f"transformer/{group}/{output}/kernel:0"
+    arrays[name] = arrays[name][columns]
+
+
+def _assign(model: Transformer, arrays: Mapping[str, np.ndarray]) -> None:
+    for weight in model.weights:
+        weight.assign(arrays[weight.name])

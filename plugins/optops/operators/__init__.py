@@ -1,0 +1,1 @@
+"""Airflow operators: one per stage, and one that asks a person."""

@@ -1,0 +1,166 @@
+"""The operator that all stages share: it puts the spec together, has a runner run it, and hands on what comes back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from optops.operators.frozen_recipe import FrozenRecipe
+from optops.operators.links import MlflowRunLink, xcom_key
+from optops.pipeline import ORDER, STAGES, make_spec
+from optops.recipe import Recipe
+from optops.recipe_file import RecipeError
+from optops.runners.base import Runner, StageFailed
+from optops.runners.subprocess import STAGE_COMMAND, SubprocessRunner
+from optops.stage_spec import Json, RunReference, StageResult
+
+OPENING = ORDER[0]
+"""The stage that opens a run: it has the run's MLflow id, and its task the run's recipe."""
+
+RECIPE_KEY = "recipe"
+RESULT_KEY = "return_value"
+
+
+class StageOperator(BaseOperator):
+    """Runs one stage in a process of its own and pushes its result, a `StageResult`, as XCom.
+
+    The stage's lines are the task's log, while it runs. A stage that is off is skipped, with its result pushed all the
+    same: the stages downstream go on with what it passed on. A stage that failed fails the task with its own message;
+    only an unreachable server, death by signal and a lost worker are retried.
+
+    Args:
+        recipe: Path of the recipe.
+        command: What runs stages, if not this Python; see `SubprocessRunner`.
+        item: The item of a mapped stage, as `plan` wrote it.
+    """
+
+    stage: ClassVar[str]
+    operator_extra_links: Sequence[BaseOperatorLink] = (MlflowRunLink(),)
+    template_fields = ("item",)
+
+    def __init__(
+        self,
+        *,
+        recipe: str,
+        command: Sequence[str] | None = None,
+        item: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.recipe = recipe
+        self.command = command
+        self.item = item
+        self.links: dict[str, str] = {}
+        self.runner: Runner | None = None
+
+    def execute(self, context: Context) -> Json:
+        """Runs the stage; returns its result as plain data.
+
+        Raises:
+            AirflowSkipException: If the stage is off or had a reason to do nothing.
+            AirflowFailException: If it failed and no retry helps.
+            AirflowException: If it failed and a retry may help.
+        """
+        try:
+            recipe = self.run_recipe(context)
+            return self.hand_on(self.run_stage(recipe, context), context)
+        except StageFailed as failure:
+            exception = AirflowException if failure.retry else AirflowFailException
+            raise exception(failure.message) from None
+        except RecipeError as error:
+            raise AirflowFailException(str(error)) from None
+
+    def on_kill(self) -> None:
+        """Ends the stage and everything that it started."""
+        if self.runner is not None:
+            self.runner.stop()
+
+    def run_recipe(self, context: Context) -> Recipe:
+        """Returns the recipe of this run.
+
+        Raises:
+            RecipeError: If it can not be used.
+        """
+        return frozen_recipe(context).read()
+
+    def run_stage(self, recipe: Recipe, context: Context) -> StageResult:
+        """Runs the stage.
+
+        Raises:
+            StageFailed: If it did not deliver.
+        """
+        results = {name: results_of(name, context) for name in STAGES[self.stage].reads}
+        item = None if self.item is None else dict(self.item)
+        reference = run_reference(recipe, context)
+        spec = make_spec(self.stage, recipe, reference, results, item, self.state(context))
+        self.runner = SubprocessRunner(STAGE_COMMAND if self.command is None else self.command)
+        return self.runner.run(
+            spec, lambda line: self.log.info("%s", line), lambda name, url: self.show_link(name, url, context)
+        )
+
+    def state(self, context: Context) -> dict[str, str]:
+        """Returns how the run went so far, for a stage that wants to know."""
+        del context
+        return {}
+
+    def show_link(self, name: str, url: str, context: Context) -> None:
+        """Puts a link on its button, if this operator has it and a browser can open it; else into the log."""
+        key = xcom_key(name, self)
+        if key and url.startswith(("http://", "https://")):
+            self.links[name] = url
+            context["ti"].xcom_push(key, url)
+        else:
+            self.log.info("%s: %s", name.replace("_", " "), url)
+
+    def hand_on(self, result: StageResult, context: Context) -> Json:
+        """Returns the result as plain data, after showing its links; skips the task if the stage did nothing."""
+        for name, url in result.links.items():
+            if self.links.get(name) != url:
+                self.show_link(name, url, context)
+        for name, reason in result.dropped.items():
+            self.log.info("dropped %s: %s", name, reason)
+        data: Json = json.loads(json.dumps(result.to_json()))
+        if result.skipped and self.item is None:
+            context["ti"].xcom_push(RESULT_KEY, data)
+            raise AirflowSkipException(result.skipped)
+        return data
+
+
+def frozen_recipe(context: Context) -> FrozenRecipe:
+    """Returns the recipe that the run opened with.
+
+    Raises:
+        RecipeError: If the run never opened.
+    """
+    data = context["ti"].xcom_pull(task_ids=OPENING, key=RECIPE_KEY, map_indexes=-1)
+    if data is None:
+        raise RecipeError(f"the task {OPENING} left no recipe; clear it, so that it runs again")
+    return FrozenRecipe(**data)
+
+
+def freeze_recipe(path: str, context: Context) -> FrozenRecipe:
+    """Freezes the recipe with the run's parameters, for every task of the run.
+
+    Raises:
+        RecipeError: If the recipe, or what the parameters make of it, can not be used.
+    """
+    frozen = FrozenRecipe.freeze(Path(path), context["params"])
+    context["ti"].xcom_push(RECIPE_KEY, asdict(frozen))
+    return frozen
+
+
+def results_of(stage: str, context: Context) -> tuple[StageResult, ...]:
+    """Returns what a stage upstream handed on: several results if it is mapped, none if it did not deliver."""
+    pulled = context["ti"].xcom_pull(task_ids=[stage], key=RESULT_KEY)
+    return tuple(StageResult.from_json(data) for data in pulled or () if data is not None)
+
+
+def run_reference(recipe: Recipe, context: Context) -> RunReference:
+    """Returns the MLflow run that this DAG run is; without an id while it is not open yet."""
+    opened = results_of(OPENING, context)
+    run_id = str(opened[0].output["run_id"]) if opened else ""
+    return RunReference("", recipe.experiment, run_id, context["run_id"])

@@ -1,0 +1,123 @@
+"""The form that starts a run: the recipe's most wanted keys, and how their values change the recipe for one run.
+
+A parameter is named by the recipe's dotted key, so that the form, a run's conf, the REST API and the recipe itself
+speak of the same thing; what it allows is what the recipe's schema allows. Keys that are not in the form are taken as
+well. A parameter left at the recipe's value changes nothing, so the run finds the cached results of the same recipe.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from airflow.sdk import Param
+from pydantic import BaseModel
+
+from optops.precision import PRECISIONS
+from optops.recipe import OFF, Approval, Fuse, Gate, Quantize, Recipe
+from optops.workloads.base import load_workload
+
+DATA_FOLDER = "data_folder"
+"""The one parameter that is no key of the recipe: it moves all data files at once."""
+
+SWITCHES: Mapping[str, tuple[str, str]] = {
+    "distill": ("Distil", "Teach a smaller, faster student from the trained model."),
+    "prune": ("Prune", "Remove the heads and units that matter least."),
+    "quantize": ("Quantise", "Offer lower precisions. Off: fp32 alone."),
+    "fuse": ("Fuse", "Offer faster runtimes and rewritten graphs. Off: stock TensorFlow alone."),
+}
+"""Sections that may be `off`: title and help text."""
+
+PROMISES, STAGES, SEARCH, RUN = "What must be proved", "Stages", "What is tried", "This run"
+
+
+def form(recipe: Recipe) -> dict[str, Param]:
+    """Returns the parameters of a recipe's DAG, in the order of the form; their defaults are the recipe's values."""
+    values = defaults(recipe)
+
+    def field(key: str, section: str, title: str, model: type[BaseModel], **more: Any) -> Param:
+        schema = model.model_json_schema()["properties"][key.rpartition(".")[2]]
+        text = more.pop("description_md", schema["description"])
+        kept = {name: value for name, value in schema.items() if name not in ("default", "description", "title")}
+        return Param(values[key], section=section, title=title, description_md=text, **kept, **more)
+
+    switches = {
+        name: Param(values[name], type="boolean", section=STAGES, title=title, description_md=text)
+        for name, (title, text) in SWITCHES.items()
+    }
+    return {
+        "gate.tolerance": field("gate.tolerance", PROMISES, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
+        "gate.minimum_speedup": field("gate.minimum_speedup", PROMISES, "Minimum speed-up", Gate),
+        "approval.mode": field(
+            "approval.mode",
+            PROMISES,
+            "Promotion",
+            Approval,
+            description_md="Whether a person must agree before the winner becomes champion.",
+            values_display={"automatic": "automatic, if the gate accepts", "required": "after a person approved it"},
+        ),
+        **switches,
+        "quantize.precisions": field("quantize.precisions", SEARCH, "Precisions", Quantize, examples=list(PRECISIONS)),
+        "fuse.runtimes": field("fuse.runtimes", SEARCH, "Runtimes", Fuse, examples=_runtimes(values["fuse.runtimes"])),
+        DATA_FOLDER: Param(
+            values[DATA_FOLDER],
+            type="string",
+            section=RUN,
+            title="Data folder",
+            description_md="Take the data files from this folder, under the names they have in the recipe. "
+            "Empty: where the recipe says.",
+        ),
+        "seed": field("seed", RUN, "Seed", Recipe),
+    }
+
+
+def defaults(recipe: Recipe) -> dict[str, Any]:
+    """Returns the value of each parameter that leaves the recipe as it is."""
+    quantize = recipe.quantize if isinstance(recipe.quantize, Quantize) else Quantize()
+    fuse = recipe.fuse if isinstance(recipe.fuse, Fuse) else Fuse()
+    return {
+        "gate.tolerance": recipe.gate.tolerance,
+        "gate.minimum_speedup": recipe.gate.minimum_speedup,
+        "approval.mode": recipe.approval.mode,
+        **{name: not recipe.is_off(name) for name in SWITCHES},
+        "quantize.precisions": list(quantize.precisions),
+        "fuse.runtimes": list(fuse.runtimes),
+        DATA_FOLDER: "",
+        "seed": recipe.seed,
+    }
+
+
+def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `recipe_file.parse_recipe` must override for a run with these parameters.
+
+    Args:
+        recipe: The recipe as its file says.
+        text: The file's YAML.
+        values: Parameter to value.
+    """
+    unchanged = defaults(recipe)
+    changed = {key: value for key, value in values.items() if key not in unchanged or unchanged[key] != value}
+    switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
+    folder = changed.pop(DATA_FOLDER, "")
+    moved = load_workload(recipe.workload).relocate(yaml.safe_load(text)["data"], folder) if folder else None
+
+    def counts(key: str) -> bool:
+        # A setting of a stage that is off would switch it on.
+        section = key.partition(".")[0]
+        off = switched.get(section) == OFF or (section not in switched and recipe.is_off(section))
+        return section not in SWITCHES or not off
+
+    settings = {key: value for key, value in changed.items() if counts(key)}
+    return {**switched, **({} if moved is None else {"data": moved}), **settings}
+
+
+def _tolerance_text(recipe: Recipe) -> str:
+    metric = load_workload(recipe.workload).metric_name
+    if recipe.gate.tolerance_kind == "absolute":
+        return f"How much worse than the baseline the winner may be, in units of {metric}."
+    return f"How much worse than the baseline the winner may be, as a share of its {metric}: `0.02` is 2 %."
+
+
+def _runtimes(chosen: list[str]) -> list[str]:
+    from optops.runtimes.base import runtime_names
+
+    return sorted({*runtime_names(), *chosen})

@@ -1,0 +1,205 @@
+"""One operator per stage; what a stage is, `pipeline.py` knows, and what it does, `optops.stages`."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, results_of
+from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
+from optops.pipeline import STAGES
+from optops.recipe import Recipe
+from optops.stage_spec import Json, StageResult
+
+FAILED_STATES = frozenset({"failed", "upstream_failed"})
+
+
+class OpenRunOperator(StageOperator):
+    """Opens the MLflow run and freezes the recipe that every task of this run reads."""
+
+    stage = "open_run"
+
+    def run_recipe(self, context: Context) -> Recipe:
+        """Freezes the recipe and returns it."""
+        return freeze_recipe(self.recipe, context).read()
+
+
+class CheckLabelsOperator(StageOperator):
+    """Checks every example, writes the manifests."""
+
+    stage = "check_labels"
+    operator_extra_links = (MlflowRunLink(), DataDocsLink())
+
+
+class TrainOperator(StageOperator):
+    """Trains or imports the baseline."""
+
+    stage = "train"
+
+
+class DistillOperator(StageOperator):
+    """Teaches a faster student."""
+
+    stage = "distill"
+
+
+class PruneOperator(StageOperator):
+    """Removes what matters least."""
+
+    stage = "prune"
+
+
+class PlanOperator(StageOperator):
+    """Multiplies models by precisions and runtimes within the budget."""
+
+    stage = "plan"
+
+
+class ListItemsOperator(BaseOperator):
+    """Hands on one of the lists that a stage made, for a mapped stage to expand over.
+
+    Airflow expands over what a task returns, one list per task, and `plan` makes several.
+
+    Args:
+        source: The stage that made the list.
+        over: Where in its output.
+    """
+
+    def __init__(self, *, source: str, over: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.source = source
+        self.over = over
+
+    def execute(self, context: Context) -> list[Json]:
+        """Returns the list."""
+        items: list[Json] = results_of(self.source, context)[0].output[self.over]
+        for item in items:
+            self.log.info("%s", item["label"])
+        return items
+
+
+class QuantizeOperator(StageOperator):
+    """Writes the precision plan of one model."""
+
+    stage = "quantize"
+
+
+class FuseOperator(StageOperator):
+    """Lowers one model to one runtime, checks parity."""
+
+    stage = "fuse"
+
+
+class BenchmarkOperator(StageOperator):
+    """Times all executables against the baseline, alone on its host."""
+
+    stage = "benchmark"
+
+
+class NominateOperator(StageOperator):
+    """Chooses what the gate will judge."""
+
+    stage = "nominate"
+
+
+class GateOperator(StageOperator):
+    """Judges the nominee on the test split."""
+
+    stage = "gate"
+
+
+class RegisterOperator(StageOperator):
+    """Makes the model version and sets the alias `challenger`."""
+
+    stage = "register"
+    operator_extra_links = (MlflowRunLink(), ModelVersionLink())
+
+
+class PromoteOperator(StageOperator):
+    """Moves the alias `champion`, and tells whoever waits for the model (an asset event)."""
+
+    stage = "promote"
+    operator_extra_links = (MlflowRunLink(), ModelVersionLink())
+
+    def hand_on(self, result: StageResult, context: Context) -> Json:
+        """Puts version, run and metrics into the asset event."""
+        data = super().hand_on(result, context)
+        metrics = dict(result.candidates[0].metrics) if result.candidates else {}
+        opened = results_of(OPENING, context)[0]
+        for asset in self.outlets:
+            extra = {**data["output"], "run": opened.output["run_id"], "metrics": metrics}
+            context["outlet_events"][asset].extra = extra
+        return data
+
+
+class CloseRunOperator(StageOperator):
+    """Ends the MLflow run, whatever happened, and fails if anything failed: a DAG run is as green as its last task."""
+
+    stage = "close_run"
+
+    def execute(self, context: Context) -> Json:
+        """Closes the run.
+
+        Raises:
+            AirflowFailException: If a task of this run failed; names it.
+        """
+        states = self.state(context)
+        failed = [task for task, state in states.items() if state in FAILED_STATES]
+        if not results_of(OPENING, context):
+            raise AirflowFailException(f"{OPENING} did not open a run, so there is none to close; see its log")
+        data = super().execute(context)
+        if failed:
+            context["ti"].xcom_push(RESULT_KEY, data)
+            raise AirflowFailException(summary(states))
+        return data
+
+    def state(self, context: Context) -> dict[str, str]:
+        """Returns task to state; the third item of `fuse` is `fuse[2]`."""
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        return {
+            item_name(task): str(getattr(state, "value", state) or "none")
+            for task, state in sorted(states.items())
+            if task != ti.task_id
+        }
+
+
+def item_name(task: str) -> str:
+    """Returns `fuse[2]` for `fuse_2`, Airflow's name for the third item of a mapped task."""
+    found = re.fullmatch(r"(.+)_(\d+)", task)
+    mapped = found is not None and found[1] in STAGES and STAGES[found[1]].over is not None
+    return f"{found[1]}[{found[2]}]" if found and mapped else task
+
+
+def summary(states: Mapping[str, str]) -> str:
+    """Returns what went wrong in a run, in one line."""
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(names)
+
+    failed = [task for task, state in states.items() if state == "failed"]
+    not_run = [task for task, state in states.items() if state == "upstream_failed"]
+    return f"failed: {listed(failed)}" + (f"; so these did not run: {listed(not_run)}" if not_run else "")
+
+
+OPERATORS: Mapping[str, type[StageOperator]] = {
+    operator.stage: operator
+    for operator in (
+        OpenRunOperator,
+        CheckLabelsOperator,
+        TrainOperator,
+        DistillOperator,
+        PruneOperator,
+        PlanOperator,
+        QuantizeOperator,
+        FuseOperator,
+        BenchmarkOperator,
+        NominateOperator,
+        GateOperator,
+        RegisterOperator,
+        PromoteOperator,
+        CloseRunOperator,
+    )
+}

@@ -1,0 +1,336 @@
+"""The recipe: the only place where configuration is defined. Light enough to be read while Airflow parses."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic import field_validator as on_field
+
+from optops.precision import Precision
+
+OFF: Literal["off"] = "off"
+
+
+def _read_switch(value: Any) -> Any:
+    # YAML 1.1 reads a bare `off` as False and `on` as True.
+    if value is False or value == OFF:
+        return OFF
+    return {} if value is True or value is None or value == "on" else value
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class CheckSetting(Section):
+    """How one label check is judged."""
+
+    severity: Literal["critical", "warning", "off"] | None = Field(
+        None, description="`critical` fails the run above the limit, `warning` reports, `off` skips the check."
+    )
+    limit: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Share of a split's examples that may have this defect; the check's own if not given."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_off(cls, value: Any) -> Any:
+        return {"severity": "off"} if value is False or value == OFF else value
+
+
+class CheckLabels(Section):
+    """What `check_labels` looks for and what it does about it."""
+
+    quarantine: bool = Field(
+        False, description="Remove offending examples from the training split and go on, recording which."
+    )
+    checks: dict[str, CheckSetting] = Field(
+        default_factory=dict, description="Overrides per check: severity and limit. Unnamed checks keep the workload's."
+    )
+    thresholds: SerializeAsAny[BaseModel] | dict[str, Any] = Field(
+        default_factory=dict, description="The workload's thresholds, for example the longest example allowed."
+    )
+
+
+class Train(Section):
+    """How a model is trained (and how a student or a pruned model is, unless its own section says otherwise)."""
+
+    epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
+    patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation metric.")
+    batch_tokens: int = Field(4096, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
+    warmup_steps: int = Field(400, ge=0, description="Steps until the learning rate reaches its peak.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of probability spread over all labels.")
+    average_checkpoints: int = Field(4, ge=1, description="Average the weights of the last so many checkpoints.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest global norm of the gradient.")
+
+
+class Distill(Section):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=lambda: {"decoder_layers": 1},
+        description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
+    )
+    alpha: Share = Field(0.5, description="Weight of the teacher's distribution; 1 - alpha is that of the labels.")
+    temperature: float = Field(1.0, gt=0, description="Temperature that softens both distributions.")
+    teacher_labels: bool = Field(
+        True, description="Train on the teacher's own outputs (sequence-level distillation) instead of the labels."
+    )
+    initialize: bool = Field(True, description="Start the student from evenly spaced layers of the teacher.")
+    train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
+
+
+class Prune(Section):
+    """How structured pruning makes models smaller."""
+
+    ratio: float = Field(0.3, gt=0, lt=1, description="Share of feed-forward units (and heads) to remove.")
+    heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")
+    importance_examples: int = Field(512, ge=1, description="Training examples that the importance is measured on.")
+    train: Train = Field(
+        default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
+        description="How the pruned model is fine-tuned.",
+    )
+
+
+class Quantize(Section):
+    """Which precisions are offered."""
+
+    precisions: tuple[Precision, ...] = Field(
+        ("fp32", "int8"), min_length=1, description="Precisions to try; what the target lacks is left out and said."
+    )
+
+
+class Fuse(Section):
+    """Which runtimes executables are made for."""
+
+    runtimes: tuple[str, ...] = Field(
+        ("tensorflow", "onnxruntime"), min_length=1, description="Runtimes to lower to; unavailable ones are left out."
+    )
+
+    @on_field("runtimes")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from optops.runtimes.base import runtime_names
+
+        for name in value:
+            if name not in runtime_names():
+                near = difflib.get_close_matches(name, runtime_names(), 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(runtime_names())}"
+                raise ValueError(f"runtime {name!r} is unknown; {hint}")
+        return value
+
+
+class Budget(Section):
+    """How much the search may try."""
+
+    executables: int = Field(24, ge=1, description="At most so many combinations of model, precision and runtime.")
+
+
+class Target(Section):
+    """The hardware and thread budget that the recipe optimises for."""
+
+    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the model will run.")
+    threads: int = Field(2, ge=1, le=512, description="Threads that the served model may use.")
+
+
+class Benchmark(Section):
+    """The benchmark matrix and its time budget."""
+
+    batches: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (1, 8, 32), min_length=1, description="Batch sizes to measure."
+    )
+    primary_batch: int = Field(1, ge=1, description="The cell that must reach the minimum speed-up; one of `batches`.")
+    seconds_per_cell: float = Field(
+        10.0, gt=0, le=3600, description="Time budget of one cell; p99 is reported if it allows 662 samples."
+    )
+    objective: Literal["latency", "size"] = Field("latency", description="What `better` means among candidates.")
+
+    @model_validator(mode="after")
+    def _primary_is_measured(self) -> Self:
+        if self.primary_batch not in self.batches:
+            raise ValueError(f"primary_batch {self.primary_batch} is not among batches {list(self.batches)}; add it")
+        return self
+
+
+class Gate(Section):
+    """What the nominee must prove."""
+
+    tolerance: float = Field(0.02, ge=0, description="How much worse than the baseline the metric may be.")
+    tolerance_kind: Literal["relative", "absolute"] = Field(
+        "relative", description="Whether the tolerance is a share of the baseline's metric or in its units."
+    )
+    minimum_speedup: float = Field(
+        1.0, gt=0, description="Lower bound of the speed-up that the primary cell must reach."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of both bounds.")
+    resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
+    anomalous_gain: float = Field(
+        0.2, gt=0, description="A relative gain over the baseline above this is not believed: verdict `anomalous`."
+    )
+    nominees: int = Field(
+        3, ge=1, le=3, description="How many nominees are tried at most, the k-th at level alpha / k."
+    )
+
+
+class Registry(Section):
+    """Where the winner goes."""
+
+    name: Name = Field(description="Name of the registered model in MLflow.")
+    experiment: str | None = Field(None, description="MLflow experiment; `optops/NAME` if not given.")
+
+
+class Schedule(Section):
+    """When the DAG runs by itself."""
+
+    cron: str | None = Field(None, description="A cron expression, for example `0 3 * * 1`.")
+    asset: str | None = Field(None, description="URI of an asset of newly labelled data that triggers a run.")
+
+    @on_field("cron")
+    @classmethod
+    def _has_five_fields(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("@") and len(value.split()) != 5:
+            raise ValueError(f"{value!r} has {len(value.split())} fields; a cron expression has five, e.g. '0 3 * * 1'")
+        return value
+
+
+class Approval(Section):
+    """Whether a person must agree before promotion."""
+
+    mode: Literal["automatic", "required"] = Field("automatic", description="`required` waits for a person.")
+    approvers: tuple[str, ...] = Field((), description="Airflow user names that may answer; anyone allowed if empty.")
+    timeout_hours: float = Field(72, gt=0, description="Reject if nobody answered by then.")
+
+
+class Recipe(Section):
+    """Which model, which data, which stages, which tolerance, which target."""
+
+    schema_version: Literal[1] = Field(1, description="Version of this schema.")
+    name: Name = Field(description="Name of the recipe and its DAG.")
+    description: str = Field("", description="One paragraph for people.")
+    workload: str = Field(description="The kind of model, for example `translation`.")
+    seed: int = Field(17, ge=0, le=2**31 - 1, description="Seed of everything random.")
+    data: SerializeAsAny[BaseModel] = Field(description="Where the examples are; its keys depend on the workload.")
+    check_labels: CheckLabels = Field(default_factory=CheckLabels, description="Label checks and their limits.")
+    model: SerializeAsAny[BaseModel] = Field(description="An architecture with sizes, or a model to import.")
+    train: Train = Field(default_factory=lambda: Train(), description="How the model is trained.")
+    distill: Annotated[Distill | Literal["off"], BeforeValidator(_read_switch)] = Field(
+        default_factory=lambda: Distill(), description="How a student is made, or `off`."
+    )
+    prune: Annotated[Prune | Literal["off"], BeforeValidator(_read_switch)] = Field(
+        "off", description="How models are made smaller, or `off`."
+    )
+    quantize: Annotated[Quantize | Literal["off"], BeforeValidator(_read_switch)] = Field(
+        default_factory=lambda: Quantize(), description="Precisions to try, or `off` for fp32 alone."
+    )
+    fuse: Annotated[Fuse | Literal["off"], BeforeValidator(_read_switch)] = Field(
+        default_factory=lambda: Fuse(), description="Runtimes to lower to, or `off` for stock TensorFlow alone."
+    )
+    budget: Budget = Field(default_factory=lambda: Budget(), description="How much the search may try.")
+    target: Target = Field(default_factory=lambda: Target(), description="The hardware to optimise for.")
+    benchmark: Benchmark = Field(default_factory=lambda: Benchmark(), description="The benchmark matrix.")
+    gate: Gate = Field(default_factory=lambda: Gate(), description="What must be proved before promotion.")
+    registry: Registry = Field(description="Where the winner goes.")
+    schedule: Schedule | None = Field(None, description="When the DAG runs by itself; manual only if absent.")
+    approval: Approval = Field(default_factory=lambda: Approval(), description="Who must agree to a promotion.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_workload_sections(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("workload"), str):
+            return value
+        from optops.workloads.base import load_workload
+
+        try:
+            workload = load_workload(value["workload"])
+            sections = workload.sections()
+        except LookupError as error:
+            raise SectionError([_error("workload", str(error))], cls, "") from None
+        read = dict(value)
+        folder: Path | None = (info.context or {}).get("folder")
+        for name, model in (("data", sections.data), ("model", sections.model)):
+            if isinstance(read.get(name), dict):
+                read[name] = _validate_at(name, model, read[name], {"folder": folder})
+        distill = read.get("distill")
+        student = distill.get("student") if isinstance(distill, dict) else None
+        if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):
+            # A typo in a size must not come to light when the teacher is trained.
+            _validate_at("distill.student", sections.model, {**value["model"], **student}, {"folder": folder})
+        checks = read.get("check_labels")
+        if isinstance(checks, dict) and isinstance(checks.get("thresholds", {}), dict):
+            thresholds = _validate_at(
+                "check_labels.thresholds", sections.thresholds, checks.get("thresholds", {}), {"folder": folder}
+            )
+            read["check_labels"] = {**checks, "thresholds": thresholds}
+        elif checks is None:
+            read["check_labels"] = {"thresholds": sections.thresholds()}
+        _refuse_unknown_checks(read["check_labels"], sections.checks)
+        return read
+
+    @model_validator(mode="after")
+    def _stages_fit_the_model(self) -> Self:
+        from optops.workloads.base import load_workload
+
+        if not load_workload(self.workload).trainable(self.model):
+            for name in ("distill", "prune"):
+                if getattr(self, name) != OFF:
+                    raise ValueError(
+                        f"{name} needs a trainable model, but `model` imports one that can only be served; "
+                        f"write `{name}: off`"
+                    )
+        return self
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return self.registry.experiment or f"optops/{self.name}"
+
+    def is_off(self, section: str) -> bool:
+        """Returns whether the recipe switches a stage off."""
+        return bool(getattr(self, section) == OFF)
+
+
+class SectionError(ValueError):
+    """Errors of a section whose model depends on the workload, with where they are."""
+
+    def __init__(self, errors: list[dict[str, Any]], model: type[BaseModel], prefix: str):
+        """Keeps pydantic's `errors` of `model`, which stands at the dotted path `prefix`."""
+        super().__init__(f"{prefix} is not valid")
+        self.errors, self.model, self.prefix = errors, model, prefix
+
+
+def _validate_at(prefix: str, model: type[BaseModel], value: Any, context: dict[str, Any]) -> BaseModel:
+    try:
+        return model.model_validate(value, context=context)
+    except ValidationError as error:
+        raise SectionError(list(map(dict, error.errors())), model, prefix) from None
+
+
+def _refuse_unknown_checks(section: Any, known: tuple[str, ...]) -> None:
+    named = section.get("checks") or {} if isinstance(section, dict) else {}
+    for name in named if isinstance(named, dict) else ():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            message = f"{name!r} is no check of this workload; {hint}"
+            raise SectionError([_error(name, message)], CheckLabels, "check_labels.checks")
+
+
+def _error(key: str, message: str) -> dict[str, Any]:
+    return {"type": "value_error", "loc": (key,), "msg": message, "input": {}}

@@ -1,0 +1,150 @@
+"""Reading recipes from YAML files, with errors that name file, line, key and the nearest right key."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from optops.recipe import Recipe, SectionError
+
+Location = tuple[str | int, ...]
+
+
+class RecipeError(ValueError):
+    """A recipe that can not be used; the message names file, line, key and remedy, one problem a line."""
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads and validates a recipe.
+
+    Args:
+        path: A YAML file.
+        overrides: Dotted keys and values that replace what the file says, for example `{"gate.tolerance": 0.01}`.
+
+    Raises:
+        RecipeError: If the file is missing, is no YAML, or does not fit the schema.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
+        raise RecipeError(f"{path}: no such recipe" + (f"; did you mean {near[0]!r}?" if near else "")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: can not be read: {error}") from None
+    return parse_recipe(text, path, overrides)
+
+
+def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Validates the text of a recipe; relative paths in it are relative to the folder of `path`.
+
+    Raises:
+        RecipeError: If it is no YAML or does not fit the schema.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict) or node is None:
+        raise RecipeError(f"{path}:1: a recipe is a mapping of keys; run `optops init` to get one to start from")
+    lines = dict(_lines(node))
+    repeated = [f"{path}:{line}: key {key!r} stands twice" for key, line in _repeated_keys(node)]
+    if repeated:
+        raise RecipeError("\n".join(repeated))
+    for key, value in (overrides or {}).items():
+        _set(data, key, value)
+    try:
+        return Recipe.model_validate(data, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        nested = [e["ctx"]["error"] for e in error.errors() if isinstance(e.get("ctx", {}).get("error"), SectionError)]
+        if nested:
+            prefix = tuple(part for part in nested[0].prefix.split(".") if part)
+            problems = [_explain(path, lines, nested[0].model, e, prefix) for e in nested[0].errors]
+        else:
+            problems = [_explain(path, lines, Recipe, dict(e), ()) for e in _without_echoes(list(error.errors()))]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+
+
+def _without_echoes(errors: list[Any]) -> list[Any]:
+    # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`.
+    real = {error["loc"][:1] for error in errors if not str(error["loc"][-1]).startswith("literal[")}
+    return [e for e in errors if not str(e["loc"][-1]).startswith("literal[") or e["loc"][:1] not in real]
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(data.get(part), dict):
+            data[part] = {}
+        data = data[part]
+    data[last] = value
+
+
+def _lines(node: yaml.Node, prefix: Location = ()) -> Iterator[tuple[Location, int]]:
+    yield prefix, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*prefix, key.value))
+            yield (*prefix, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*prefix, index))
+
+
+def _repeated_keys(node: yaml.Node) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated_keys(value)
+
+
+def _explain(
+    path: Path, lines: Mapping[Location, int], model: type[BaseModel], error: Mapping[str, Any], prefix: Location
+) -> str:
+    # pydantic puts the tags of a union ("Distill", "literal['off']") into the location; they are no keys.
+    location: Location = (*prefix, *(part for part in error["loc"] if _is_key(part)))
+    line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 1)
+    dotted = ".".join(map(str, location))
+    where = f"{path}:{line}: {dotted}: " if dotted else f"{path}:{line}: "
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(model, location[len(prefix) : -1])
+        near = difflib.get_close_matches(str(location[-1]), known, 1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        return f"{path}:{line}: unknown key {dotted!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{where}this key is missing; add it"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(error["input"], dict | BaseModel) else f" (it is {error['input']!r})"
+    return f"{where}{message}{given}"
+
+
+def _is_key(part: str | int) -> bool:
+    return isinstance(part, int) or not (part[:1].isupper() or part.startswith(("literal[", "function-")))
+
+
+def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        models = [] if field is None else _models_in(field.annotation)
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

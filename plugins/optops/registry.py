@@ -1,0 +1,134 @@
+"""The registered model in MLflow: its versions, the aliases `challenger` and `champion`, and the way back."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient, MlflowException
+
+from optops.candidate import Artifact
+from optops.home import file_lock
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+HISTORY_TAG = "optops.champions"
+CANDIDATE_TAG = "optops.candidate"
+ARTIFACT_TAG = "optops.artifact"
+DIGEST_TAG = "optops.digest"
+
+
+class RegistryError(RuntimeError):
+    """Something that the registry can not do; the message names the model and the remedy."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes:
+        name: Of the registered model.
+        version: Its number, as MLflow writes it.
+        candidate: Key of the candidate it was made from.
+        artifact: That candidate's files.
+        tags: All tags of the version.
+    """
+
+    name: str
+    version: str
+    candidate: str
+    artifact: Artifact
+    tags: Mapping[str, str]
+
+
+def version_by_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """Returns the version that an alias names, or None if there is no such model or alias."""
+    try:
+        found = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return _version(found)
+
+
+def _version(found: Any) -> Version:
+    tags = dict(found.tags)
+    missing = [tag for tag in (CANDIDATE_TAG, ARTIFACT_TAG, DIGEST_TAG) if tag not in tags]
+    if missing:
+        raise RegistryError(
+            f"version {found.version} of {found.name!r} lacks the tags {', '.join(missing)}: optops did not make it. "
+            "Move its alias to a version that optops made, or register under another name (`registry.name`)"
+        )
+    artifact = Artifact(tags[ARTIFACT_TAG], tags[DIGEST_TAG])
+    return Version(found.name, str(found.version), tags[CANDIDATE_TAG], artifact, tags)
+
+
+def set_challenger(client: MlflowClient, name: str, version: str) -> None:
+    """Makes a version the challenger."""
+    client.set_registered_model_alias(name, CHALLENGER, version)
+
+
+def promote(client: MlflowClient, name: str, version: str, expected: str | None) -> str | None:
+    """Makes a version the champion and remembers the one before.
+
+    Args:
+        client: Of the registry.
+        name: Of the registered model.
+        version: The new champion.
+        expected: The champion that the gate compared with; None if there was none.
+
+    Returns:
+        The version that was the champion before, if any.
+
+    Raises:
+        RegistryError: If the champion changed since the gate: what was proved no longer holds.
+    """
+    with file_lock(f"champion-{name}"):
+        reigning = version_by_alias(client, name, CHAMPION)
+        if reigning and reigning.version == version:
+            return _history(client, name)[-2] if len(_history(client, name)) > 1 else None
+        if (reigning.version if reigning else None) != expected:
+            raise RegistryError(
+                f"the champion of {name!r} is now version {reigning.version if reigning else 'none'}, but the gate "
+                f"compared with {expected or 'none'}: another run promoted meanwhile. Run again to compare with it"
+            )
+        client.set_registered_model_alias(name, CHAMPION, version)
+        _remember(client, name, [*_history(client, name), version])
+        client.set_model_version_tag(name, version, "optops.promoted_at", _now())
+        return expected
+
+
+def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
+    """Makes the previous champion the champion again.
+
+    Returns:
+        The version that was the champion and the one that is now.
+
+    Raises:
+        RegistryError: If there is no champion or none before it.
+    """
+    with file_lock(f"champion-{name}"):
+        reigning = version_by_alias(client, name, CHAMPION)
+        if reigning is None:
+            raise RegistryError(f"{name!r} has no champion, so there is nothing to roll back")
+        history = [version for version in _history(client, name) if version != reigning.version]
+        if not history:
+            raise RegistryError(f"version {reigning.version} is the only champion {name!r} ever had")
+        client.set_registered_model_alias(name, CHAMPION, history[-1])
+        _remember(client, name, history)
+        client.set_model_version_tag(name, reigning.version, "optops.rolled_back_at", _now())
+        return reigning.version, history[-1]
+
+
+def _history(client: MlflowClient, name: str) -> list[str]:
+    # MLflow keeps no history of aliases, so the registered model carries it as a tag, oldest first.
+    return list(json.loads(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]")))
+
+
+def _remember(client: MlflowClient, name: str, history: list[str]) -> None:
+    client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[-50:]))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,1 @@
+"""Runners: where an operator or the command line runs a stage; each starts the same program."""

@@ -1,0 +1,173 @@
+"""The contract of a runtime: it loads a `serving/` folder and calls it with arrays."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optops.runtimes.constraints import violation
+
+EXECUTABLE_FILE = "executable.json"
+FORMAT_VERSION = 1
+
+Arrays = Mapping[str, np.ndarray]
+Executable = Callable[[Arrays], dict[str, np.ndarray]]
+"""Maps named input arrays to named output arrays; the names are those of `ExecutableInfo`."""
+
+
+class InvalidInputError(ValueError):
+    """An input that an executable refuses: a missing or unknown name, a wrong dtype, rank or value."""
+
+
+@dataclass(frozen=True)
+class ExecutableInfo:
+    """What `serving/executable.json` says of the folder it lies in.
+
+    Attributes:
+        runtime: Name of the runtime that loads the folder.
+        precision: `fp32`, `bf16`, `fp16` or `int8`.
+        inputs: Name to {dtype, shape}; None in a shape is a dynamic size. May hold further constraints, which
+            `optops.runtimes.constraints` describes.
+        outputs: The same for what comes out.
+        driver: How the runtime executes it: `graph` (one call of one graph) or a driver of the runtime's own.
+        settings: What the driver needs, for example the beam and the limits on length.
+        facts: What lowering did, for people and reports: nodes before and after, nodes quantised.
+        format_version: Of this file; newer code reads older versions.
+    """
+
+    runtime: str
+    precision: str
+    inputs: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, Mapping[str, Any]]
+    driver: str = "graph"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def save(self, folder: Path) -> None:
+        """Writes `executable.json` into a folder."""
+        (folder / EXECUTABLE_FILE).write_text(json.dumps(asdict(self), indent=1, sort_keys=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ExecutableInfo":
+        """Reads `executable.json` from a folder.
+
+        Raises:
+            FileNotFoundError: If the folder holds no executable.
+            ValueError: If a newer optops wrote it.
+        """
+        path = folder / EXECUTABLE_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing, so {folder} holds no executable")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{path}: format version {data['format_version']} is newer than {FORMAT_VERSION}, "
+                "the newest that this optops reads; update optops"
+            )
+        return cls(**data)
+
+    def check(self, inputs: Arrays) -> None:
+        """Refuses inputs that do not fit.
+
+        Raises:
+            InvalidInputError: Names the input, what it is, and what it should be.
+        """
+        for name in inputs:
+            if name not in self.inputs:
+                raise InvalidInputError(f"input {name!r} is unknown; expected {', '.join(sorted(self.inputs))}")
+        for name, wanted in self.inputs.items():
+            if name not in inputs:
+                raise InvalidInputError(f"input {name!r} is missing; expected {wanted['dtype']} {wanted['shape']}")
+            array, shape = inputs[name], wanted["shape"]
+            fits = len(array.shape) == len(shape) and all(
+                size is None or size == actual for size, actual in zip(shape, array.shape, strict=True)
+            )
+            if not fits or str(array.dtype) != wanted["dtype"]:
+                raise InvalidInputError(
+                    f"input {name!r} is {array.dtype} {list(array.shape)}; expected {wanted['dtype']} {shape}"
+                )
+            reason = violation(array, wanted)
+            if reason:
+                raise InvalidInputError(f"input {name!r} {reason}")
+
+
+@dataclass(frozen=True)
+class LoadedExecutable:
+    """An executable that still says what it is: called with arrays, it gives arrays."""
+
+    info: ExecutableInfo
+    call: Executable
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Executes one call."""
+        return self.call(inputs)
+
+
+class Runtime(ABC):
+    """Loads and executes `serving/` folders.
+
+    Life cycle: `unavailable` tells whether this machine can run it at all; `load` returns an executable that is
+    called many times, from one thread at a time. Built-in runtimes are listed in `RUNTIMES`, others come from the
+    entry point group `optops.runtimes`.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def unavailable(self) -> str | None:
+        """Returns why this machine can not run it and what would help, or None if it can."""
+
+    @abstractmethod
+    def load(self, folder: Path, info: ExecutableInfo, threads: int) -> Executable:
+        """Returns the executable in `folder`, restricted to `threads` threads.
+
+        The executable calls `info.check` on what it is given.
+        """
+
+
+RUNTIMES: dict[str, str] = {
+    "tensorflow": "optops.runtimes.tensorflow:TensorFlowRuntime",
+    "onnxruntime": "optops.runtimes.onnxruntime:OnnxRuntime",
+}
+
+
+def runtime_names() -> list[str]:
+    """Returns the names of all runtimes, built in and plugged in."""
+    return sorted({*RUNTIMES, *(entry.name for entry in entry_points(group="optops.runtimes"))})
+
+
+def load_runtime(name: str) -> Runtime:
+    """Returns a runtime by name.
+
+    Raises:
+        LookupError: If nothing has that name; says what there is.
+    """
+    if name in RUNTIMES:
+        module, _, attribute = RUNTIMES[name].partition(":")
+        return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
+    for entry in entry_points(group="optops.runtimes"):
+        if entry.name == name:
+            return entry.load()()  # type: ignore[no-any-return]
+    raise LookupError(f"runtime {name!r} is unknown; known are {', '.join(runtime_names())}")
+
+
+def load_executable(folder: Path, threads: int) -> Executable:
+    """Returns the executable in a `serving/` folder, whatever runtime it needs.
+
+    Raises:
+        RuntimeError: If that runtime is not available here; says why.
+    """
+    info = ExecutableInfo.load(folder)
+    runtime = load_runtime(info.runtime)
+    reason = runtime.unavailable()
+    if reason:
+        raise RuntimeError(f"{folder} needs runtime {info.runtime!r}, which is not available here: {reason}")
+    return LoadedExecutable(info, runtime.load(folder, info, threads))

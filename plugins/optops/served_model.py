@@ -1,0 +1,135 @@
+"""The registered model: an MLflow pyfunc without pickle, made of files and this module as its loader."""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from optops.candidate import Candidate, digest_folder
+from optops.recipe import Recipe
+from optops.runtimes.base import load_executable
+from optops.workloads.base import Workload, load_workload
+
+if TYPE_CHECKING:
+    from optops.runtimes.base import Executable
+    from optops.tracking import Tracking
+
+MODEL_FILE = "model.json"
+CARD_FILE = "model_card.md"
+INPUT_COLUMN = "input"
+
+
+class ServedModel:
+    """Answers raw inputs, for example texts, as `mlflow.pyfunc` calls it.
+
+    Args:
+        workload: Says how raw inputs are answered.
+        executable: Of the model.
+        assets: Folder with the model's assets.
+    """
+
+    def __init__(self, workload: Workload, executable: "Executable", assets: Path):
+        self.workload, self.executable, self.assets = workload, executable, assets
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[Any]:
+        """Returns one answer an input.
+
+        Args:
+            model_input: A list or an array of raw inputs, or a data frame with one column.
+            params: None are known.
+
+        Raises:
+            ValueError: If an input can not be served; names it.
+        """
+        del params
+        return self.workload.serve(self.executable, self.assets, _as_list(model_input))
+
+
+def _as_list(model_input: Any) -> list[Any]:
+    if hasattr(model_input, "columns"):
+        if len(model_input.columns) != 1:
+            raise ValueError(f"expected one column of inputs, got {list(map(str, model_input.columns))}")
+        return list(model_input.iloc[:, 0])
+    return [model_input] if isinstance(model_input, str | bytes) else list(model_input)
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """Loads the model; MLflow calls this by name (`loader_module`).
+
+    Raises:
+        ValueError: If the files are not those that were registered.
+    """
+    folder = Path(path)
+    facts = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
+    for part, digest in facts["digests"].items():
+        if digest_folder(folder / part) != digest:
+            raise ValueError(f"{folder / part}: the files are not those that were registered; load them afresh")
+    executable = load_executable(folder / "serving", facts["threads"])
+    return ServedModel(load_workload(facts["workload"]), executable, folder / "assets")
+
+
+def log_served_model(
+    tracking: "Tracking",
+    run_id: str,
+    *,
+    nominee: Candidate,
+    folder: Path,
+    recipe: Recipe,
+    input_example: Sequence[Any],
+    card: str,
+    tags: dict[str, str],
+) -> str:
+    """Logs the model as a pyfunc in a run and returns its URI, `models:/m-...`.
+
+    Args:
+        tracking: The connection to MLflow.
+        run_id: Run that it belongs to.
+        nominee: The accepted candidate.
+        folder: Its files.
+        recipe: Gives the workload, the name, and the threads.
+        input_example: Raw inputs for the model's page.
+        card: The model card, Markdown.
+        tags: Of the logged model.
+    """
+    import mlflow
+    import pandas as pd
+
+    from optops.stages.identity import LIBRARIES
+
+    del tracking
+    with TemporaryDirectory() as temporary:
+        data = Path(temporary) / "model"
+        parts = [part for part in ("serving", "assets") if (folder / part).is_dir()]
+        for part in parts:
+            copytree(folder / part, data / part)
+        facts = {
+            "workload": recipe.workload,
+            "threads": recipe.target.threads,
+            "candidate": nominee.key,
+            "digests": {part: digest_folder(data / part) for part in parts},
+        }
+        (data / MODEL_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (data / CARD_FILE).write_text(card, encoding="utf-8")
+        answers = _load_pyfunc(str(data)).predict(list(input_example))
+        example = pd.DataFrame({INPUT_COLUMN: list(input_example)})
+        signature = mlflow.models.infer_signature(example, pd.DataFrame({"output": answers}))
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name=recipe.registry.name,
+                loader_module="optops.served_model",
+                data_path=str(data),
+                signature=signature,
+                input_example=example,
+                pip_requirements=["optops", *(f"{name}=={version(name)}" for name in LIBRARIES if _is_needed(name))],
+                tags=tags,
+                metadata={"candidate": nominee.key, "digest": nominee.artifact.digest},
+            )
+            mlflow.log_text(card, CARD_FILE)
+    return str(info.model_uri)
+
+
+def _is_needed(library: str) -> bool:
+    return library not in ("great-expectations", "onnx", "sacrebleu")

@@ -1,0 +1,77 @@
+"""The pages of Airflow and MLflow, until Ctrl-C."""
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from optops.home import subfolder
+from optops.services.airflow import USER, Airflow, running_airflow
+from optops.services.airflow import USUAL_PORT as AIRFLOW_PORT
+from optops.services.processes import HOST, Report, choose_port, running, wait_until
+
+MLFLOW_PORT = 5000
+
+
+def ui(
+    dags: Path,
+    report: Report,
+    *,
+    airflow_port: int | None = None,
+    mlflow_port: int | None = None,
+    ready: Report | None = None,
+) -> None:
+    """Runs Airflow and MLflow until Ctrl-C.
+
+    Args:
+        dags: The folder of DAG files.
+        report: Takes a line for people.
+        airflow_port: The next free one from 8080 if None.
+        mlflow_port: The next free one from 5000 if None.
+        ready: Called with Airflow's address once both are up.
+
+    Raises:
+        ServiceError: If a port is taken, or one of them does not start or ends.
+    """
+    airflow = Airflow(dags, choose_port(airflow_port, AIRFLOW_PORT))
+    port = choose_port(mlflow_port, MLFLOW_PORT)
+    mlflow_url = os.environ["OPTOPS_MLFLOW_URL"] = f"http://{HOST}:{port}"
+    with ExitStack() as stack:
+        commands = {"mlflow": mlflow_command(port)}
+        logs = subfolder("mlflow", "logs")
+        mlflow = stack.enter_context(running(commands, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, logs))
+        _, services = stack.enter_context(running_airflow(airflow, report))
+        wait_until(lambda: _answers(mlflow_url), mlflow, f"MLflow at {mlflow_url}")
+        report(f"Airflow: {airflow.url}  user {USER}, password {airflow.password}")
+        report(f"MLflow:  {mlflow_url}")
+        report("Ctrl-C ends both.")
+        if ready:
+            ready(airflow.url)
+        try:
+            while True:
+                for service in (*mlflow, *services):
+                    service.check()
+                time.sleep(1)
+        except KeyboardInterrupt:
+            report("stopping")
+
+
+def mlflow_command(port: int) -> list[str]:
+    """Returns what serves MLflow's pages over the embedded store, to this machine's browsers alone."""
+    from optops.tracking import default_artifacts, default_uri
+
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", default_uri(), "--default-artifact-root", default_artifacts()),
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+    ]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,1 @@
+"""The stages: one file each, a function `run(job)` that knows nothing of Airflow."""

@@ -1,0 +1,139 @@
+"""Times every executable against the baseline, interleaved, alone on its host."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.candidate import Candidate
+from optops.measurement import host, plots
+from optops.measurement.timing import Cell, Measurements, compare_all, noise_floor
+from optops.measurement.worker_process import Contender
+from optops.pipeline import VALIDATION
+from optops.registry import CHAMPION, version_by_alias
+from optops.stage_spec import Json, StageResult
+from optops.stages.base import Job, StageError
+
+CHAMPION_NAME = "reigning champion"
+
+
+def run(job: Job) -> StageResult:
+    """Returns the table of latencies and speed-ups; failures to run are dropped with their reason."""
+    candidates = {c.name: c for result in job.results("fuse") for c in result.candidates}
+    if not candidates:
+        raise StageError("no executable came out of fuse, so there is nothing to time; see the logs of its tasks")
+    folder = job.new_folder()
+    cells = _cells(job, folder)
+    reference = _contender(job, job.baseline)
+    contenders = [_contender(job, candidate) for candidate in candidates.values()]
+    champion = _champion(job)
+    if champion:
+        contenders.append(champion)
+    before = host.load()
+    settings = job.recipe.benchmark
+    seconds, seed = settings.seconds_per_cell, job.recipe.seed
+    primary = cells[settings.batches.index(settings.primary_batch)]
+    job.log("A/A run of the baseline against itself")
+    floor = noise_floor(reference, cell_inputs=primary.inputs, items=primary.items, seconds=seconds, seed=seed)
+    measurements = compare_all(
+        reference,
+        contenders,
+        cells,
+        seconds=seconds,
+        seed=seed,
+        on_progress=lambda done, total, what: job.log(f"{done}/{total} {what}"),
+    )
+    table = _table(job, measurements, candidates)
+    output: Json = {
+        "table": table,
+        "noise_floor": floor.resolution,
+        "target": {**asdict(host.Fingerprint.of_this_host()), "threads": job.recipe.target.threads},
+        "load": {"before": asdict(before), "after": asdict(host.load())},
+    }
+    _log(job, folder, output, measurements, candidates)
+    dropped = {f.candidate: f"{f.cell or 'loading'}: {f.reason}" for f in measurements.failures}
+    return job.hand_on(candidates=tuple(candidates.values()), output=output, dropped=dropped)
+
+
+def _contender(job: Job, candidate: Candidate) -> Contender:
+    return Contender(candidate.name, job.fetch(candidate) / "serving", job.recipe.target.threads)
+
+
+def _champion(job: Job) -> Contender | None:
+    version = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
+    if version is None:
+        return None
+    job.log(f"the reigning champion, version {version.version}, is timed too")
+    return Contender(CHAMPION_NAME, job.tracking.fetch(version.artifact) / "serving", job.recipe.target.threads)
+
+
+def _cells(job: Job, folder: Path) -> list[Cell]:
+    job.baseline  # noqa: B018 - fails early, with a clear message, if there is none
+    assets = job.fetch(job.baseline) / "assets"
+    cells = []
+    for batch in job.recipe.benchmark.batches:
+        calls = job.workload.benchmark_inputs(job.examples(VALIDATION), assets, batch, job.recipe.seed)
+        paths = []
+        for index, arrays in enumerate(calls):
+            paths.append(folder / f"batch-{batch}-{index}.npz")
+            np.savez(paths[-1], **arrays)  # type: ignore[arg-type]
+        cells.append(Cell(cell_name(batch), tuple(paths), batch))
+    return cells
+
+
+def cell_name(batch: int) -> str:
+    """Returns the name of the cell for a batch size."""
+    return f"batch {batch}"
+
+
+def _table(job: Job, measurements: Measurements, candidates: dict[str, Candidate]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for measurement in measurements.comparisons:
+        comparison = measurement.comparison
+        row = table.setdefault(
+            measurement.candidate,
+            {"key": candidates[measurement.candidate].key if measurement.candidate in candidates else "", "cells": {}},
+        )
+        row["cells"][measurement.cell] = {
+            "speedup": asdict(comparison.speed_up),
+            "latency": asdict(comparison.candidate),
+            "baseline_latency": asdict(comparison.reference),
+        }
+    if not table:
+        reasons = "; ".join(f"{failure.candidate}: {failure.reason}" for failure in measurements.failures)
+        raise StageError(f"not one executable could be timed: {reasons}")
+    return table
+
+
+def _log(job: Job, folder: Path, output: Json, measurements: Measurements, candidates: dict[str, Candidate]) -> None:
+    path = folder / "benchmark.json"
+    path.write_text(json.dumps(output, indent=1), encoding="utf-8")
+    job.tracking.log_file(job.run_id, path)
+    rows = []
+    for measurement in measurements.comparisons:
+        batch = int(measurement.cell.split()[1])
+        timing, ratio = measurement.comparison.candidate, measurement.comparison.speed_up
+        rows.append(plots.LatencyRow(measurement.candidate, batch, timing.latency["p50"], *timing.p50_interval))
+        baseline = measurement.comparison.reference
+        if measurement.candidate == measurements.comparisons[0].candidate:
+            rows.append(
+                plots.LatencyRow("baseline", batch, baseline.latency["p50"], *baseline.p50_interval, is_baseline=True)
+            )
+        job.log(
+            f"{measurement.candidate}, {measurement.cell}: {ratio.ratio:.2f}x "
+            f"[{ratio.low:.2f}, {ratio.high:.2f}], p50 {timing.latency['p50'] * 1e3:.2f} ms"
+        )
+        candidate = candidates.get(measurement.candidate)
+        if candidate:
+            prefix = f"batch_{batch}"
+            values = {f"{prefix}.speedup": ratio.ratio, f"{prefix}.speedup_lower_bound": ratio.lower_bound}
+            values |= {f"{prefix}.{name}_ms": seconds * 1e3 for name, seconds in timing.latency.items()}
+            values |= {f"{prefix}.items_per_second": timing.items_per_second}
+            values |= {"load_seconds": timing.load_seconds, "peak_memory_bytes": timing.peak_memory_bytes}
+            job.tracking.log_metrics(job.run_id, values, candidate)
+    job.tracking.log_metrics(job.run_id, {"noise_floor": output["noise_floor"]})
+    picture = folder / "latency_by_batch.png"
+    plots.latency_by_batch(rows, picture)
+    job.tracking.log_file(job.run_id, picture)

@@ -1,0 +1,130 @@
+"""Checks every example, quarantines what the recipe allows, and writes the manifests."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optops.candidate import canonical_json, derive_key
+from optops.measurement.statistics import estimated_resolution
+from optops.pipeline import CALIBRATION, SPLITS, TEST, TRAIN
+from optops.stage_spec import Manifest, StageResult
+from optops.stages.base import Job, StageError
+from optops.workloads.base import LabelReport
+from optops.workloads.label_checks import CheckOutcome, Defect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CALIBRATION_EXAMPLES = 512
+SHOWN_DEFECTS = 20
+
+
+def run(job: Job) -> StageResult:
+    """Fails if a critical check is over its limit; shows the examples that are to blame."""
+    splits = job.workload.read(job.recipe.data, job.recipe.seed)
+    for split, examples in splits.items():
+        if examples.empty:
+            raise StageError(f"the {split} split has no {job.workload.examples_name}; give it some in `data.{split}`")
+        job.log(f"{split}: {len(examples)} {job.workload.examples_name}")
+    folder = job.new_folder()
+    docs = folder / "data_docs"
+    report = job.workload.check(splits, job.recipe, docs)
+    _log_report(job, folder, docs, report)
+    quarantined: frozenset[str] = report.quarantine if job.recipe.check_labels.quarantine else frozenset()
+    _refuse_what_is_over_its_limit(job, report)
+    if quarantined:
+        splits[TRAIN] = splits[TRAIN][~splits[TRAIN]["id"].isin(quarantined)]
+        job.log(f"quarantine: {len(quarantined)} training {job.workload.examples_name} removed")
+        if splits[TRAIN].empty:
+            raise StageError("quarantine removed every training example; see the Data Docs for the defects")
+    _warn_if_tolerance_can_not_be_proved(job, len(splits[TEST]))
+    splits[CALIBRATION] = _calibration(job, splits[TRAIN])
+    manifests = {split: _write_manifest(job, folder, split, splits[split]) for split in SPLITS}
+    return job.hand_on(
+        manifests=manifests,
+        output={
+            "quarantined": len(quarantined),
+            "defects": len(report.defects),
+            "digests": {split: manifest.digest for split, manifest in manifests.items()},
+            "outcomes": [vars(outcome) for outcome in report.outcomes],
+        },
+        links={"data_docs": job.tracking.artifact_url(job.run_id, "labels/data_docs/index.html")},
+    )
+
+
+def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None:
+    import pandas as pd
+
+    table = folder / "defects.csv"
+    columns = ["check", "severity", "split", "file", "line", "value", "reason", "id"]
+    pd.DataFrame([vars(defect) for defect in report.defects], columns=columns).to_csv(table, index=False)
+    job.tracking.log_file(job.run_id, table, "labels")
+    if docs.exists():
+        job.tracking.log_folder(job.run_id, docs, "labels/data_docs")
+    if job.recipe.check_labels.quarantine and report.quarantine:
+        removed = folder / "quarantined.txt"
+        removed.write_text("".join(f"{example}\n" for example in sorted(report.quarantine)), encoding="utf-8")
+        job.tracking.log_file(job.run_id, removed, "labels")
+    counts = Counter(defect.check for defect in report.defects)
+    job.tracking.log_metrics(job.run_id, {f"defects.{name}": count for name, count in counts.items()})
+    for outcome in report.outcomes:
+        if outcome.count:
+            state = "within" if outcome.within_limit else "OVER"
+            job.log(
+                f"{outcome.split}: {outcome.check}: {outcome.count} ({outcome.share:.2%}), "
+                f"{state} the limit of {outcome.limit:.2%} ({outcome.severity})"
+            )
+
+
+def _refuse_what_is_over_its_limit(job: Job, report: LabelReport) -> None:
+    removable = (TRAIN,) if job.recipe.check_labels.quarantine else ()
+    over = [o for o in report.outcomes if _is_over(o) and o.split not in removable]
+    if not over:
+        return
+    names = {(o.check, o.split) for o in over}
+    details = list(_describe(d for d in report.defects if (d.check, d.split) in names))
+    summary = "; ".join(f"{o.check} in {o.split}: {o.count} ({o.share:.2%}, limit {o.limit:.2%})" for o in over)
+    remedy = "mend the data, raise `check_labels.checks.NAME.limit`"
+    if not removable:
+        remedy += ", or set `check_labels.quarantine: true` to leave bad training examples out"
+    raise StageError(f"label checks failed: {summary}. Remedy: {remedy}", details)
+
+
+def _is_over(outcome: CheckOutcome) -> bool:
+    return outcome.severity == "critical" and not outcome.within_limit
+
+
+def _describe(defects: Iterable[Defect]) -> Iterable[str]:
+    shown = list(defects)
+    for defect in shown[:SHOWN_DEFECTS]:
+        yield f"  {defect.file}:{defect.line}: {defect.check}: {defect.reason}: {defect.value}"
+    if len(shown) > SHOWN_DEFECTS:
+        yield f"  and {len(shown) - SHOWN_DEFECTS} more: labels/defects.csv of this stage's MLflow run has all"
+
+
+def _warn_if_tolerance_can_not_be_proved(job: Job, examples: int) -> None:
+    gate = job.recipe.gate
+    provable = estimated_resolution(examples)
+    if gate.tolerance_kind == "relative" and provable > gate.tolerance:
+        job.log(
+            f"warning: {examples} test {job.workload.examples_name} can prove a tolerance of about {provable:.1%}, "
+            f"not {gate.tolerance:.1%}: expect the verdict `inconclusive`; add test examples or raise gate.tolerance"
+        )
+
+
+def _calibration(job: Job, train: "pd.DataFrame") -> "pd.DataFrame":
+    return train.sample(min(len(train), CALIBRATION_EXAMPLES), random_state=job.recipe.seed)
+
+
+def _write_manifest(job: Job, folder: Path, split: str, examples: "pd.DataFrame") -> Manifest:
+    listed = dict(zip(examples["id"], job.workload.digests(examples), strict=True))
+    if len(listed) != len(examples):
+        raise StageError(f"two examples of the {split} split share an id; ids must be unique")
+    path = folder / f"{split}.json"
+    path.write_text(json.dumps(listed, indent=0), encoding="utf-8")
+    artifact = job.tracking.log_file(job.run_id, path, "manifests")
+    digest = derive_key(split, listed=canonical_json(list(listed.items()))).partition("-")[2]
+    job.tracking.log_dataset(job.run_id, split, f"{job.recipe.name}-{split}", digest, artifact.uri)
+    return Manifest(split, len(listed), digest, artifact)

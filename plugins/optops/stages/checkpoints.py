@@ -1,0 +1,44 @@
+"""Checkpoints in the artifact store, so that a killed training goes on even on another host."""
+
+import shutil
+from pathlib import Path
+
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from optops.stages.base import Job
+
+FOLDER = "checkpoints"
+
+
+def keep(job: Job, checkpoint: Path, name: str) -> None:
+    """Puts a complete checkpoint into the run's artifacts and removes those that the trainer no longer needs."""
+    job.tracking.log_folder(job.run_id, checkpoint, f"{FOLDER}/{name}/{checkpoint.name}")
+    needed = {path.name for path in checkpoint.parent.iterdir()}
+    for stored in job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}"):
+        if Path(stored.path).name not in needed:
+            _repository(job).delete_artifacts(stored.path)
+
+
+def restore(job: Job, folder: Path, name: str) -> None:
+    """Fetches the checkpoints of an earlier attempt from the run's artifacts, if this host has none."""
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    stored = job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}")
+    if not stored:
+        return
+    below = job.new_folder()
+    path = Path(job.tracking.client.download_artifacts(job.run_id, f"{FOLDER}/{name}", str(below)))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    path.rename(folder)
+    job.log(f"{name}: fetched {len(stored)} checkpoints of an earlier attempt")
+
+
+def remove(job: Job) -> None:
+    """Removes all checkpoints of a finished stage from the run's artifacts."""
+    if job.tracking.client.list_artifacts(job.run_id, FOLDER):
+        _repository(job).delete_artifacts(FOLDER)
+
+
+def _repository(job: Job):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return get_artifact_repository(job.tracking.client.get_run(job.run_id).info.artifact_uri)

@@ -1,0 +1,36 @@
+"""Ends the MLflow run in whatever state, and sums up what the run came to."""
+
+from optops.stage_spec import StageResult
+from optops.stages.base import Job
+from optops.stages.summary import summarize
+
+
+def run(job: Job) -> StageResult:
+    """Ends the parent run as FINISHED, or FAILED if any task failed; a refused nominee is no failure."""
+    opened = job.results("open_run")
+    if not opened:
+        return job.hand_on(skipped="no run was opened")
+    run_id, tracking = opened[0].output["run_id"], job.tracking
+    failed = sorted(task for task, state in job.spec.state.items() if state == "failed")
+    summary = summarize(job, failed)
+    tracking.client.log_text(run_id, summary, "summary.md")
+    verdict = "none"
+    if job.results("gate"):
+        verdict = job.result("gate").output["verdict"]["verdict"]
+    tracking.client.set_tag(run_id, "optops.verdict", verdict)
+    tracking.client.set_tag(run_id, "mlflow.note.content", summary)
+    if job.results("benchmark") and job.results("gate"):
+        _log_headline(job, run_id)
+    tracking.end_run(run_id, "FAILED" if failed else "FINISHED")
+    job.log(summary)
+    return job.hand_on(
+        output={"summary": summary, "failed": failed, "verdict": verdict},
+        links={"mlflow_run": tracking.run_url(run_id)},
+    )
+
+
+def _log_headline(job: Job, run_id: str) -> None:
+    table = job.result("benchmark").output["table"]
+    for candidate in job.result("gate").candidates:
+        cell = table[candidate.name]["cells"][f"batch {job.recipe.benchmark.primary_batch}"]
+        job.tracking.log_metrics(run_id, {"speedup": cell["speedup"]["ratio"]}, candidate)

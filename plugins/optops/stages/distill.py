@@ -1,0 +1,45 @@
+"""Teaches a faster student with the trained model's outputs and its distribution."""
+
+import shutil
+
+from optops.models.base import load_architecture
+from optops.pipeline import TRAIN
+from optops.recipe import Distill
+from optops.stage_spec import StageResult
+from optops.stages.base import Job, keep_good_enough
+from optops.stages.training import fit_model, publish
+
+STUDENT = "student"
+
+
+def run(job: Job) -> StageResult:
+    """Returns the candidates so far and the student, if it is good enough to go on."""
+    settings = job.recipe.distill
+    assert isinstance(settings, Distill)
+    teacher_candidate = job.baseline
+    source = job.fetch(teacher_candidate)
+    folder = job.new_folder()
+    shutil.copytree(source / "assets", folder / "assets")
+    teacher = load_architecture(teacher_candidate.architecture).load(source / "trainable")
+    student = job.workload.student(job.recipe, teacher)
+    job.log(f"student with {student.count_params():,} of the teacher's {teacher.count_params():,} parameters")
+    examples = job.examples(TRAIN)
+    if settings.teacher_labels:
+        teach = job.workload.live(teacher, folder / "assets", job.workload.serving(job.recipe))
+        examples = job.workload.teacher_labels(
+            examples,
+            teach,
+            teacher_candidate.key,
+            folder / "assets",
+            job.work_folder / "teacher_labels",
+            job.progress,
+        )
+    loss = job.workload.distillation_loss(teacher, settings)
+    fit_model(job, student, examples, loss, settings.train, folder / "assets", STUDENT)
+    candidate = publish(
+        job, folder, student, teacher_candidate.architecture, name=STUDENT, parents=(teacher_candidate.key,)
+    )
+    kept, dropped = keep_good_enough(job, [candidate])
+    for name, reason in dropped.items():
+        job.log(f"{name} is dropped: {reason}")
+    return job.hand_on(candidates=(*job.result("train").candidates, *kept), dropped=dropped)

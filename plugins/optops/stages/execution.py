@@ -1,0 +1,112 @@
+"""Executes one stage: its MLflow run, its place in the cache, its locks, and what becomes of a failure."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from importlib import import_module
+from types import FrameType
+
+from optops.home import file_lock
+from optops.measurement.host import host_lock
+from optops.pipeline import STAGES
+from optops.recipe_file import RecipeError
+from optops.stage_spec import StageResult, StageSpec
+from optops.stages import checkpoints
+from optops.stages.base import Job, StageError, new_job, passed_on
+from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
+
+BRACKETS = ("open_run", "close_run")
+"""Stages that handle the parent run itself and have no run of their own."""
+
+
+def run_stage(spec: StageSpec) -> StageResult:
+    """Runs a stage, or takes over its earlier result, and returns what it hands on.
+
+    Raises:
+        StageError: If the stage fails for a reason people can act upon.
+    """
+    tracking = Tracking(spec.run.tracking_uri)
+    job = new_job(spec, tracking)
+    run = import_module(f"optops.stages.{spec.stage}").run
+    if spec.stage in BRACKETS:
+        result: StageResult = run(job)
+        return result
+    stage = STAGES[spec.stage]
+    if stage.switch and job.recipe.is_off(stage.switch):
+        return passed_on(job, stage.reads[-1], f"{stage.switch} is off in the recipe")
+    waiting = lambda seconds: job.log(f"another run makes the same ({job.key}); waiting {seconds:.0f} s so far")  # noqa: E731
+    # Two runs that need the same result make it once: the second finds it in the cache.
+    with file_lock(job.key, waiting) if stage.cached else nullcontext(), _interruptible():
+        earlier = tracking.cached(spec.run.experiment, job.key) if stage.cached else None
+        return _take_over(job, earlier) if earlier else _make(job, run, stage.exclusive)
+
+
+def _take_over(job: Job, earlier: StageResult) -> StageResult:
+    tags = {KEY_TAG: job.key, STAGE_TAG: job.spec.stage, "optops.cached_from": earlier.run_id}
+    run_id = job.tracking.open_run(job.spec.run.experiment, job.spec.stage, tags, job.spec.run.run_id)
+    job.log(f"{job.key}: taken over from run {earlier.run_id}")
+    job.tracking.end_run(run_id, "FINISHED")
+    return replace(earlier, links={**earlier.links, "mlflow_run": job.tracking.run_url(earlier.run_id)})
+
+
+def _make(job: Job, run: object, exclusive: bool) -> StageResult:
+    reference, tracking = job.spec.run, job.tracking
+    job.run_id = tracking.unfinished_run(reference, job.key) or tracking.open_run(
+        reference.experiment,
+        job.spec.stage if job.spec.item is None else f"{job.spec.stage} {job.spec.item['label']}",
+        {KEY_TAG: job.key, STAGE_TAG: job.spec.stage, "optops.cached_from": ""},
+        reference.run_id,
+    )
+    url = tracking.run_url(job.run_id)
+    job.link("mlflow_run", url)
+    try:
+        waiting = lambda seconds: job.log(f"waiting for the host, {seconds:.0f} s so far")  # noqa: E731
+        with host_lock(exclusive=exclusive, on_wait=waiting):
+            result: StageResult = run(job)  # type: ignore[operator]
+        result = replace(result, links={"mlflow_run": url, **result.links})
+        tracking.log_result(job.run_id, result)
+        tracking.end_run(job.run_id, "FINISHED")
+    except BaseException as error:
+        tracking.end_run(job.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    checkpoints.remove(job)
+    job.forget_work()
+    return result
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    # SIGTERM (the runner stops us) must pass through `finally` and end the MLflow run.
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def is_expected(error: Exception) -> bool:
+    """Returns whether an error speaks to people by itself, so that a traceback would only hide it."""
+    return isinstance(error, StageError | RecipeError | DigestMismatchError | FileNotFoundError) or (
+        type(error) is ValueError
+    )
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Returns whether an error means that a server was gone, so that a retry may help."""
+    import requests
+    from mlflow import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    while error is not None:
+        if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout | OperationalError):
+            return True
+        if isinstance(error, MlflowException) and "failed with exception" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,78 @@
+"""What a stage's result depends on beside its spec: data files, source code, library versions."""
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from optops.candidate import digest_file
+from optops.recipe import Recipe
+from optops.workloads.base import Workload
+
+LIBRARIES = (
+    "numpy",
+    "tensorflow",
+    "tf-keras",
+    "onnx",
+    "onnxruntime",
+    "sentencepiece",
+    "great-expectations",
+    "sacrebleu",
+)
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Returns the versions of the libraries whose results we keep; `absent` for one that is not installed."""
+
+    def version_of(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "absent"
+
+    return {name: version_of(name) for name in LIBRARIES}
+
+
+@cache
+def code_digest(modules: Iterable[str]) -> str:
+    """Returns a digest of the source of modules and packages, for example of `("optops.models",)`."""
+    total = hashlib.sha256()
+    for name in sorted(modules):
+        for path in _sources(name):
+            total.update(f"{name}/{path.name}\0{digest_file(path)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _sources(name: str) -> list[Path]:
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"{name}: no source to take a digest of")
+    origin = Path(found.origin)
+    return sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+
+
+def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
+    """Returns the section `data` with each file's digest in place of its path.
+
+    Raises:
+        FileNotFoundError: If a file is missing; names the recipe's key, the path and where to change it.
+    """
+    files = workload.files(recipe.data)
+    for key, path in files.items():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"data.{key}: {path} does not exist; put the file there or change `data.{key}` in the recipe "
+                "(or the data location of this run)"
+            )
+    settings = recipe.data.model_dump(mode="json", exclude={"folder"})
+    return {"settings": _without_paths(settings), "files": {key: digest_file(path) for key, path in files.items()}}
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(inner) for key, inner in value.items()}
+    return None if isinstance(value, str) and "/" in value else value

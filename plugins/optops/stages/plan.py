@@ -1,0 +1,52 @@
+"""Multiplies the models so far by precisions and runtimes, within the recipe's budget."""
+
+from optops.candidate import Candidate
+from optops.graph.lowering import STOCK
+from optops.recipe import Fuse, Quantize
+from optops.runtimes import load_runtime
+from optops.stage_spec import Json, StageResult
+from optops.stages.base import Job, StageError
+
+
+def run(job: Job) -> StageResult:
+    """Returns the items of quantize and fuse: models newest first, each in every precision and runtime that fits."""
+    recipe = job.recipe
+    precisions = recipe.quantize.precisions if isinstance(recipe.quantize, Quantize) else ("fp32",)
+    runtimes = recipe.fuse.runtimes if isinstance(recipe.fuse, Fuse) else (STOCK,)
+    dropped: dict[str, str] = {}
+    available = []
+    for name in runtimes:
+        reason = None if name == STOCK else load_runtime(name).unavailable()
+        if reason:
+            dropped[name] = f"runtime {name} is not available here: {reason}"
+        else:
+            available.append(name)
+    fuse: list[Json] = []
+    for candidate in reversed(job.result("prune").candidates):
+        for runtime in available:
+            for precision in precisions:
+                if runtime == STOCK or precision in load_runtime(runtime).precisions:
+                    fuse.append(_item(candidate, precision, runtime))
+                else:
+                    dropped[f"{precision} {runtime}"] = f"runtime {runtime} has no {precision} on this target"
+    for item in fuse[recipe.budget.executables :]:
+        dropped[item["label"]] = f"beyond the budget of {recipe.budget.executables} executables"
+    fuse = fuse[: recipe.budget.executables]
+    if not fuse:
+        raise StageError(f"nothing to lower: {'; '.join(dropped.values())}")
+    pairs = {(item["candidate"], item["precision"]): item for item in fuse}
+    quantize = [{**item, "label": item["quantize_label"], "runtime": ""} for item in pairs.values()]
+    for name, reason in dropped.items():
+        job.log(f"left out {name}: {reason}")
+    job.log(f"{len(quantize)} precision plans, {len(fuse)} executables")
+    return job.hand_on(output={"quantize": quantize, "fuse": fuse}, dropped=dropped)
+
+
+def _item(candidate: Candidate, precision: str, runtime: str) -> Json:
+    return {
+        "label": f"{candidate.name} {precision} {runtime}",
+        "quantize_label": f"{candidate.name} {precision}",
+        "candidate": candidate.key,
+        "precision": precision,
+        "runtime": runtime,
+    }

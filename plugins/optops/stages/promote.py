@@ -1,0 +1,20 @@
+"""Moves the alias `champion` to the accepted version, and remembers the one before."""
+
+from optops.registry import promote
+from optops.stage_spec import StageResult
+from optops.stages.base import Job
+from optops.tracking import model_version_url
+
+
+def run(job: Job) -> StageResult:
+    """Returns the new champion; skipped if nothing was registered."""
+    registered = job.result("register")
+    if not registered.output:
+        return job.hand_on(skipped=registered.skipped or "nothing was registered")
+    name, version = registered.output["name"], registered.output["version"]
+    previous = promote(job.tracking.client, name, version, job.result("gate").output["champion"])
+    url = model_version_url(name, version)
+    job.link("model_version", url)
+    job.log(f"version {version} of {name} is the champion; before it: {previous or 'none'}")
+    output = {**registered.output, "previous": previous}
+    return job.hand_on(candidates=registered.candidates, output=output, links={"model_version": url})

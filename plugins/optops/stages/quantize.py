@@ -1,0 +1,27 @@
+"""Writes the precision plan of one model in one precision."""
+
+from optops.compression.quantization import make_plan
+from optops.pipeline import CALIBRATION
+from optops.stage_spec import StageResult
+from optops.stages.base import Job
+from optops.stages.items import candidate_of
+
+
+def run(job: Job) -> StageResult:
+    """Returns where the plan is; `fuse` lowers it."""
+    item = job.spec.item or {}
+    candidate = candidate_of(job, "prune", item)
+    job.log(f"{candidate.name} in {item['precision']}, calibration on {job.manifest(CALIBRATION).examples} examples")
+    plan = make_plan(job.fetch(candidate), item["precision"])
+    for part, reason in plan.notes.items():
+        job.log(f"{part}: {reason}")
+    path = job.new_folder() / "plan.json"
+    plan.save(path)
+    artifact = job.tracking.log_file(job.run_id, path)
+    job.tracking.log_inputs(job.run_id, [candidate])
+    in_type: dict[str, int] = {}
+    for precision in plan.parts.values():
+        in_type[precision] = in_type.get(precision, 0) + 1
+    job.tracking.log_metrics(job.run_id, {f"parts.{name}": count for name, count in in_type.items()})
+    output = {"candidate": candidate.key, "precision": item["precision"], "plan": vars(artifact)}
+    return job.hand_on(output=output)

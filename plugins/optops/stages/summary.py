@@ -1,0 +1,59 @@
+"""The summary of a run in Markdown: baseline, candidates, verdict, and what became of it."""
+
+from typing import Any
+
+from optops.candidate import Candidate
+from optops.stages.base import Job
+
+
+def summarize(job: Job, failed: list[str]) -> str:
+    """Returns what the run came to, as far as it got."""
+    lines = [f"# {job.recipe.name}", ""]
+    if failed:
+        lines += [f"**Failed:** {', '.join(failed)}. Their logs say why.", ""]
+    lines += _table(job)
+    for stage in ("distill", "prune", "fuse", "benchmark"):
+        for result in job.results(stage):
+            lines += [f"- {name} left out by {stage}: {reason}" for name, reason in result.dropped.items()]
+    if job.results("gate"):
+        lines += ["", job.result("gate").output["verdict"]["markdown"].strip(), ""]
+    lines += _outcome(job)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(job: Job) -> list[str]:
+    if not job.results("train"):
+        return []
+    batches, name = job.recipe.benchmark.batches, job.workload.metric_name
+    head = [f"{name} (validation)", *(f"batch {batch}: p50, speed-up" for batch in batches)]
+    lines = [f"| model | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    table = job.result("benchmark").output["table"] if job.results("benchmark") else {}
+    first: dict[str, Any] = next((row["cells"] for row in table.values()), {})
+    p50 = {cell: values["baseline_latency"]["latency"]["p50"] for cell, values in first.items()}
+    baseline = [f"{p50[f'batch {b}'] * 1e3:.1f} ms, 1.00x" if f"batch {b}" in p50 else "-" for b in batches]
+    lines.append(_row(job, job.baseline, baseline))
+    for candidate in (c for result in job.results("fuse") for c in result.candidates):
+        cells = table.get(candidate.name, {"cells": {}})["cells"]
+        lines.append(_row(job, candidate, [_cell(cells.get(f"batch {batch}")) for batch in batches]))
+    return [*lines, ""]
+
+
+def _row(job: Job, candidate: Candidate, cells: list[str]) -> str:
+    return f"| {candidate.name} | {candidate.metrics[job.workload.metric_name]:.2f} | {' | '.join(cells)} |"
+
+
+def _cell(cell: object) -> str:
+    if not isinstance(cell, dict):
+        return "-"
+    return f"{cell['latency']['latency']['p50'] * 1e3:.1f} ms, {cell['speedup']['ratio']:.2f}x"
+
+
+def _outcome(job: Job) -> list[str]:
+    if job.results("promote") and job.result("promote").output:
+        output = job.result("promote").output
+        before = f"; before it: version {output['previous']}" if output["previous"] else ""
+        return [f"**Champion:** version {output['version']} of `{output['name']}`{before}."]
+    if job.results("register") and job.result("register").output:
+        output = job.result("register").output
+        return [f"**Challenger:** version {output['version']} of `{output['name']}`; not promoted."]
+    return ["**Nothing was promoted;** the registry is as it was."]

@@ -1,0 +1,45 @@
+"""Trains the baseline, or imports it; its serving form is executed by stock TensorFlow."""
+
+from optops.models.base import Description
+from optops.pipeline import TRAIN
+from optops.stage_spec import StageResult
+from optops.stages.base import Job
+from optops.stages.training import fit_model, judge_serving, publish
+
+BASELINE = "baseline"
+
+
+def run(job: Job) -> StageResult:
+    """Returns the baseline as the one candidate that goes on."""
+    if not job.workload.trainable(job.recipe.model):
+        return _import(job)
+    folder = job.new_folder()
+    assets = folder / "assets"
+    assets.mkdir()
+    examples = job.examples(TRAIN)
+    job.workload.prepare(job.recipe, examples, assets)
+    architecture, model = job.workload.build(job.recipe, assets)
+    job.log(f"{architecture} with {model.count_params():,} parameters, {len(examples)} training examples")
+    loss = job.workload.loss(job.recipe.train)
+    fit_model(job, model, examples, loss, job.recipe.train, assets, BASELINE)
+    candidate = publish(job, folder, model, architecture, name=BASELINE, parents=())
+    return job.hand_on(candidates=(candidate,))
+
+
+def _import(job: Job) -> StageResult:
+    folder = job.new_folder()
+    job.workload.import_model(job.recipe, folder)
+    metrics = judge_serving(job, folder, BASELINE)
+    trainable = (folder / "trainable").is_dir()
+    architecture = Description.load(folder / "trainable").architecture if trainable else "saved_model"
+    candidate = job.add(
+        folder,
+        name=BASELINE,
+        parents=(),
+        architecture=architecture,
+        precision="fp32",
+        runtime="tensorflow",
+        trainable=trainable,
+        metrics=metrics,
+    )
+    return job.hand_on(candidates=(candidate,))

@@ -1,0 +1,138 @@
+"""What train, distill and prune share: a resumable fit, and making a candidate of a model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.candidate import Candidate
+from optops.graph.lowering import STOCK, lower
+from optops.models.base import load_architecture
+from optops.models.training.loop import fit
+from optops.models.training.settings import History, Progress, TrainingSettings
+from optops.pipeline import VALIDATION
+from optops.precision import PrecisionPlan
+from optops.recipe import Train
+from optops.stages.base import Job
+from optops.stages.checkpoints import keep, restore
+
+VALIDATED_EXAMPLES = 300
+"""Validation examples that each epoch is judged on; the finished model is judged on all."""
+
+
+def fit_model(
+    job: Job, model: Any, examples: Any, loss: Callable[[Any, Any], Any], settings: Train, assets: Path, name: str
+) -> History:
+    """Trains a model and leaves its best weights in it; goes on from its checkpoint after a kill.
+
+    Args:
+        job: The stage's job.
+        model: A tf_keras model.
+        examples: Training examples.
+        loss: Function of model and batch.
+        settings: The recipe's section.
+        assets: The model's assets.
+        name: Names the checkpoints, among several models of one stage.
+    """
+    workload = job.workload
+    sample = job.examples(VALIDATION)
+    if len(sample) > VALIDATED_EXAMPLES:
+        sample = sample.sample(VALIDATED_EXAMPLES, random_state=job.recipe.seed).sort_index()
+    fast = workload.live(model, assets, workload.quick_serving(job.recipe))
+
+    def validate(_: Any) -> float:
+        value = measure(job, workload.predict(fast, sample, assets), sample)
+        return value if workload.higher_is_better else -value
+
+    def report(progress: Progress) -> None:
+        validation = "" if progress.validation is None else f", {workload.metric_name} {progress.validation:.2f}"
+        job.progress(
+            f"{name}: epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps_in_epoch}, "
+            f"loss {progress.loss:.3f}{validation}, {progress.examples_per_second:.0f} examples/s"
+        )
+
+    folder = job.work_folder / "checkpoints" / name
+    restore(job, folder, name)
+    history = fit(
+        model,
+        batches=workload.batches(job.recipe, examples, assets, settings),
+        loss=loss,
+        validate=validate,
+        settings=training_settings(settings, job.recipe.seed),
+        checkpoints=folder,
+        report=report,
+        saved=lambda checkpoint: keep(job, checkpoint, name),
+    )
+    for record in history.records:
+        values = {f"{name}.loss": record.loss, f"{name}.validation": record.validation}
+        job.tracking.log_metrics(job.run_id, values, step=record.epoch)
+    early = ", stopped early" if history.stopped_early else ""
+    job.log(f"{name}: {len(history.records)} epochs{early}; took {history.chosen}")
+    return history
+
+
+def training_settings(section: Train, seed: int) -> TrainingSettings:
+    """Returns the trainer's settings for a section of the recipe."""
+    return TrainingSettings(**section.model_dump(), seed=seed)
+
+
+def measure(job: Job, predictions: list[Any], examples: Any) -> float:
+    """Returns the workload's metric of predictions."""
+    return float(job.workload.metric(job.workload.statistics(predictions, examples, job.recipe.data))[0])
+
+
+def save_predictions(job: Job, folder: Path, predictions: list[Any], statistics: np.ndarray) -> None:
+    """Keeps predictions and statistics of the validation split with a candidate, for parity and nomination."""
+    kept = folder / "predictions"
+    kept.mkdir()
+    listed = {"ids": list(job.examples(VALIDATION)["id"]), "predictions": predictions}
+    (kept / f"{VALIDATION}.json").write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+    np.save(kept / f"{VALIDATION}.npy", statistics, allow_pickle=False)
+
+
+def publish(
+    job: Job, folder: Path, model: Any, architecture: str, *, name: str, parents: tuple[str, ...], key: str = ""
+) -> Candidate:
+    """Makes a candidate of a trained model: its weights, its stock executable, its quality on validation.
+
+    Args:
+        job: The stage's job.
+        folder: Holds `assets/` already; the rest is written there.
+        model: A tf_keras model.
+        architecture: Its name in the registry.
+        name: What people call the candidate.
+        parents: Keys of the candidates it was made from.
+        key: Of the candidate, if it is not the stage's own.
+    """
+    workload = job.workload
+    load_architecture(architecture).save(model, folder / "trainable", workload.serving(job.recipe))
+    lower(folder / "trainable", PrecisionPlan("fp32"), STOCK, folder / "serving")
+    metrics = judge_serving(job, folder, name)
+    metrics["parameters"] = float(model.count_params())
+    return job.add(
+        folder,
+        key=key or job.key,
+        name=name,
+        parents=parents,
+        architecture=architecture,
+        precision="fp32",
+        runtime="tensorflow",
+        trainable=True,
+        metrics=metrics,
+    )
+
+
+def judge_serving(job: Job, folder: Path, name: str) -> dict[str, float]:
+    """Runs the executable in `folder/serving` over the validation split; keeps what it said; returns its metric."""
+    workload, examples = job.workload, job.examples(VALIDATION)
+    executable = job.load(folder)
+    predictions = workload.predict(
+        executable, examples, folder / "assets", lambda line: job.progress(f"{name}: {line}")
+    )
+    statistics = workload.statistics(predictions, examples, job.recipe.data)
+    save_predictions(job, folder, predictions, statistics)
+    value = float(workload.metric(statistics)[0])
+    job.log(f"{name}: {workload.metric_name} {value:.2f} on {len(examples)} validation {workload.examples_name}")
+    return {workload.metric_name: value}

@@ -1,0 +1,254 @@
+"""The contract of a workload: the kind of model, from its recipe sections to its metric and its served form.
+
+Stages call nothing but this contract, so a new workload touches no stage. Importing a workload's module must be
+cheap (no TensorFlow, pandas or Great Expectations at its top): recipes are read while Airflow parses.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from optops.recipe import Distill, Recipe, Train
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from optops.models.training.settings import Batches
+    from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import CheckOutcome, Defect
+
+Report = Callable[[str], None]
+"""Takes a line of progress for people."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The parts of a recipe that depend on the workload.
+
+    Attributes:
+        data: Model of the section `data`.
+        model: Model of the section `model`.
+        thresholds: Model of `check_labels.thresholds`.
+        checks: Names of the label checks.
+    """
+
+    data: type[BaseModel]
+    model: type[BaseModel]
+    thresholds: type[BaseModel]
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What the label checks found.
+
+    Attributes:
+        outcomes: One per check and split.
+        defects: One per example and check.
+        quarantine: Ids of training examples that quarantine removes.
+    """
+
+    outcomes: Sequence["CheckOutcome"]
+    defects: Sequence["Defect"]
+    quarantine: frozenset[str]
+
+
+class Workload(ABC):
+    """The kind of model.
+
+    Examples travel as pandas data frames with the columns `id` (unique, stable), `file`, `line` and the workload's
+    own. `assets` is a folder that belongs to the model, such as a tokenizer; every artifact carries it.
+    """
+
+    name: ClassVar[str]
+    metric_name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    examples_name: ClassVar[str] = "examples"
+
+    # Recipe
+
+    @abstractmethod
+    def sections(self) -> Sections:
+        """Returns the models of the recipe's sections that depend on the workload."""
+
+    @abstractmethod
+    def trainable(self, model: BaseModel) -> bool:
+        """Returns whether `model` describes something to train, rather than a serving-only import."""
+
+    # Data
+
+    @abstractmethod
+    def files(self, data: BaseModel) -> Mapping[str, Path]:
+        """Returns all data files, by the key below `data` that names them."""
+
+    @abstractmethod
+    def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        """Returns the section `data` as written in YAML, with its files taken from another folder."""
+
+    @abstractmethod
+    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+        """Reads all examples, by split (`train`, `validation`, `test`).
+
+        Raises:
+            ValueError: If a file can not be used; names file, line and remedy.
+        """
+
+    @abstractmethod
+    def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
+        """Returns a digest of each example's content (16 hexadecimal digits)."""
+
+    @abstractmethod
+    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
+        """Checks every example with Great Expectations and writes the Data Docs to `docs`."""
+
+    # Training
+
+    @abstractmethod
+    def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
+        """Makes the model's assets from the training examples, for example a tokenizer."""
+
+    @abstractmethod
+    def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
+        """Returns the architecture's name and a fresh tf_keras model, as the recipe sizes it."""
+
+    @abstractmethod
+    def import_model(self, recipe: Recipe, folder: Path) -> None:
+        """Copies the model that the recipe imports into `folder` as an artifact with `serving/` and `assets/`."""
+
+    @abstractmethod
+    def serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns how the model is executed, for `architecture.json`: for translation the beam and length limits."""
+
+    @abstractmethod
+    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns a cheaper way to execute the model, for validation after each epoch: for translation, beam 1."""
+
+    @abstractmethod
+    def batches(
+        self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
+    ) -> "Callable[[int], Batches]":
+        """Returns epoch -> batches of training examples, the same for the same recipe and epoch.
+
+        Args:
+            recipe: The recipe.
+            examples: What to train on.
+            assets: The model's assets.
+            train: The section for this training: of the model, of its student, or of the fine-tuning.
+        """
+
+    @abstractmethod
+    def loss(self, train: Train) -> Callable[[Any, Any], Any]:
+        """Returns the training loss, a function of model and batch."""
+
+    @abstractmethod
+    def student(self, recipe: Recipe, teacher: Any) -> Any:
+        """Returns the model that `distill` trains, initialised as the recipe says."""
+
+    @abstractmethod
+    def distillation_loss(self, teacher: Any, distill: Distill) -> Callable[[Any, Any], Any]:
+        """Returns the distillation loss, a function of student and batch."""
+
+    @abstractmethod
+    def teacher_labels(
+        self,
+        examples: "pd.DataFrame",
+        executable: "Executable",
+        teacher: str,
+        assets: Path,
+        folder: Path,
+        report: Report,
+    ) -> "pd.DataFrame":
+        """Returns the examples with the teacher's outputs for labels.
+
+        Args:
+            examples: Training examples.
+            executable: The teacher.
+            teacher: Its key.
+            assets: Its assets.
+            folder: Keeps what is done, so that a killed process goes on where it was.
+            report: Gets lines of progress.
+        """
+
+    @abstractmethod
+    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
+        """Returns an executable over a tf_keras model's own variables, for validation while it trains."""
+
+    # Quality
+
+    @abstractmethod
+    def predict(
+        self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
+    ) -> list[Any]:
+        """Returns one prediction an example, JSON-serialisable, in the order of the examples."""
+
+    @abstractmethod
+    def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
+        """Returns per-example statistics, shape (examples, ...), from which `metric` follows."""
+
+    @abstractmethod
+    def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
+        """Returns the metric for each row of weights.
+
+        Args:
+            statistics: From `statistics`, shape (examples, ...).
+            weights: How often each example counts, shape (resamples, examples); once each if None.
+
+        Returns:
+            Shape (resamples,), or (1,) without weights.
+        """
+
+    @abstractmethod
+    def metric_signature(self, data: BaseModel) -> str:
+        """Returns what exactly was computed, with versions, for the record."""
+
+    # Serving and timing
+
+    @abstractmethod
+    def benchmark_inputs(
+        self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
+    ) -> "list[dict[str, np.ndarray]]":
+        """Returns representative calls of `batch` examples each, at most a few dozen."""
+
+    @abstractmethod
+    def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
+        """Answers raw inputs (texts, images) as the registered model does.
+
+        Raises:
+            ValueError: If an input can not be served; names it.
+        """
+
+    @abstractmethod
+    def input_example(self, examples: "pd.DataFrame") -> list[Any]:
+        """Returns a few raw inputs that stand on the model's page in the registry."""
+
+
+WORKLOADS: dict[str, str] = {
+    "translation": "optops.workloads.translation.workload:TranslationWorkload",
+}
+
+
+def workload_names() -> list[str]:
+    """Returns the names of all workloads, built in and plugged in."""
+    return sorted({*WORKLOADS, *(entry.name for entry in entry_points(group="optops.workloads"))})
+
+
+def load_workload(name: str) -> Workload:
+    """Returns a workload by name, built in or from the entry point group `optops.workloads`.
+
+    Raises:
+        LookupError: If nothing has that name; says what there is.
+    """
+    if name in WORKLOADS:
+        module, _, attribute = WORKLOADS[name].partition(":")
+        return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
+    for entry in entry_points(group="optops.workloads"):
+        if entry.name == name:
+            return entry.load()()  # type: ignore[no-any-return]
+    raise LookupError(f"workload {name!r} is unknown; known are {', '.join(workload_names())}")

@@ -1,0 +1,1 @@
+"""Translation: parallel text in, a model that translates, BLEU as its metric."""

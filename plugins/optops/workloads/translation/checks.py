@@ -1,0 +1,144 @@
+"""Which label checks parallel text undergoes, with their thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+from optops.workloads.translation.corpus_checks import measure_length_ratio, seen_elsewhere
+from optops.workloads.translation.scripts import dominant_scripts, language_scripts
+
+_SIDE: Final = "optops.workloads.translation.side_checks"
+_CORPUS: Final = "optops.workloads.translation.corpus_checks"
+_PAIR: Final = ("source", "target")
+
+
+@dataclass(frozen=True)
+class TranslationThresholds:
+    """What counts as a defect.
+
+    Attributes:
+        source_language: ISO 639 code; None, or a code that is not known, takes the scripts the corpus itself is in.
+        target_language: The same for the target.
+        max_characters: Longest side, in characters.
+        max_words: Longest side, in words between white space.
+        length_deviations: A length ratio is an outlier beyond this many spreads from the corpus' median.
+        length_spread_floor: Least spread of log(target / source).
+        length_min_characters: Pairs whose longer side is shorter than this are not judged by their ratio.
+        identical_min_words: From how many words on a target that repeats its source is a defect (shorter ones are
+            names and exclamations).
+    """
+
+    source_language: str | None = None
+    target_language: str | None = None
+    max_characters: int = 1000
+    max_words: int = 200
+    length_deviations: float = 5.5
+    length_spread_floor: float = 0.2
+    length_min_characters: int = 30
+    identical_min_words: int = 4
+
+
+def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -> tuple[pd.DataFrame, list[RowCheck]]:
+    """Prepare the checks of parallel text, for `optops.workloads.label_checks.run_checks`.
+
+    What a split alone does not tell (the usual length ratio, the scripts, what stands in other splits) is measured
+    here over the whole frame.
+
+    Args:
+        frame: What `read_pairs` gives, of all splits together, and a column `split`.
+        thresholds: What counts as a defect.
+
+    Returns:
+        The frame with the column `elsewhere` added, and the checks.
+    """
+    ratio = measure_length_ratio(frame, thresholds.length_spread_floor)
+    scripts = {
+        "source_scripts": _scripts(thresholds.source_language, frame["source"]),
+        "target_scripts": _scripts(thresholds.target_language, frame["target"]),
+    }
+    reach = math.exp(thresholds.length_deviations * ratio.spread)
+    checks = [
+        _check("empty_side", "critical", 0.002, "Both sides hold text.", "find_empty_sides"),
+        _check(
+            "undecodable", "critical", 0.002,
+            "Text is UTF-8, without replacement and control characters and without mojibake such as 'Ã¼'.",
+            "find_undecodable", columns=(*_PAIR, "decodable"), shown=_PAIR,
+        ),
+        _check(
+            "wrong_script", "critical", 0.002,
+            f"Sources are written in {_or(scripts['source_scripts'])}, targets in {_or(scripts['target_scripts'])}.",
+            "find_wrong_script", parameters=scripts,
+        ),
+        _check("markup", "critical", 0.002, "No HTML tag or character reference is left over.", "find_markup"),
+        _check(
+            "too_long", "critical", 0.002,
+            f"No side has more than {thresholds.max_characters} characters or {thresholds.max_words} words.",
+            "find_too_long",
+            parameters={"max_characters": thresholds.max_characters, "max_words": thresholds.max_words},
+        ),
+        _check(
+            "length_ratio", "critical", 0.005,
+            f"A target has {math.exp(ratio.center) / reach:.2f} to {math.exp(ratio.center) * reach:.2f} times the "
+            f"characters of its source, where a side has {thresholds.length_min_characters} or more.",
+            "find_length_outliers",
+            parameters={
+                "center": ratio.center,
+                "spread": ratio.spread,
+                "max_deviations": thresholds.length_deviations,
+                "min_characters": thresholds.length_min_characters,
+            },
+            module=_CORPUS,
+        ),
+        _check(
+            "overlap", "critical", 0.05,
+            "No training source stands in validation or test, no validation source in test.",
+            "find_overlap", columns=("elsewhere", *_PAIR), shown=_PAIR, module=_CORPUS,
+        ),
+        _check(
+            "duplicate_pair", "critical", 0.05, "No pair stands in a split twice.", "find_duplicates", module=_CORPUS
+        ),
+        _check(
+            "conflicting_target", "warning", 0.05, "One source has one translation.", "find_conflicts", module=_CORPUS
+        ),
+        _check(
+            "identical_sides", "warning", 0.005,
+            f"No target of {thresholds.identical_min_words} words or more repeats its source.",
+            "find_identical_sides", parameters={"min_words": thresholds.identical_min_words},
+        ),
+        _check(
+            "spacing", "warning", 0.02,
+            "Spaces are single and plain, none stands at the start or the end.", "find_bad_spacing",
+        ),
+    ]  # fmt: skip
+    return frame.assign(elsewhere=seen_elsewhere(frame)), checks
+
+
+def _check(
+    name: str,
+    severity: Severity,
+    limit: float,
+    description: str,
+    function: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    columns: tuple[str, ...] = _PAIR,
+    shown: tuple[str, ...] = (),
+    module: str = _SIDE,
+) -> RowCheck:
+    label = LabelCheck(name, severity, limit, description)
+    return RowCheck(label, f"{module}:{function}", columns, parameters or {}, shown)
+
+
+def _scripts(language: str | None, texts: pd.Series[str]) -> list[str]:
+    known = language_scripts(language) if language else ()
+    return list(known or dominant_scripts(texts.tolist()))
+
+
+def _or(scripts: list[str]) -> str:
+    return " or ".join(scripts) or "any script"

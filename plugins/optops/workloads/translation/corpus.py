@@ -1,0 +1,206 @@
+"""Parallel text: reading it raw, naming each pair by its content, splitting it without leaks."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import unicodedata
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+class CorpusError(ValueError):
+    """Parallel text that can not be read at all; the message names the file, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Where parallel text stands.
+
+    Attributes:
+        source: File with one source sentence a line; with `target` None, a file of `source<TAB>target` lines.
+        target: File whose line n translates line n of `source`; None for a tab-separated file.
+        swap: The tab-separated file holds the target first (`target<TAB>source`).
+
+    Raises:
+        CorpusError: `swap` without a tab-separated file.
+    """
+
+    source: Path
+    target: Path | None = None
+    swap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.swap and self.target is not None:
+            raise CorpusError(
+                f"swap=True is for one tab-separated file, but two files are given ({self.source}, {self.target}): "
+                "exchange source and target instead"
+            )
+
+
+def read_pairs(files: PairFiles) -> pd.DataFrame:
+    r"""Read parallel text as it is, without cleaning it: finding defects is the checks' work.
+
+    Only ``\n`` ends a line (U+2028, U+0085 or a form feed inside a sentence do not), one trailing ``\r`` and a byte
+    order mark at the start of a file are dropped. Bytes that are no UTF-8 become U+FFFD and mark their row. Of a
+    tab-separated line the first two columns count, further ones (attributions) are left out; a line without a tab has
+    an empty target. Files may be compressed with gzip, whatever they are called.
+
+    Args:
+        files: Where the text stands.
+
+    Returns:
+        One row a pair, indexed from 0: `id` ("NAME:LINE"), `file` (path), `line` (from 1), `source`, `target`,
+        `decodable` (bool).
+
+    Raises:
+        CorpusError: A missing, empty or damaged file, a folder, or files of different length.
+    """
+    source, source_decodable = _read_lines(files.source)
+    if files.target is None:
+        columns = [line.split("\t") for line in source]
+        source, target = [row[0] for row in columns], [row[1] if len(row) > 1 else "" for row in columns]
+        decodable = source_decodable
+        if files.swap:
+            source, target = target, source
+    else:
+        target, target_decodable = _read_lines(files.target)
+        if len(source) != len(target):
+            raise CorpusError(
+                f"{files.source} has {len(source)} lines, but {files.target} has {len(target)}: line n of one must "
+                "translate line n of the other; restore the missing lines (an empty line keeps the place)"
+            )
+        decodable = source_decodable & target_decodable
+    lines = np.arange(1, len(source) + 1)
+    return pd.DataFrame(
+        {
+            "id": [f"{files.source.name}:{line}" for line in lines],
+            "file": str(files.source),
+            "line": lines,
+            "source": source,
+            "target": target,
+            "decodable": decodable,
+        }
+    )
+
+
+def example_digest(source: str, target: str) -> str:
+    """Name a pair by its content: 16 hexadecimal digits of SHA-256 over both lines."""
+    return hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
+
+
+def example_digests(frame: pd.DataFrame) -> pd.Series[str]:
+    """Name every pair of a frame with columns `source` and `target`, see `example_digest`."""
+    digests = [example_digest(source, target) for source, target in zip(frame["source"], frame["target"], strict=True)]
+    return pd.Series(digests, index=frame.index, name="digest", dtype=str)
+
+
+def normalise(text: str) -> str:
+    """Fold what does not make a sentence another one: compatibility forms (NFKC), case, white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Split parallel text so that no sentence, on either side, stands in two splits.
+
+    Pairs whose normalised sources or targets agree are linked, and what is linked, however indirectly, stays
+    together. (An empty side links nothing.) Where a group goes depends on its content and the seed alone, not on the
+    order of the rows, the machine, or what else is in the corpus. So the fractions are met as closely as independent
+    draws meet them: within about `2 * sqrt(fraction * (1 - fraction) * rows)` rows when groups are small.
+
+    Args:
+        frame: Columns `source` and `target`.
+        fractions: Share of each split, in (0, 1], together 1.
+        seed: Another seed gives another split.
+
+    Returns:
+        The rows of each split, in the frame's order and with its index; a split may be empty when rows are few.
+
+    Raises:
+        CorpusError: Fractions that are no shares of a whole.
+    """
+    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise CorpusError(f"split fractions {dict(fractions)} must be above 0 and sum to 1: correct them")
+    places = _group_places(_linked_groups(frame), example_digests(frame), seed)
+    bounds = np.array(list(accumulate(fractions.values())))
+    bounds[-1] = 1.0
+    chosen = np.searchsorted(bounds, places, side="right")
+    return {name: frame[chosen == number] for number, name in enumerate(fractions)}
+
+
+def _linked_groups(frame: pd.DataFrame) -> np.ndarray:
+    """Number the group of each row, int, shape [rows]: sentences are nodes, pairs are edges."""
+    rows = len(frame)
+    nodes: list[np.ndarray] = []
+    offset = 0
+    for side in ("source", "target"):
+        normalised = pd.Series([normalise(text) for text in frame[side]], dtype=object)
+        codes, known = pd.factorize(normalised.where(normalised != "", None))
+        # Each empty side is a node of its own, numbered after the sentences.
+        own_nodes = len(known) + np.arange(rows)
+        nodes.append(np.where(codes >= 0, codes, own_nodes) + offset)
+        offset += len(known) + rows
+    graph = coo_array((np.ones(rows, dtype=bool), (nodes[0], nodes[1])), shape=(offset, offset))
+    _, labels = connected_components(graph, directed=False)
+    groups: np.ndarray = labels[nodes[0]]
+    return groups
+
+
+def _group_places(groups: np.ndarray, digests: pd.Series[str], seed: int) -> np.ndarray:
+    """Place each row's group in [0, 1) by hashing the smallest digest in it, float64, shape [rows]."""
+    representatives = pd.Series(digests.to_numpy(), dtype=object).groupby(groups).transform("min")
+    return np.array([_uniform(f"{seed}:{digest}") for digest in representatives])
+
+
+def _uniform(text: str) -> float:
+    """Hash text to [0, 1): 53 bits, so that the quotient is exact in float64 and stays below 1."""
+    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
+
+
+def _read_lines(path: Path) -> tuple[list[str], np.ndarray]:
+    """Read a file's lines and, for each, whether its bytes are UTF-8."""
+    content = _read_bytes(path)
+    if not content:
+        raise CorpusError(f"{path} is empty: it must hold one sentence a line; check how the file was made")
+    raw = content.removesuffix(b"\n").split(b"\n")
+    lines: list[str] = []
+    decodable = np.ones(len(raw), dtype=bool)
+    for number, line in enumerate(raw):
+        try:
+            lines.append(line.removesuffix(b"\r").decode())
+        except UnicodeDecodeError:
+            lines.append(line.removesuffix(b"\r").decode(errors="replace"))
+            decodable[number] = False
+    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+    return lines, decodable
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a file, unpacked when it is gzip."""
+    if path.is_dir():
+        raise CorpusError(f"{path} is a folder: name the file in it that holds the text")
+    if not path.exists():
+        neighbours = sorted(other.name for other in path.parent.glob("*") if other.is_file())
+        nearest = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.4)
+        hint = f"; the nearest name there is {nearest[0]}" if nearest else ""
+        raise CorpusError(f"{path} does not exist{hint}: correct the path")
+    content = path.read_bytes()
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CorpusError(f"{path} is a damaged gzip file ({error}): fetch or compress it again") from error

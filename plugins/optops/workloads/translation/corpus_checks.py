@@ -1,0 +1,145 @@
+"""Checks that hold a pair against the rest of the corpus: repeated, contradicting, leaking, and out of proportion.
+
+Each `find_` function takes all pairs of a split and returns the reasons of the defective ones, see
+`optops.workloads.label_checks.FindDefects`; the other functions prepare what needs to be seen beyond the split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from optops.workloads.translation.corpus import normalise
+
+_NAMED_ROWS: Final = 3
+# Makes the median absolute deviation of a normal distribution its standard deviation.
+_NORMAL_CONSISTENCY: Final = 1.4826
+# Training must not see what validation or test measure, nor choices what the test measures: a row that also stands in
+# a later split is flagged.
+_SPLIT_ORDER: Final = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class LengthRatio:
+    """How long targets are for their sources: median and spread of log(target / source), in characters."""
+
+    center: float
+    spread: float
+
+
+def measure_length_ratio(frame: pd.DataFrame, spread_floor: float) -> LengthRatio:
+    """Measure the corpus' usual length ratio by median and median absolute deviation, which outliers do not move.
+
+    Args:
+        frame: Columns `source` and `target`.
+        spread_floor: Least spread, so that a very regular corpus does not turn small differences into outliers.
+    """
+    source, target = _lengths(frame["source"]), _lengths(frame["target"])
+    usable = (source > 0) & (target > 0)
+    if not usable.any():
+        return LengthRatio(0.0, spread_floor)
+    logs = np.log(target[usable] / source[usable])
+    center = float(np.median(logs))
+    return LengthRatio(center, max(spread_floor, _NORMAL_CONSISTENCY * float(np.median(np.abs(logs - center)))))
+
+
+def find_length_outliers(
+    rows: pd.DataFrame, center: float, spread: float, max_deviations: float, min_characters: int
+) -> pd.Series[str]:
+    """Name pairs one side of which is far longer than the other suggests.
+
+    Lengths are characters other than white space. Pairs whose longer side is short are not judged, because the ratios
+    of tiny sentences scatter; pairs with an empty side are another check's.
+
+    Args:
+        rows: Columns `source` and `target`.
+        center: Median of log(target / source).
+        spread: Spread of the same around it.
+        max_deviations: Outlier beyond this many spreads.
+        min_characters: Least length of the longer side, in characters of the language that needs more of them.
+    """
+    source, target = _lengths(rows["source"]), _lengths(rows["target"])
+    scale = math.exp(center)
+    longer = np.maximum(source * max(1.0, scale), target * max(1.0, 1 / scale))
+    judged = (source > 0) & (target > 0) & (longer >= min_characters)
+    logs = np.log(np.maximum(target, 1) / np.maximum(source, 1))
+    outlier = judged & (np.abs(logs - center) > max_deviations * spread)
+    reasons = [
+        f"{target_length:.0f} characters for {source_length:.0f}: {target_length / source_length:.2f} times as many, "
+        f"usual is {scale:.2f}"
+        for source_length, target_length in zip(source[outlier], target[outlier], strict=True)
+    ]
+    return pd.Series(reasons, index=rows.index[outlier], dtype=str)
+
+
+def find_duplicates(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name every repetition of a pair, all but its first occurrence."""
+    first = rows.groupby(["source", "target"], sort=False)["id"].transform("first")
+    repeated = rows.duplicated(["source", "target"])
+    return ("the same pair as " + first[repeated]).astype(str)
+
+
+def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name the pairs that share a source but translate it differently, beyond case and spacing."""
+    keys = pd.DataFrame(
+        {"id": rows["id"], "source": _normalised(rows["source"]), "target": _normalised(rows["target"])}
+    )
+    keys = keys[(keys["source"] != "") & keys["source"].duplicated(keep=False)]
+    targets = keys.groupby("source", sort=False)["target"].nunique()
+    keys = keys[keys["source"].isin(targets.index[targets > 1])]
+    translations: dict[str, list[tuple[str, str]]] = {}
+    for name, source, target in zip(keys["id"], keys["source"], keys["target"], strict=True):
+        translations.setdefault(source, []).append((target, name))
+    reasons = [
+        "translated otherwise in " + _enumerate([name for other, name in translations[source] if other != target])
+        for source, target in zip(keys["source"], keys["target"], strict=True)
+    ]
+    return pd.Series(reasons, index=keys.index, dtype=str)
+
+
+def find_overlap(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name the pairs that `seen_elsewhere` has found in a later split."""
+    return rows.loc[rows["elsewhere"] != "", "elsewhere"].astype(str)
+
+
+def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
+    """Say of each row where a later split (train before validation before test) holds its source, "" for nowhere.
+
+    Args:
+        frame: Columns `id`, `split`, `source`, `target`; a split of another name takes no part.
+    """
+    keys = pd.DataFrame({"source": _normalised(frame["source"]), "target": _normalised(frame["target"])})
+    where = pd.Series("", index=frame.index, dtype=object)
+    for number, split in enumerate(_SPLIT_ORDER[:-1]):
+        own = keys[(frame["split"] == split) & (keys["source"] != "")]
+        for later in _SPLIT_ORDER[number + 1 :]:
+            held = keys[(frame["split"] == later) & (keys["source"] != "")]
+            own = own[where[own.index] == ""]
+            by_source = dict(zip(held["source"][::-1], frame.loc[held.index[::-1], "id"], strict=True))
+            by_pair = dict(
+                zip(zip(held["source"], held["target"], strict=True), frame.loc[held.index, "id"], strict=True)
+            )
+            for index, source, target in own[own["source"].isin(by_source)].itertuples():
+                same_pair = by_pair.get((source, target))
+                kind, place = ("pair", same_pair) if same_pair else ("source", by_source[source])
+                where[index] = f"the same {kind} stands in {later}, {place}"
+    return where.astype(str)
+
+
+def _normalised(side: pd.Series[str]) -> pd.Series[str]:
+    return pd.Series([normalise(text) for text in side], index=side.index, dtype=object)
+
+
+def _lengths(side: pd.Series[str]) -> npt.NDArray[np.float64]:
+    return np.array([len("".join(text.split())) for text in side], dtype=np.float64)
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_ROWS
+    return ", ".join(names[:_NAMED_ROWS]) + (f" and {more} more" if more > 0 else "")

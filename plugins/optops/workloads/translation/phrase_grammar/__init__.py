@@ -1,0 +1,1 @@
+"""A small English-German grammar of travel phrases: lexicon, inflection, clauses, templates."""

@@ -1,0 +1,172 @@
+"""The sections of a recipe that are translation's own: data, model, thresholds. Light: read while Airflow parses."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from optops.paths import resolve_path
+from optops.recipe import Section
+
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]
+
+SPLIT_NAMES = ("train", "validation", "test")
+
+CHECKS = (
+    "empty_side",
+    "undecodable",
+    "duplicate_pair",
+    "conflicting_target",
+    "length_ratio",
+    "too_long",
+    "markup",
+    "wrong_script",
+    "spacing",
+    "overlap",
+    "identical_sides",
+)
+
+
+class TextPair(Section):
+    """Two files whose lines belong together, or one file of `source<TAB>target` lines."""
+
+    source: str = Field(description="File with one sentence a line; may be gzipped. Or the tab-separated file.")
+    target: str | None = Field(None, description="File with the translations, line by line; absent for a TSV file.")
+    swap: bool = Field(False, description="The tab-separated file has the target first.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_one_file(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _swap_needs_tabs(self) -> Self:
+        if self.swap and self.target is not None:
+            raise ValueError("swap is for one tab-separated file; exchange `source` and `target` instead")
+        return self
+
+
+class Fractions(Section):
+    """How one corpus is split."""
+
+    train: float = Field(0.9, gt=0, lt=1, description="Share of the training split.")
+    validation: float = Field(0.05, gt=0, lt=1, description="Share of the validation split.")
+    test: float = Field(0.05, gt=0, lt=1, description="Share of the test split.")
+
+    @model_validator(mode="after")
+    def _make_a_whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test add up to {total:g}; they must add up to 1")
+        return self
+
+
+class TranslationData(Section):
+    """Parallel text: a pair of files for each split, or one corpus that is split by seed."""
+
+    source_language: Language = Field(description="ISO 639 code of the source, for example `en`.")
+    target_language: Language = Field(description="ISO 639 code of the target, for example `de`.")
+    folder: str = Field(".", description="Folder that the files are in; relative to the recipe.")
+    train: TextPair | None = Field(None, description="The training split.")
+    validation: TextPair | None = Field(None, description="The validation split, for every choice.")
+    test: TextPair | None = Field(None, description="The test split, for the gate alone.")
+    corpus: TextPair | None = Field(None, description="Instead of three splits: one corpus, split by `fractions`.")
+    fractions: Fractions = Field(
+        default_factory=lambda: Fractions(),
+        description="How `corpus` is split; what occurs twice, on either side, stays in one split.",
+    )
+
+    @field_validator("folder", mode="after")
+    @classmethod
+    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
+        return str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _folder_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @model_validator(mode="after")
+    def _splits_or_corpus(self) -> Self:
+        given = [name for name in SPLIT_NAMES if getattr(self, name) is not None]
+        if self.corpus is not None and given:
+            raise ValueError(f"`corpus` stands beside {', '.join(given)}; give one corpus or three splits, not both")
+        missing = [name for name in SPLIT_NAMES if name not in given]
+        if self.corpus is None and missing:
+            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or one `corpus` to split")
+        return self
+
+    def pairs(self) -> dict[str, TextPair]:
+        """Returns the pairs of files by split (or `corpus`), with absolute paths."""
+        folder = Path(self.folder)
+        pairs: dict[str, TextPair] = {}
+        for name in (*SPLIT_NAMES, "corpus"):
+            pair: TextPair | None = getattr(self, name)
+            if pair is not None:
+                target = None if pair.target is None else str(resolve_path(pair.target, folder))
+                source = str(resolve_path(pair.source, folder))
+                pairs[name] = TextPair(source=source, target=target, swap=pair.swap)
+        return pairs
+
+
+class BeamSearch(Section):
+    """How the model translates."""
+
+    beam: int = Field(4, ge=1, le=64, description="Hypotheses kept at each step; 1 is greedy.")
+    length_penalty: float = Field(0.6, ge=0, le=5, description="Exponent of the length normalisation (GNMT).")
+    max_length: int = Field(128, ge=2, le=4096, description="Longest input and output, in tokens.")
+
+
+class TranslationModel(Section):
+    """A Transformer with these sizes, or a model to import (`saved_model` or `keras`, with its `tokenizer`)."""
+
+    vocabulary: int = Field(8000, ge=64, le=256_000, description="Joint vocabulary (sentencepiece BPE).")
+    width: int = Field(256, ge=16, le=8192, multiple_of=8, description="Width of embeddings and layers.")
+    heads: int = Field(4, ge=1, le=128, description="Attention heads; must divide the width.")
+    feed_forward: int = Field(1024, ge=16, multiple_of=8, description="Units of each feed-forward layer.")
+    encoder_layers: int = Field(6, ge=1, le=64, description="Layers of the encoder.")
+    decoder_layers: int = Field(6, ge=1, le=64, description="Layers of the decoder.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout while training.")
+    serving: BeamSearch = Field(default_factory=lambda: BeamSearch(), description="How the model translates.")
+    saved_model: str | None = Field(
+        None, description="Import a TensorFlow SavedModel: `ids` int32 [batch, length] in, `ids` out."
+    )
+    keras: str | None = Field(None, description="Import a .keras file that maps ids [batch, length] to ids.")
+    tokenizer: str | None = Field(None, description="The sentencepiece model that an imported model was trained with.")
+
+    @field_validator("saved_model", "keras", "tokenizer", mode="after")
+    @classmethod
+    def _resolve(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width {self.width} is not divisible by heads {self.heads}; choose another number of heads"
+            )
+        imports = [name for name in ("saved_model", "keras") if getattr(self, name) is not None]
+        if len(imports) > 1:
+            raise ValueError("`saved_model` and `keras` both name a model to import; keep one")
+        if imports and self.tokenizer is None:
+            raise ValueError(f"`{imports[0]}` needs `tokenizer`: the sentencepiece model it was trained with")
+        if self.tokenizer is not None and not imports:
+            raise ValueError("`tokenizer` belongs to an imported model; a trained one gets its own")
+        sizes = {"vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout"}
+        given = sorted(sizes & self.model_fields_set)
+        if imports and given and any(getattr(self, n) != type(self).model_fields[n].default for n in given):
+            raise ValueError(f"{', '.join(given)} can not be chosen for an imported model; remove them")
+        return self
+
+
+class Thresholds(Section):
+    """What the label checks call too long, too different and so on."""
+
+    max_characters: int = Field(1000, ge=1, description="Longest side, in characters.")
+    max_words: int = Field(200, ge=1, description="Longest side, in words between white space.")
+    length_deviations: float = Field(
+        5.5, gt=0, description="A length ratio beyond this many spreads from the corpus' median is an outlier."
+    )
+    length_spread_floor: float = Field(0.2, gt=0, description="Least spread of log(target length / source length).")
+    length_min_characters: int = Field(30, ge=1, description="Pairs shorter than this are not judged by their ratio.")
+    identical_min_words: int = Field(4, ge=1, description="From how many words on a copied source is a defect.")

@@ -1,0 +1,72 @@
+"""The student of a translation model, and the sentences its teacher writes for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optops.recipe import Distill
+from optops.workloads.base import Report
+from optops.workloads.translation.settings import TranslationModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from optops.runtimes.base import Executable
+
+SIZES = ("width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
+
+
+def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: int) -> Any:
+    """Returns a Transformer with the teacher's sizes but for those that `distill.student` names.
+
+    Raises:
+        ValueError: If it names a size that there is not, or asks for the teacher's layers at another width.
+    """
+    import difflib
+
+    from optops.models.keras import keras
+    from optops.models.transformer.config import TransformerConfig
+    from optops.models.transformer.model import Transformer
+    from optops.models.transformer.slicing import from_teacher
+
+    for name in distill.student:
+        if name not in SIZES:
+            near = difflib.get_close_matches(name, SIZES, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SIZES)}"
+            raise ValueError(f"distill.student: {name!r} is no size of a student; {hint}")
+    sizes = {name: getattr(model, name) for name in SIZES} | distill.student
+    config = TransformerConfig.uniform(
+        vocabulary=teacher.config.vocabulary, max_positions=teacher.config.max_positions, **sizes
+    )
+    keras.utils.set_random_seed(seed)
+    same_shape = config.width == teacher.config.width and config.head_size == teacher.config.head_size
+    return from_teacher(teacher, config) if distill.initialize and same_shape else Transformer(config)
+
+
+def translate_for_student(
+    examples: "pd.DataFrame", executable: "Executable", teacher: str, assets: Path, folder: Path, report: Report
+) -> "pd.DataFrame":
+    """Returns the pairs with the teacher's translations as targets (Kim & Rush 2016, section 3.2).
+
+    What is done is kept in `folder`, so that a killed process goes on where it was.
+    """
+    from optops.compression.distillation.sequence_level import teacher_targets
+    from optops.workloads.translation.tokenizer import END, PADDING, load_tokenizer
+    from optops.workloads.translation.translating import longest_input, pad
+
+    tokenizer = load_tokenizer(assets)
+    longest = longest_input(executable)
+    sources = [[*ids[: longest - 1 if longest else None], END] for ids in tokenizer.encode(list(examples["source"]))]
+
+    def translate(batch: list[list[int]]) -> list[list[int]]:
+        rows: list[list[int]] = executable({"ids": pad(batch)})["ids"].tolist()
+        return [[token for token in row if token not in (END, PADDING)] for row in rows]
+
+    targets = teacher_targets(
+        sources,
+        translate,
+        teacher=teacher,
+        folder=folder,
+        report=lambda done, total: report(f"teacher translated {done} of {total} sentences"),
+    )
+    written = examples.assign(target=tokenizer.decode(targets))
+    return written[written["target"].str.strip() != ""]

@@ -1,0 +1,94 @@
+"""Text to token ids and back: one joint sentencepiece model for both languages."""
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+TOKENIZER_FILE = "tokenizer.model"
+PADDING, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
+    """Trains a sentencepiece BPE model and writes it.
+
+    Args:
+        texts: Sentences of both languages.
+        vocabulary: Wanted size; a small corpus may give fewer pieces.
+        path: The file to write.
+
+    Raises:
+        ValueError: If the corpus has no text to learn from.
+    """
+    import sentencepiece
+
+    if not any(text.strip() for text in texts):
+        raise ValueError("the training split has no text to learn a vocabulary from")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        character_coverage=0.9999,
+        max_sentence_length=16384,
+        pad_id=PADDING,
+        bos_id=BEGIN,
+        eos_id=END,
+        unk_id=UNKNOWN,
+        num_threads=2,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())
+
+
+class Tokenizer:
+    """A trained sentencepiece model.
+
+    Args:
+        path: Its file.
+
+    Raises:
+        ValueError: If the file is no sentencepiece model, or numbers padding, begin and end in another way.
+    """
+
+    def __init__(self, path: Path):
+        import sentencepiece
+
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        except RuntimeError as error:
+            raise ValueError(f"{path} is no sentencepiece model: {error}") from None
+        found = (self._model.pad_id(), self._model.bos_id(), self._model.eos_id())
+        if found != (PADDING, BEGIN, END):
+            raise ValueError(
+                f"{path} numbers padding, begin and end {found}; optops needs {(PADDING, BEGIN, END)}: train it with "
+                "pad_id=0, bos_id=1, eos_id=2, unk_id=3"
+            )
+
+    @property
+    def size(self) -> int:
+        """The number of pieces."""
+        return int(self._model.vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each text, without begin and end."""
+        return [list(ids) for ids in self._model.encode(list(texts))]
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Returns the text of each row of ids, up to its end."""
+        cleaned: list[Any] = []
+        for row in rows:
+            ids = [int(token) for token in row]
+            if END in ids:
+                ids = ids[: ids.index(END)]
+            cleaned.append([token for token in ids if token not in (PADDING, BEGIN)])
+        return [str(text) for text in self._model.decode(cleaned)]
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(assets: Path) -> Tokenizer:
+    """Returns the tokenizer in a folder of assets."""
+    return Tokenizer(assets / TOKENIZER_FILE)

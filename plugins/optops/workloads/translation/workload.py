@@ -1,0 +1,280 @@
+"""The workload `translation`."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from optops.recipe import Distill, Recipe, Train
+from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.translation.settings import (
+    CHECKS,
+    SPLIT_NAMES,
+    TextPair,
+    Thresholds,
+    TranslationData,
+    TranslationModel,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from optops.models.training.settings import Batches
+    from optops.runtimes.base import Executable
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+ARCHITECTURE = "transformer"
+SIZES = ("vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
+CALLS_PER_CELL = 12
+PADDED_TO = 8
+"""Training batches are padded to multiples of this, so that there are few shapes to trace."""
+
+logger = logging.getLogger(__name__)
+
+
+class TranslationWorkload(Workload):
+    """Text in one language in, text in another out; BLEU."""
+
+    name = "translation"
+    metric_name = "BLEU"
+    examples_name = "sentence pairs"
+
+    def sections(self) -> Sections:
+        """Returns the models of the recipe's sections."""
+        return Sections(TranslationData, TranslationModel, Thresholds, CHECKS)
+
+    def trainable(self, model: BaseModel) -> bool:
+        """Returns whether the recipe trains a Transformer rather than importing a model."""
+        settings = _as(TranslationModel, model)
+        return settings.saved_model is None and settings.keras is None
+
+    # Data
+
+    def files(self, data: BaseModel) -> Mapping[str, Path]:
+        """Returns all text files, by key below `data`."""
+        found: dict[str, Path] = {}
+        for name, pair in _as(TranslationData, data).pairs().items():
+            found[f"{name}.source"] = Path(pair.source)
+            if pair.target is not None:
+                found[f"{name}.target"] = Path(pair.target)
+        return found
+
+    def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        """Returns the section with its files taken from another folder, under their own names."""
+        moved: dict[str, Any] = {**data, "folder": folder}
+        for name in (*SPLIT_NAMES, "corpus"):
+            if name in moved:
+                pair = TextPair.model_validate(moved[name])
+                target = None if pair.target is None else Path(pair.target).name
+                moved[name] = {"source": Path(pair.source).name, "target": target, "swap": pair.swap}
+        return moved
+
+    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+        """Reads all pairs, by split."""
+        from optops.workloads.translation.corpus import PairFiles, read_pairs, split_pairs
+
+        settings = _as(TranslationData, data)
+        frames = {
+            name: read_pairs(PairFiles(Path(pair.source), Path(pair.target) if pair.target else None, pair.swap))
+            for name, pair in settings.pairs().items()
+        }
+        if "corpus" in frames:
+            return split_pairs(frames["corpus"], settings.fractions.model_dump(), seed)
+        repeated = {Path(pair.source).name for pair in settings.pairs().values()}
+        if len(repeated) < len(frames):
+            # Files of one name in several folders: the split tells their examples apart.
+            frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
+        return frames
+
+    def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
+        """Returns a digest of each pair."""
+        from optops.workloads.translation.corpus import example_digests
+
+        return example_digests(examples)
+
+    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
+        """Checks every pair with Great Expectations."""
+        import pandas as pd
+
+        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+        from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+
+        data = _as(TranslationData, recipe.data)
+        thresholds = _as(Thresholds, recipe.check_labels.thresholds).model_dump()
+        frame, checks = translation_checks(
+            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
+            TranslationThresholds(data.source_language, data.target_language, **thresholds),
+        )
+        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
+        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
+        return LabelReport(outcomes, defects, quarantined_ids(defects))
+
+    # Training
+
+    def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
+        """Trains the tokenizer."""
+        from optops.workloads.translation.tokenizer import TOKENIZER_FILE, train_tokenizer
+
+        texts = [*examples["source"], *examples["target"]]
+        train_tokenizer(texts, _as(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
+
+    def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
+        """Returns a fresh Transformer."""
+        from optops.models.base import load_architecture
+        from optops.models.keras import keras
+        from optops.workloads.translation.tokenizer import load_tokenizer
+
+        model = _as(TranslationModel, recipe.model)
+        sizes = {name: getattr(model, name) for name in SIZES}
+        sizes |= {
+            "vocabulary": load_tokenizer(assets).size,
+            "max_positions": -(-(model.serving.max_length + 1) // PADDED_TO) * PADDED_TO,
+        }
+        keras.utils.set_random_seed(recipe.seed)
+        return ARCHITECTURE, load_architecture(ARCHITECTURE).build(sizes)
+
+    def import_model(self, recipe: Recipe, folder: Path) -> None:
+        """Takes over a SavedModel or a .keras file and its tokenizer."""
+        from optops.workloads.translation.importing import import_translator
+
+        import_translator(_as(TranslationModel, recipe.model), folder)
+
+    def serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns the beam and the limits on length."""
+        return _as(TranslationModel, recipe.model).serving.model_dump()
+
+    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns the same with a beam of 1."""
+        return {**self.serving(recipe), "beam": 1}
+
+    def batches(
+        self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
+    ) -> "Callable[[int], Batches]":
+        """Returns epoch -> length-bucketed batches of token ids; pairs longer than the model serves are left out."""
+        from optops.models.training.batching import PairBatches
+        from optops.workloads.translation.tokenizer import END, load_tokenizer
+
+        tokenizer = load_tokenizer(assets)
+        sources = [[*ids, END] for ids in tokenizer.encode(list(examples["source"]))]
+        targets = tokenizer.encode(list(examples["target"]))
+        longest = min(_as(TranslationModel, recipe.model).serving.max_length, train.batch_tokens - PADDED_TO)
+        kept = [i for i in range(len(sources)) if max(len(sources[i]), len(targets[i]) + 1) <= longest]
+        if len(kept) < len(sources):
+            logger.info("%d training pairs of more than %d tokens are left out", len(sources) - len(kept), longest)
+        return PairBatches(
+            [sources[i] for i in kept], [targets[i] for i in kept], train.batch_tokens, recipe.seed, multiple=PADDED_TO
+        )
+
+    def loss(self, train: Train) -> Callable[[Any, Any], Any]:
+        """Returns the label-smoothed cross-entropy."""
+        from optops.models.training.losses import sequence_loss
+
+        return sequence_loss(train.label_smoothing)
+
+    def student(self, recipe: Recipe, teacher: Any) -> Any:
+        """Returns a student of the sizes that the recipe changes, started from the teacher's layers if it says so."""
+        from optops.workloads.translation.students import make_student
+
+        return make_student(_as(TranslationModel, recipe.model), _settings_of(recipe), teacher, recipe.seed)
+
+    def distillation_loss(self, teacher: Any, distill: Distill) -> Callable[[Any, Any], Any]:
+        """Returns `alpha * L_soft + (1 - alpha) * L_hard`."""
+        from optops.compression.distillation.losses import DistillationSettings, distillation_loss
+
+        settings = DistillationSettings(distill.alpha, distill.temperature)
+        return distillation_loss(teacher, settings, distill.train.label_smoothing)
+
+    def teacher_labels(
+        self,
+        examples: "pd.DataFrame",
+        executable: "Executable",
+        teacher: str,
+        assets: Path,
+        folder: Path,
+        report: Report,
+    ) -> "pd.DataFrame":
+        """Returns the pairs with the teacher's translations (Kim & Rush 2016, section 3.2)."""
+        from optops.workloads.translation.students import translate_for_student
+
+        return translate_for_student(examples, executable, teacher, assets, folder, report)
+
+    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
+        """Returns beam search over a model's own variables, in stock TensorFlow."""
+        from optops.graph.transformer_stock import StockSearch
+        from optops.models.keras import tf
+        from optops.models.transformer.search import SearchSettings
+
+        del assets
+        search = StockSearch(model, SearchSettings.from_mapping(serving))
+
+        def execute(inputs: Mapping[str, Any]) -> "dict[str, np.ndarray]":
+            outputs = search.serve(tf.constant(inputs["ids"], tf.int32))
+            return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+        return execute
+
+    # Quality
+
+    def predict(
+        self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
+    ) -> list[Any]:
+        """Returns the translation of each source; one that is longer than the model takes is cut."""
+        from optops.workloads.translation.translating import translate
+
+        return translate(executable, list(examples["source"]), assets, cut=True, report=report)
+
+    def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
+        """Returns the counts that BLEU is made of."""
+        from optops.workloads.translation.bleu import bleu_statistics
+
+        language = _as(TranslationData, data).target_language
+        return bleu_statistics(list(predictions), list(examples["target"]), language)
+
+    def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
+        """Returns corpus BLEU, 0 to 100."""
+        from optops.workloads.translation.bleu import corpus_bleu
+
+        return corpus_bleu(statistics, weights)
+
+    def metric_signature(self, data: BaseModel) -> str:
+        """Returns sacrebleu's signature."""
+        from optops.workloads.translation.bleu import bleu_signature
+
+        return bleu_signature(_as(TranslationData, data).target_language)
+
+    # Serving and timing
+
+    def benchmark_inputs(
+        self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
+    ) -> "list[dict[str, np.ndarray]]":
+        """Returns calls whose sentences are drawn from the whole range of lengths."""
+        from optops.workloads.translation.translating import representative_calls
+
+        return representative_calls(list(examples["source"]), assets, batch, CALLS_PER_CELL, seed)
+
+    def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
+        """Translates texts."""
+        from optops.workloads.translation.translating import translate
+
+        for index, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise ValueError(f"input {index} is {type(text).__name__} ({text!r:.50}); expected text")
+        return translate(executable, list(inputs), assets, cut=False)
+
+    def input_example(self, examples: "pd.DataFrame") -> list[Any]:
+        """Returns three sources."""
+        return list(examples["source"][:3])
+
+
+def _settings_of(recipe: Recipe) -> Distill:
+    assert isinstance(recipe.distill, Distill)
+    return recipe.distill
+
+
+def _as(model: type[Settings], value: Any) -> Settings:
+    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
+    return value if isinstance(value, model) else model.model_validate(value)

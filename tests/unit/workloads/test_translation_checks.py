@@ -1,0 +1,200 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from optops.workloads.label_checks import Defect, quarantined_ids, run_checks
+from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+from optops.workloads.translation.phrases import generate_phrases
+from optops.workloads.translation.scripts import count_letters, count_words, dominant_scripts, language_scripts
+
+SIZES = {"train": 240, "validation": 40, "test": 40}
+
+
+@pytest.fixture
+def corpus() -> pd.DataFrame:
+    splits = [(split, line) for split, size in SIZES.items() for line in range(1, size + 1)]
+    frame = pd.DataFrame(generate_phrases(len(splits), seed=8), columns=["source", "target"])
+    frame["split"] = [split for split, _ in splits]
+    frame["line"] = [line for _, line in splits]
+    frame["id"] = frame["split"] + ".en:" + frame["line"].astype(str)
+    frame["file"] = frame["split"] + ".en"
+    frame["decodable"] = True
+    return frame
+
+
+Check = Callable[..., list[Defect]]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    def run(frame: pd.DataFrame, thresholds: TranslationThresholds | None = None) -> list[Defect]:
+        prepared, checks = translation_checks(frame, thresholds or TranslationThresholds("en", "de"))
+        return run_checks(prepared, checks, {}, tmp_path / "docs", "planted")[1]
+
+    return run
+
+
+def found(defects: list[Defect]) -> dict[str, set[str]]:
+    named: dict[str, set[str]] = {}
+    for defect in defects:
+        named.setdefault(defect.check, set()).add(defect.id)
+    return named
+
+
+def plant(frame: pd.DataFrame, place: str, source: str | None = None, target: str | None = None) -> None:
+    row = frame.index[frame["id"] == place][0]
+    if source is not None:
+        frame.loc[row, "source"] = source
+    if target is not None:
+        frame.loc[row, "target"] = target
+
+
+def test_a_clean_corpus_has_no_defects(corpus: pd.DataFrame, check: Check) -> None:
+    assert check(corpus) == []
+
+
+def test_every_planted_defect_is_found_where_it_is_and_nowhere_else(corpus: pd.DataFrame, check: Check) -> None:
+    def text(place: str, side: str) -> str:
+        return str(corpus.loc[corpus["id"] == place, side].iloc[0])
+
+    plant(corpus, "train.en:3", target="")
+    plant(corpus, "train.en:4", source=" \u200b\u00a0")
+    plant(corpus, "train.en:6", text("train.en:5", "source"), text("train.en:5", "target"))
+    plant(corpus, "train.en:8", text("train.en:7", "source"), "Das ist eine ganz andere Übersetzung.")
+    plant(corpus, "train.en:10", target="Ja. " * 40 + "Ja.")
+    plant(corpus, "train.en:11", "word " * 250 + "end.", "Wort " * 250 + "Ende.")
+    plant(corpus, "train.en:12", source="Coffee &amp; cake on the terrace.")
+    plant(corpus, "train.en:13", target="Bitte <b>nicht</b> rauchen.")
+    plant(corpus, "train.en:14", target="Das Zimmer fÃ¼r zwei Personen.")
+    plant(corpus, "train.en:15", source="The guest\ufffds room.")
+    plant(corpus, "train.en:16", target="Ein Zeichen\x07 zu viel.")
+    corpus.loc[corpus["id"] == "train.en:17", "decodable"] = False
+    plant(corpus, "train.en:18", target="Где находится вокзал?")
+    plant(corpus, "train.en:19", target="Zwei  Karten, bitte.")
+    plant(corpus, "train.en:20", target="Drei Karten, bitte. ")
+    plant(corpus, "train.en:21", target="Vier\u00a0Karten, bitte.")
+    plant(corpus, "train.en:22", text("test.en:9", "source").upper(), text("test.en:9", "target"))
+    plant(corpus, "train.en:23", source=text("validation.en:9", "source"))
+    plant(corpus, "validation.en:30", text("test.en:31", "source"), text("test.en:31", "target"))
+    plant(corpus, "train.en:24", "Hotel Bellevue in Rome, room twelve.", "Hotel Bellevue in Rome, room twelve.")
+    defects = check(corpus)
+    train = {
+        "empty_side": {3, 4},
+        "duplicate_pair": {6},
+        "conflicting_target": {7, 8},
+        "length_ratio": {10},
+        "too_long": {11},
+        "markup": {12, 13},
+        "undecodable": {14, 15, 16, 17},
+        "wrong_script": {18},
+        "spacing": {4, 19, 20, 21},
+        "identical_sides": {24},
+        "overlap": {22, 23},
+    }
+    expected = {name: {f"train.en:{line}" for line in lines} for name, lines in train.items()}
+    expected["overlap"].add("validation.en:30")
+    assert found(defects) == expected
+    critical = set(train) - {"conflicting_target", "identical_sides", "spacing"}
+    lines = set().union(*(train[name] for name in critical))
+    assert quarantined_ids(defects) == {f"train.en:{line}" for line in lines}
+
+
+def test_defects_say_where_they_are_and_why(corpus: pd.DataFrame, check: Check) -> None:
+    first = corpus[corpus["split"] == "train"].iloc[0]
+    plant(corpus, "train.en:30", first["source"], first["target"])
+    plant(corpus, "train.en:31", first["source"], "Etwas anderes steht hier.")
+    plant(corpus, "train.en:32", source=corpus.loc[corpus["id"] == "test.en:5", "source"].iloc[0])
+    reasons = {(defect.check, defect.id): defect for defect in check(corpus)}
+    duplicate = reasons["duplicate_pair", "train.en:30"]
+    assert (duplicate.file, duplicate.line, duplicate.severity, duplicate.split) == (
+        "train.en",
+        30,
+        "critical",
+        "train",
+    )
+    assert duplicate.reason == "the same pair as train.en:1"
+    assert duplicate.value.startswith(first["source"][:40])
+    assert reasons["conflicting_target", "train.en:31"].reason == "translated otherwise in train.en:1, train.en:30"
+    assert reasons["overlap", "train.en:32"].reason == "the same source stands in test, test.en:5"
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "We all agree that 3 < 5 and 7 > 2 here.",
+        "A gin & tonic for Anna & Peter; nothing else.",
+        "I <3 this town, and AT&T; too.",
+        "The menu said «CAFÉ» and “GRÖSSE”.",
+        "Ein Zimmer im MENÜ“ kostet 3 €…",
+        "The price is 10\u00a0€ at 20\u00a0000 people.",
+        "Wait … what? – yes — “no”, 'never'.",
+        "He said à Paris, crème brûlée, São Paulo, Ångström.",
+        "The letter π is about 3.14, Ω is ohms.",
+    ],
+)
+def test_good_text_raises_no_alarm(corpus: pd.DataFrame, check: Check, harmless: str) -> None:
+    plant(corpus, "train.en:40", harmless, "Hier steht nun eine harmlose Übersetzung.")
+    assert check(corpus) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("It&#39;s late, it&quot;s early, honestly.", "markup"),
+        ("Please see <a href='x'>this</a> for it.", "markup"),
+        ("Donâ€™t worry about the tickets.", "undecodable"),
+        ("ÐŸÑ€Ð¸Ð²ÐµÑ‚ is what he said.", "undecodable"),
+        ("The smile ðŸ˜€ stands at the end.", "undecodable"),
+        ("A tab\tinside the old sentence.", "spacing"),
+        ("A line\u2028separator in the sentence.", "spacing"),
+        ("我们明天早上去机场。", "wrong_script"),
+        ("Το ξενοδοχείο είναι πολύ ωραίο.", "wrong_script"),
+    ],
+)
+def test_broken_text_is_found(corpus: pd.DataFrame, check: Check, text: str, name: str) -> None:
+    plant(corpus, "train.en:40", source=text, target="Hier steht nun eine harmlose Übersetzung.")
+    assert found(check(corpus)) == {name: {"train.en:40"}}
+
+
+def chinese(corpus: pd.DataFrame) -> pd.DataFrame:
+    """Three Chinese characters for a word of English, which is far from one to one in characters."""
+    characters = "我们明天早上去机场看朋友和他的妹妹买两张火车票"
+    lines = [
+        "".join(characters[(number * 7 + place * 5) % len(characters)] for place in range(2 * len(text.split())))
+        + f"{number}。"
+        for number, text in enumerate(corpus["source"])
+    ]
+    return corpus.assign(target=corpus["source"], source=lines)
+
+
+def test_latin_names_in_chinese_are_fine_and_untranslated_lines_are_not(corpus: pd.DataFrame, check: Check) -> None:
+    frame = chinese(corpus)
+    plant(frame, "train.en:1", source="NASA 和 IBM 公司都在 New York 有办公室。")
+    plant(frame, "train.en:2", source="This line was never translated at all.")
+    plant(frame, "train.en:3", source="ここはとてもいいホテルですよ。")
+    for thresholds in (TranslationThresholds("zh-CN", "en"), TranslationThresholds()):
+        wrong = found(check(frame, thresholds))["wrong_script"]
+        assert wrong == {"train.en:2", "train.en:3"}
+
+
+def test_length_ratio_is_judged_by_the_corpus_own_ratio(corpus: pd.DataFrame, check: Check) -> None:
+    frame = chinese(corpus)
+    plant(frame, "train.en:1", target="Short.")
+    plant(frame, "train.en:1", source="我们明天早上去机场看朋友和他的妹妹买两张火车票然后回家吃饭睡觉。")
+    plant(frame, "train.en:2", source="好。", target="Yes.")
+    assert found(check(frame, TranslationThresholds("zh", "en"))) == {"length_ratio": {"train.en:1"}}
+
+
+def test_scripts_are_counted_by_letters_and_words() -> None:
+    texts = ["Guten Tag", "你好 Tom", "", "Привет, мир 3"]
+    names = ("Latin", "Han", "Cyrillic")
+    from optops.workloads.translation.scripts import SCRIPTS
+
+    columns = [SCRIPTS.index(name) for name in names]
+    assert count_letters(texts)[:, columns].tolist() == [[8, 0, 0], [3, 2, 0], [0, 0, 0], [0, 0, 9]]
+    assert count_words(texts)[:, columns].tolist() == [[2, 0, 0], [1, 2, 0], [0, 0, 0], [0, 0, 2]]
+    assert dominant_scripts(["日本語です"]) == ("Hiragana", "Han")
+    assert language_scripts("zh_TW") == ("Han", "Bopomofo")
+    assert language_scripts("tlh") == ()
