@@ -1,6 +1,5 @@
 """The recipe: the only place where configuration is defined. Light enough to be read while Airflow parses."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +16,7 @@ from pydantic import (
 from pydantic import field_validator as on_field
 
 from optops.precision import Precision
+from optops.spelling import hint
 
 OFF: Literal["off"] = "off"
 
@@ -127,13 +127,12 @@ class Fuse(Section):
     @on_field("runtimes")
     @classmethod
     def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from optops.runtimes.base import runtime_names
+        from optops.runtimes.base import RUNTIMES, runtime_names
 
         for name in value:
-            if name not in runtime_names():
-                near = difflib.get_close_matches(name, runtime_names(), 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(runtime_names())}"
-                raise ValueError(f"runtime {name!r} is unknown; {hint}")
+            # Looking at entry points takes a while, and this runs whenever Airflow parses.
+            if name not in RUNTIMES and name not in runtime_names():
+                raise ValueError(f"runtime {name!r} is unknown; {hint(name, runtime_names())}")
         return value
 
 
@@ -326,9 +325,7 @@ def _refuse_unknown_checks(section: Any, known: tuple[str, ...]) -> None:
     named = section.get("checks") or {} if isinstance(section, dict) else {}
     for name in named if isinstance(named, dict) else ():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            message = f"{name!r} is no check of this workload; {hint}"
+            message = f"{name!r} is no check of this workload; {hint(str(name), known)}"
             raise SectionError([_error(name, message)], CheckLabels, "check_labels.checks")
 
 

@@ -1,14 +1,14 @@
 """Reading recipes from YAML files, with errors that name file, line, key and the nearest right key."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from optops.recipe import Recipe, SectionError
+from optops.spelling import hint, nearest
 
 Location = tuple[str | int, ...]
 
@@ -30,8 +30,8 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], 1)
-        raise RecipeError(f"{path}: no such recipe" + (f"; did you mean {near[0]!r}?" if near else "")) from None
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")])
+        raise RecipeError(f"{path}: no such recipe" + (f"; did you mean {near!r}?" if near else "")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: can not be read: {error}") from None
     return parse_recipe(text, path, overrides)
@@ -73,8 +73,11 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
 
 def _without_echoes(errors: list[Any]) -> list[Any]:
     # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`.
-    real = {error["loc"][:1] for error in errors if not str(error["loc"][-1]).startswith("literal[")}
-    return [e for e in errors if not str(e["loc"][-1]).startswith("literal[") or e["loc"][:1] not in real]
+    def is_echo(error: Any) -> bool:
+        return bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
+
+    real = {error["loc"][:1] for error in errors if not is_echo(error)}
+    return [error for error in errors if not is_echo(error) or error["loc"][:1] not in real]
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
@@ -120,9 +123,7 @@ def _explain(
     where = f"{path}:{line}: {dotted}: " if dotted else f"{path}:{line}: "
     if error["type"] == "extra_forbidden":
         known = _keys_at(model, location[len(prefix) : -1])
-        near = difflib.get_close_matches(str(location[-1]), known, 1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"{path}:{line}: unknown key {dotted!r}; {hint}"
+        return f"{path}:{line}: unknown key {dotted!r}; {hint(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"{where}this key is missing; add it"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -135,12 +136,15 @@ def _is_key(part: str | int) -> bool:
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         field = model.model_fields.get(str(part))
         models = [] if field is None else _models_in(field.annotation)
-        if not models:
+        if field is None or not models:
             return []
         model = models[0]
+        if get_origin(field.annotation) is dict:
+            next(parts, None)  # the name of a dictionary's entry is no key of a model
     return list(model.model_fields)
 
 

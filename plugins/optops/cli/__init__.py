@@ -23,6 +23,8 @@ for command in (
     rollback.rollback,
     garbage.gc,
     demo.demo_data,
+    demo.demo,
+    demo.ui,
 ):
     app.command()(command)
 

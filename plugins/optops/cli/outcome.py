@@ -90,13 +90,13 @@ def _next_steps(outcome: FlowOutcome, again: str) -> list[str]:
             f"  {again} --yes",
             "",
         ]
-    return _use(outcome) if outcome.promoted else []
+    return [*how_to_use(str(outcome.promoted["name"])), ""] if outcome.promoted else []
 
 
-def _use(outcome: FlowOutcome) -> list[str]:
+def how_to_use(name: str) -> list[str]:
+    """Returns how to load, serve and replace the champion of a registered model, in lines for people."""
     from optops.tracking import default_uri
 
-    name = str((outcome.promoted or {})["name"])
     uri = shlex.quote(f"models:/{name}@champion")
     return [
         "Load it in Python:",
@@ -106,7 +106,6 @@ def _use(outcome: FlowOutcome) -> list[str]:
         f"  MLFLOW_TRACKING_URI={shlex.quote(default_uri())} mlflow models serve -m {uri} --env-manager local",
         "Go back to the champion before it:",
         f"  optops rollback {shlex.quote(name)}",
-        "",
     ]
 
 

@@ -176,6 +176,8 @@ def _line(event: Event) -> str:
         return f"{event.task} | started" + (f": {event.label}" if event.label else "")
     if task is None:
         return f"{event.task} | {event.text}"
+    if task.state == "upstream_failed":
+        return f"{event.task} | did not run"
     cached = ", cached" if task.result is not None and task.result.cached else ""
     why = f": {task.message}" if task.message else ""
     lines = [f"{event.task} | {task.state} after {readable_seconds(task.seconds)}{cached}{why}"]

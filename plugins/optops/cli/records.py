@@ -11,6 +11,7 @@ from optops.pipeline import ORDER
 from optops.registry import CHAMPION, RegistryError, version_by_alias
 from optops.stage_spec import StageResult
 from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
+from optops.workloads.base import load_workload
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
 
@@ -53,7 +54,9 @@ def find_run(tracking: Tracking, name: str) -> Run:
     except (MlflowException, KeyError):
         recipes = sorted({run.data.params["recipe"] for run in runs if "recipe" in run.data.params})
         known = f"recipes with runs are {', '.join(recipes)}" if recipes else "no recipe was run yet"
-        raise CommandError(f"{name!r} is no run, prefix of one (4 digits at least), or recipe in {tracking.uri}; {known}") from None
+        raise CommandError(
+            f"{name!r} is no run, prefix of one (4 digits at least), or recipe in {tracking.uri}; {known}"
+        ) from None
 
 
 def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
@@ -67,6 +70,7 @@ def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
         "name": run.info.run_name,
         "recipe": run.data.params.get("recipe", ""),
         "label": run.data.tags[RUN_TAG],
+        "metric": _metric(run),
         "status": run.info.status,
         "started": run.info.start_time,
         "seconds": _seconds(run),
@@ -76,6 +80,13 @@ def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
         "candidates": _candidates(found),
         "registered": _registered(tracking, found),
     }
+
+
+def _metric(run: Run) -> str:
+    try:
+        return load_workload(run.data.params.get("workload", "")).metric_name
+    except LookupError:
+        return "metric"
 
 
 def _order(child: Run) -> int:
@@ -148,5 +159,10 @@ def _registered(tracking: Tracking, results: list[StageResult]) -> dict[str, Any
                 champion = None
             now = champion is not None and champion.version == result.output["version"]
             promoted = any(other.stage == "promote" and other.output for other in results)
-            return {**result.output, "url": result.links.get("model_version", ""), "promoted": promoted, "champion": now}
+            return {
+                **result.output,
+                "url": result.links.get("model_version", ""),
+                "promoted": promoted,
+                "champion": now,
+            }
     return None

@@ -45,7 +45,9 @@ def run(
     label: Annotated[
         str | None, typer.Option("--label", help="Name of the run; goes on in the run of that name, if there is one.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the outcome as JSON; progress goes to stderr.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the outcome as JSON; progress goes to stderr.")
+    ] = False,
 ) -> None:
     """Run a recipe's whole flow here, without Airflow.
 

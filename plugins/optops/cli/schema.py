@@ -36,7 +36,9 @@ def recipe_schema() -> dict[str, Any]:
             },
         }
         # The student's sizes are the model's, any of them.
-        resolved["distill"] = {"properties": {"student": {"propertyNames": {"enum": list(sections.model.model_fields)}}}}
+        resolved["distill"] = {
+            "properties": {"student": {"propertyNames": {"enum": list(sections.model.model_fields)}}}
+        }
         chosen = {"properties": {"workload": {"const": name}}, "required": ["workload"]}
         rules.append({"if": chosen, "then": {"properties": resolved}})
     for name in ("data", "model"):

@@ -9,9 +9,7 @@ from optops.cli.console import explained, readable_seconds, show_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-FACTS = ("parity", "parameters", "size_bytes", "load_seconds", "peak_memory_bytes")
-"""Metrics that are no quality; `--json` has them."""
+    from rich.table import Table
 
 
 @explained
@@ -51,7 +49,7 @@ def _show(console: "Console", record: dict[str, Any]) -> None:
         status = "cached" if stage["cached"] else "skipped" if stage["skipped"] else stage["status"].lower()
         stages.add_row(stage["name"], status, seconds, stage["key"])
     console.print(stages)
-    console.print(_candidate_table(record["candidates"]))
+    console.print(_candidate_table(record["candidates"], record["metric"]))
     for stage in record["stages"]:
         for name, reason in stage["dropped"].items():
             console.print(f"{stage['stage']} dropped {name}: {reason}", markup=False, soft_wrap=True)
@@ -61,24 +59,22 @@ def _show(console: "Console", record: dict[str, Any]) -> None:
     registered = record["registered"]
     if registered:
         role = "the champion" if registered["champion"] else "not the champion now"
-        console.print(f"{registered['name']} version {registered['version']}: {role}. {registered['url']}", soft_wrap=True)
+        console.print(
+            f"{registered['name']} version {registered['version']}: {role}. {registered['url']}", soft_wrap=True
+        )
 
 
-def _candidate_table(candidates: list[dict[str, Any]]) -> Any:
+def _candidate_table(candidates: list[dict[str, Any]], metric: str) -> "Table":
     from rich.table import Table
 
     cells = list(dict.fromkeys(cell for candidate in candidates for cell in candidate["cells"]))
-    table = Table("candidate", "precision", "runtime", "quality", *cells, "key", box=None, header_style="dim")
+    table = Table("candidate", "precision", "runtime", metric, *cells, "key", box=None, header_style="dim")
     for candidate in candidates:
-        quality = ", ".join(f"{k} {v:.2f}" for k, v in candidate["metrics"].items() if _is_quality(k))
+        quality = f"{candidate['metrics'][metric]:.2f}" if metric in candidate["metrics"] else ""
         speeds = [_speed(candidate["cells"].get(cell)) for cell in cells]
         runtime = candidate["runtime"] or ""
         table.add_row(candidate["name"], candidate["precision"], runtime, quality, *speeds, candidate["key"])
     return table
-
-
-def _is_quality(metric: str) -> bool:
-    return metric not in FACTS and metric == metric.upper()
 
 
 def _speed(cell: dict[str, Any] | None) -> str:

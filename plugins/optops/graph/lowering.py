@@ -1,5 +1,6 @@
 """Lowering: a trained model and a precision plan become an executable for one runtime."""
 
+import shutil
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +9,11 @@ from optops.models.base import Description, load_architecture
 from optops.precision import PrecisionPlan
 
 STOCK = "stock"
+SERVING_ONLY = {
+    "tensorflow": "optops.graph.saved_model:lower_to_tensorflow",
+    "onnxruntime": "optops.graph.saved_model:lower_to_onnx",
+}
+"""How a model is lowered that came without anything to train."""
 
 
 class LoweringError(RuntimeError):
@@ -46,4 +52,27 @@ def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> L
     module, _, function = lowerings[runtime].partition(":")
     folder.mkdir(parents=True, exist_ok=True)
     result: Lowering = getattr(import_module(module), function)(trainable, plan, folder)
+    return result
+
+
+def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> Lowering:
+    """Lowers a serving-only model to `runtime` and writes the executable into `folder`.
+
+    Args:
+        serving: The import's `serving/` folder, a SavedModel.
+        plan: In which precision; it names no parts, because nobody knows the model's.
+        runtime: Name of a runtime, or `stock` for the import as it is.
+        folder: Where the executable goes; made if need be.
+
+    Raises:
+        LoweringError: If the model can not be lowered to this runtime in this precision.
+    """
+    if runtime == STOCK:
+        shutil.copytree(serving, folder)
+        return Lowering({}, ["the imported model as it is"])
+    if runtime not in SERVING_ONLY:
+        raise LoweringError(f"an imported model has no lowering to {runtime!r}; it has {', '.join(SERVING_ONLY)}")
+    module, _, function = SERVING_ONLY[runtime].partition(":")
+    folder.mkdir(parents=True, exist_ok=True)
+    result: Lowering = getattr(import_module(module), function)(serving, plan, folder)
     return result

@@ -44,6 +44,24 @@ def quantize_products(model: onnx.ModelProto, products: Mapping[str, object], pa
         )
 
 
+def quantize_all_products(model: onnx.ModelProto, path: Path) -> int:
+    """Writes a model whose products with a constant weight run in int8; returns how many.
+
+    Raises:
+        LoweringError: If there is none.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    products = {}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            node.name = node.name or f"product_{index}"
+            products[node.name] = node
+    if not products:
+        raise LoweringError("the graph has no product with a constant weight that int8 could reach")
+    quantize_products(model, products, path)
+    return len(products)
+
+
 def saturates(cpuinfo: Path) -> bool:
     """Returns whether 8-bit products saturate on this CPU: x86 without VNNI."""
     if not cpuinfo.is_file():

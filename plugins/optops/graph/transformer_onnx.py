@@ -12,7 +12,6 @@ from optops.graph.transformer_onnx_blocks import Blocks
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_weights import TransformerWeights, own_ancestry, read_weights
 from optops.models.transformer.config import END, PAD
-from optops.models.transformer.layers import MASKED
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import ENCODER, SELECT, STEP, TRANSLATE
 
@@ -71,15 +70,15 @@ def encoder_graph(weights: TransformerWeights, plan: PrecisionPlan) -> Blocks:
     following = [layer.attention_norm for layer in weights.encoder[1:]] + [weights.encoder_norm]
     for layer, next_norm in zip(weights.encoder, following, strict=True):
         attention = layer.attention
-        parts = blocks.split_products(normed, [attention.query, attention.key, attention.value], sizes)
-        (added,) = blocks.attention(parts, attention, padding_mask=mask)
+        split = blocks.split_products(normed, [attention.query, attention.key, attention.value], sizes)
+        (added,) = blocks.attention(split, attention, padding_mask=mask)
         states, normed = blocks.add_and_norm(states, added, layer.feed_forward_norm)
         states, normed = blocks.add_and_norm(states, blocks.feed_forward(normed, layer.feed_forward), next_norm)
     graph.output(mask, "cross_mask", "int32", ["batch", "length"])
     parts = [part for layer in weights.decoder for part in (layer.cross.key, layer.cross.value)]
-    split = graph.add("Concat", sizes, graph.ints(-1, head_size), axis=0)
+    in_heads = graph.add("Concat", sizes, graph.ints(-1, head_size), axis=0)
     for name, value in zip(_cross_cache(weights), blocks.split_products(normed, parts, sizes), strict=True):
-        heads = graph.add("Transpose", graph.add("Reshape", value, split), perm=[0, 2, 1, 3])
+        heads = graph.add("Transpose", graph.add("Reshape", value, in_heads), perm=[0, 2, 1, 3])
         graph.output(heads, name, "float32", _cross_cache(weights)[name])
     return blocks
 
@@ -131,7 +130,11 @@ def select_graph(weights: TransformerWeights, beam: int) -> OnnxGraph:
     """Returns the graph that keeps some sentences of a batch and drops the others from all caches."""
     graph = OnnxGraph("select")
     rows = graph.input("rows", "int64", ["kept"])
-    shapes = {**_self_cache(weights, beam), **_cross_cache(weights), "cross_mask": ["batch", "length"]}
+    shapes: dict[str, list[str | int]] = {
+        **_self_cache(weights, beam),
+        **_cross_cache(weights),
+        "cross_mask": ["batch", "length"],
+    }
     for name, shape in shapes.items():
         dtype = "int32" if name == "cross_mask" else "float32"
         kept = graph.add("Gather", graph.input(name, dtype, shape), rows, axis=0)
@@ -180,5 +183,3 @@ def _best_continuations(graph: OnnxGraph, logits: str, alive: str, beam: int) ->
     graph.output(tokens, "continuations", "int64", ["batch", wanted])
     graph.output(graph.add("Div", ranks, graph.ints(wanted)), "origins", "int64", ["batch", wanted])
     graph.output(end, "end_scores", "float32", ["batch", beam])
-
-

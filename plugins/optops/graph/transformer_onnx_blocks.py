@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.transformer_weights import AttentionWeights, FeedForwardWeights, Norm, Product, by_precision, joined
 from optops.models.transformer.layers import MASKED, NORM_EPSILON

@@ -27,11 +27,12 @@ def export(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         raise LoweringError(f"the stock export runs in fp32, not in {plan.precision}; lower it to a runtime instead")
     model, settings = load_trained(trainable)
     search = StockSearch(model, settings)
+    signature = search.serve.get_concrete_function()
     # Saved with its variables only: Keras would trace every layer once more, for callers that do not exist.
     module = tf.Module()
     module.weights = model.weights
-    tf.saved_model.save(module, str(folder / SAVED_MODEL), signatures={"serving_default": search.serve})
-    facts: dict[str, float | str] = {"nodes": count_nodes(search.serve.get_concrete_function().graph.as_graph_def())}
+    tf.saved_model.save(module, str(folder / SAVED_MODEL), signatures={"serving_default": signature})
+    facts: dict[str, float | str] = {"nodes": count_nodes(signature.graph.as_graph_def())}
     executable_info("tensorflow", "fp32", model.config, settings, facts).save(folder)
     return Lowering(facts, ["the model's own layers, beam search in tf.while_loop"])
 
@@ -47,7 +48,7 @@ class StockSearch:
     def __init__(self, model: Transformer, settings: SearchSettings) -> None:
         self.model, self.settings = model, settings
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")], autograph=False)
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for source ids int32 [b, s]."""
         limits = self._limits(ids)
@@ -146,7 +147,8 @@ class StockSearch:
             cache.append((keys, values))
             states += layer.self_attention.attend(layer.self_attention.queries(normed), keys, values, 0.0)[0]
             queries = layer.cross_attention.queries(layer.cross_attention_norm(states))
-            states += layer.cross_attention.attend(queries, *cross_keys_values, bias)[0]
+            cross_keys, cross_values = cross_keys_values
+            states += layer.cross_attention.attend(queries, cross_keys, cross_values, bias)[0]
             states += layer.feed_forward(layer.feed_forward_norm(states))
         logits = model.project(model.decoder_norm(states))[:, 0]
         never = tf.reduce_sum(tf.one_hot([PAD, BEGIN], model.config.vocabulary), axis=0) * MASKED

@@ -35,10 +35,10 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     weights = fold_norms(read_weights(model))
     _check_names(plan, weights_names=[weight.name for weight in model.weights])
     search = RewrittenSearch(weights, plan, settings)
-    tf.saved_model.save(tf.Module(), str(folder / SAVED_MODEL), signatures={"serving_default": search.serve})
-    graph = search.serve.get_concrete_function().graph.as_graph_def()
+    signature = search.serve.get_concrete_function()
+    tf.saved_model.save(tf.Module(), str(folder / SAVED_MODEL), signatures={"serving_default": signature})
     facts: dict[str, float | str] = {
-        "nodes": count_nodes(graph),
+        "nodes": count_nodes(signature.graph.as_graph_def()),
         "parts_bf16": int(np.sum([precision == "bf16" for precision in plan.parts.values()])),
     }
     executable_info("tensorflow", plan.precision, model.config, settings, facts).save(folder)

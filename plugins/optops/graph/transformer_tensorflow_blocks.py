@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 from optops.graph.transformer_weights import FeedForwardWeights, Product, by_precision, joined
 from optops.models.keras import tf
 from optops.models.transformer.layers import NORM_EPSILON
@@ -61,5 +60,3 @@ class Blocks:
     def feed_forward(self, states: tf.Tensor, weights: FeedForwardWeights) -> tf.Tensor:
         """Returns the feed-forward block's output, [rows, width]."""
         return self.single(tf.nn.relu(self.single(states, weights.expand)), weights.contract)
-
-

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from optops.graph.transformer_tensorflow_blocks import Blocks
+from optops.graph.transformer_tensorflow_topk import grouped_top_k, padded_vocabulary
 from optops.graph.transformer_weights import DecoderLayerWeights, TransformerWeights, own_ancestry
 from optops.models.keras import tf
 from optops.models.transformer.config import BEGIN, END, PAD
@@ -27,10 +28,11 @@ class RewrittenSearch:
     def __init__(self, weights: TransformerWeights, plan: PrecisionPlan, settings: SearchSettings) -> None:
         self.weights, self.settings = weights, settings
         self.blocks = Blocks(plan, weights.head_size)
+        self.projection = padded_vocabulary(weights.projection)
         self.width = weights.embedding.shape[1]
         self.penalties = settings.penalty(np.arange(settings.max_length + 1)).astype(np.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")], autograph=False)
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for source ids int32 [b, s]."""
         lengths = tf.math.count_nonzero(ids, axis=1)
@@ -45,9 +47,7 @@ class RewrittenSearch:
         def step(state: dict[str, Any]) -> tuple[dict[str, Any]]:
             return (self._step(state, cross_bias, cross, limits, reachable, longest),)
 
-        (state,) = tf.while_loop(
-            lambda state: state["running"], step, (state,), shape_invariants=(self._invariants(),)
-        )
+        (state,) = tf.while_loop(lambda state: state["running"], step, (state,), shape_invariants=(self._invariants(),))
         return self._result(state)
 
     def _result(self, state: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -161,7 +161,7 @@ class RewrittenSearch:
             pair = slice(2 * index, 2 * index + 2)
             states, grown = self._decoder_layer(states, layer, state["cache"][pair], ancestry, cross_bias, cross[pair])
             cache += grown
-        return blocks.single(blocks.norm(states), self.weights.projection), cache
+        return blocks.single(blocks.norm(states), self.projection), cache
 
     def _decoder_layer(
         self,
@@ -178,16 +178,16 @@ class RewrittenSearch:
         keys, values = (tf.concat(pair, axis=2) for pair in zip(past, new, strict=True))
         states += blocks.attend(queries, keys, values, ancestry, attention.output)
         (queries,) = blocks.heads(blocks.norm(states), [layer.cross.query], -1, beam)
-        states += blocks.attend(queries, *cross, cross_bias, layer.cross.output)
+        states += blocks.attend(queries, cross[0], cross[1], cross_bias, layer.cross.output)
         return states + blocks.feed_forward(blocks.norm(states), layer.feed_forward), [keys, values]
 
     def _continuations(self, logits: tf.Tensor, alive: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns scores, tokens and parents of the best `2 * beam`, and the scores of ending now [batch, beam]."""
         beam, wanted = self.settings.beam, 2 * self.settings.beam
-        best, tokens = tf.math.top_k(logits, wanted)
-        highest = best[:, :1]
-        total = tf.math.log(tf.reduce_sum(tf.exp(logits - highest), axis=1, keepdims=True)) + highest
-        so_far = tf.reshape(alive, [-1, 1]) - total
+        best, tokens = grouped_top_k(logits, wanted)
+        # The log-sum-exp, from the one op that has a fast kernel: the best id's logit minus its log-probability.
+        likeliest = tf.gather(tf.nn.softmax(logits), tokens[:, :1], batch_dims=1)
+        so_far = tf.reshape(alive, [-1, 1]) + tf.math.log(likeliest) - best[:, :1]
         scores, ranks = tf.math.top_k(tf.reshape(best + so_far, [-1, beam * wanted]), wanted)
         tokens = tf.gather(tf.reshape(tokens, [-1, beam * wanted]), ranks, batch_dims=1)
         end_scores = tf.reshape(logits[:, END : END + 1] + so_far, [-1, beam])

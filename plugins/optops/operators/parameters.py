@@ -27,7 +27,8 @@ SWITCHES: Mapping[str, tuple[str, str]] = {
 }
 """Sections that may be `off`: title and help text."""
 
-PROMISES, STAGES, SEARCH, RUN = "What must be proved", "Stages", "What is tried", "This run"
+FIRST, STAGES, SEARCH, RUN = "Run Parameters", "Stages", "What is tried", "This run"
+"""Sections of the form. The first has the name that Airflow gives to its default section: the one that is open."""
 
 
 def form(recipe: Recipe) -> dict[str, Param]:
@@ -45,11 +46,11 @@ def form(recipe: Recipe) -> dict[str, Param]:
         for name, (title, text) in SWITCHES.items()
     }
     return {
-        "gate.tolerance": field("gate.tolerance", PROMISES, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
-        "gate.minimum_speedup": field("gate.minimum_speedup", PROMISES, "Minimum speed-up", Gate),
+        "gate.tolerance": field("gate.tolerance", FIRST, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
+        "gate.minimum_speedup": field("gate.minimum_speedup", FIRST, "Minimum speed-up", Gate),
         "approval.mode": field(
             "approval.mode",
-            PROMISES,
+            FIRST,
             "Promotion",
             Approval,
             description_md="Whether a person must agree before the winner becomes champion.",
@@ -60,7 +61,7 @@ def form(recipe: Recipe) -> dict[str, Param]:
         "fuse.runtimes": field("fuse.runtimes", SEARCH, "Runtimes", Fuse, examples=_runtimes(values["fuse.runtimes"])),
         DATA_FOLDER: Param(
             values[DATA_FOLDER],
-            type="string",
+            type=["null", "string"],
             section=RUN,
             title="Data folder",
             description_md="Take the data files from this folder, under the names they have in the recipe. "
@@ -81,7 +82,7 @@ def defaults(recipe: Recipe) -> dict[str, Any]:
         **{name: not recipe.is_off(name) for name in SWITCHES},
         "quantize.precisions": list(quantize.precisions),
         "fuse.runtimes": list(fuse.runtimes),
-        DATA_FOLDER: "",
+        DATA_FOLDER: None,
         "seed": recipe.seed,
     }
 
@@ -97,7 +98,7 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
     unchanged = defaults(recipe)
     changed = {key: value for key, value in values.items() if key not in unchanged or unchanged[key] != value}
     switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
-    folder = changed.pop(DATA_FOLDER, "")
+    folder = changed.pop(DATA_FOLDER, None)
     moved = load_workload(recipe.workload).relocate(yaml.safe_load(text)["data"], folder) if folder else None
 
     def counts(key: str) -> bool:

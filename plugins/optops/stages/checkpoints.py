@@ -40,5 +40,5 @@ def remove(job: Job) -> None:
         _repository(job).delete_artifacts(FOLDER)
 
 
-def _repository(job: Job):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _repository(job: Job):  # type: ignore[no-untyped-def]
     return get_artifact_repository(job.tracking.client.get_run(job.run_id).info.artifact_uri)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from optops.candidate import Artifact, Candidate
-from optops.graph.lowering import LoweringError, lower
+from optops.graph.lowering import LoweringError, lower, lower_serving
 from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
 from optops.stage_spec import StageResult
@@ -30,7 +30,10 @@ def run(job: Job) -> StageResult:
     if (source / "assets").is_dir():
         shutil.copytree(source / "assets", folder / "assets")
     try:
-        lowering = lower(source / "trainable", plan, item["runtime"], folder / "serving")
+        if parent.trainable:
+            lowering = lower(source / "trainable", plan, item["runtime"], folder / "serving")
+        else:
+            lowering = lower_serving(source / "serving", plan, item["runtime"], folder / "serving")
     except LoweringError as error:
         raise StageError(f"{item['label']} can not be lowered: {error}") from error
     for note in lowering.notes:

@@ -2,6 +2,7 @@
 
 from optops.compression.quantization import make_plan
 from optops.pipeline import CALIBRATION
+from optops.precision import PrecisionPlan
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.items import candidate_of
@@ -12,7 +13,9 @@ def run(job: Job) -> StageResult:
     item = job.spec.item or {}
     candidate = candidate_of(job, "prune", item)
     job.log(f"{candidate.name} in {item['precision']}, calibration on {job.manifest(CALIBRATION).examples} examples")
-    plan = make_plan(job.fetch(candidate), item["precision"])
+    # Nobody knows the parts of a serving-only import: its plan names none, and lowering takes what it can.
+    trainable = job.fetch(candidate) / "trainable"
+    plan = make_plan(trainable, item["precision"]) if candidate.trainable else PrecisionPlan(item["precision"])
     for part, reason in plan.notes.items():
         job.log(f"{part}: {reason}")
     path = job.new_folder() / "plan.json"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pandas as pd
 
 if TYPE_CHECKING:
-    from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.data_context import EphemeralDataContext
 
 Severity = Literal["critical", "warning"]
@@ -145,17 +145,10 @@ def run_checks(
     defects: list[Defect] = []
     for split, rows in frame.groupby("split", sort=False):
         results = _validate(context, f"{name}-{split}", rows, active)
-        by_check = {result.expectation_config.kwargs["check"]: result for result in results.results}
         for check in active:
-            result = by_check[check.label.name]
-            _require_finished(check, result)
-            ids = [row["id"] for row in result.result["unexpected_index_list"]]
-            label = check.label
-            share = len(ids) / len(rows)
-            outcomes.append(
-                CheckOutcome(label.name, label.severity, label.limit, str(split), len(ids), share, bool(result.success))
-            )
-            defects += _explain(check, str(split), rows, ids)
+            outcome, found = _judge(check, str(split), rows, results[check.label.name])
+            outcomes.append(outcome)
+            defects += found
     context.build_data_docs()
     return outcomes, defects
 
@@ -227,8 +220,8 @@ def _open_context(docs_folder: Path) -> EphemeralDataContext:
 
 def _validate(
     context: EphemeralDataContext, name: str, rows: pd.DataFrame, checks: Sequence[RowCheck]
-) -> ExpectationSuiteValidationResult:
-    """Hold one split against its suite."""
+) -> dict[str, ExpectationValidationResult]:
+    """Hold one split against its suite; results by check."""
     import great_expectations as gx
 
     from optops.workloads.row_expectation import ExpectRowsFreeOfDefects
@@ -260,10 +253,22 @@ def _validate(
     )
     run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": rows})
     (result,) = run.run_results.values()
-    return result
+    return {one.expectation_config.kwargs["check"]: one for one in result.results}
 
 
-def _require_finished(check: RowCheck, result: Any) -> None:
+def _judge(
+    check: RowCheck, split: str, rows: pd.DataFrame, result: ExpectationValidationResult
+) -> tuple[CheckOutcome, list[Defect]]:
+    _require_finished(check, result)
+    ids = [row["id"] for row in result.result["unexpected_index_list"]]
+    label = check.label
+    outcome = CheckOutcome(
+        label.name, label.severity, label.limit, split, len(ids), len(ids) / len(rows), bool(result.success)
+    )
+    return outcome, _explain(check, split, rows, ids)
+
+
+def _require_finished(check: RowCheck, result: ExpectationValidationResult) -> None:
     """Raise when a check broke down, which Great Expectations reports like a failed expectation."""
     exceptions = [result.exception_info, *result.exception_info.values()]
     for exception in exceptions:

@@ -35,51 +35,76 @@ def candidate(name: str, stage: str) -> dict:
     }
 
 
-def result(spec: dict, behaviour: dict) -> dict:
-    stage, results = spec["stage"], spec["results"]
-    made: dict = {"candidates": [], "output": {}, "links": {}, "skipped": "", "dropped": {}}
+def open_run(spec: dict, behaviour: dict) -> dict:
+    return {"output": {"run_id": "parent-run", "experiment": spec["run"]["experiment"]}}
 
-    def passed_on(name: str) -> list:
-        return results[name][0]["candidates"]
 
-    if stage == "open_run":
-        made["output"] = {"run_id": "parent-run", "experiment": spec["run"]["experiment"]}
-    elif stage == "train":
-        made["candidates"] = [candidate("baseline", stage)]
-    elif stage in ("distill", "prune"):
-        upstream = {"distill": "train", "prune": "distill"}[stage]
-        off = spec["recipe"][stage] == "off"
-        made["candidates"] = passed_on(upstream) + ([] if off else [candidate(f"made by {stage}", stage)])
-        made["skipped"] = f"{stage} is off in the recipe" if off else ""
-    elif stage == "plan":
-        made["output"] = ITEMS
-    elif stage == "quantize":
-        made["output"] = {"label": spec["item"]["label"]}
-    elif stage == "fuse":
-        ready = [r["output"]["label"] for r in results["quantize"]]
-        if spec["item"]["quantize_label"] not in ready:
-            raise ValueError(f"there is no precision plan for {spec['item']['quantize_label']!r}")
-        made["candidates"] = [candidate(spec["item"]["label"], stage)]
-    elif stage in ("benchmark", "nominate"):
-        made["candidates"] = [c for r in results["fuse"] for c in r["candidates"]]
-    elif stage == "gate":
-        refused = behaviour.get("refuse")
-        verdict = {"verdict": refused or "accept", "markdown": "The **nominee** is as good as the baseline."}
-        made["output"] = {"accepted": not refused, "verdict": verdict, "champion": None}
-    elif stage == "register":
-        if results["gate"][0]["output"]["accepted"]:
-            made["candidates"] = results["nominate"][0]["candidates"][:1]
-            made["output"] = {"name": spec["recipe"]["registry"]["name"], "version": "7"}
-            made["links"] = {"model_version": "http://127.0.0.1:1/#/models/m/versions/7"}
-        else:
-            made["skipped"] = "the verdict is regression: nothing to register"
-    elif stage == "promote":
-        registered = results["register"][0]
-        made["candidates"], made["output"] = registered["candidates"], registered["output"]
-        made["skipped"] = registered["skipped"]
-    elif stage == "close_run":
-        made["output"] = {"state": spec["state"]}
-    return made
+def train(spec: dict, behaviour: dict) -> dict:
+    return {"candidates": [candidate("baseline", "train")]}
+
+
+def distill(spec: dict, behaviour: dict) -> dict:
+    return compress(spec, "train")
+
+
+def prune(spec: dict, behaviour: dict) -> dict:
+    return compress(spec, "distill")
+
+
+def compress(spec: dict, upstream: str) -> dict:
+    stage, candidates = spec["stage"], spec["results"][upstream][0]["candidates"]
+    if spec["recipe"][stage] == "off":
+        return {"candidates": candidates, "skipped": f"{stage} is off in the recipe"}
+    return {"candidates": [*candidates, candidate(f"made by {stage}", stage)]}
+
+
+def plan(spec: dict, behaviour: dict) -> dict:
+    return {"output": ITEMS}
+
+
+def quantize(spec: dict, behaviour: dict) -> dict:
+    return {"output": {"label": spec["item"]["label"]}}
+
+
+def fuse(spec: dict, behaviour: dict) -> dict:
+    wanted = spec["item"]["quantize_label"]
+    if wanted not in [planned["output"]["label"] for planned in spec["results"]["quantize"]]:
+        raise ValueError(f"there is no precision plan for {wanted!r}")
+    return {"candidates": [candidate(spec["item"]["label"], "fuse")]}
+
+
+def benchmark(spec: dict, behaviour: dict) -> dict:
+    return {"candidates": [made for fused in spec["results"]["fuse"] for made in fused["candidates"]]}
+
+
+def nominate(spec: dict, behaviour: dict) -> dict:
+    return {"candidates": spec["results"]["benchmark"][0]["candidates"][:1]}
+
+
+def gate(spec: dict, behaviour: dict) -> dict:
+    refused = behaviour.get("refuse")
+    verdict = {"verdict": refused or "accept", "markdown": "The **nominee** is as good as the baseline."}
+    return {"output": {"accepted": not refused, "verdict": verdict, "champion": None}}
+
+
+def register(spec: dict, behaviour: dict) -> dict:
+    judged = spec["results"]["gate"][0]["output"]
+    if not judged["accepted"]:
+        return {"skipped": f"the verdict is {judged['verdict']['verdict']}: nothing to register"}
+    return {
+        "candidates": spec["results"]["nominate"][0]["candidates"],
+        "output": {"name": spec["recipe"]["registry"]["name"], "version": "7"},
+        "links": {"model_version": "http://127.0.0.1:1/#/models/m/versions/7"},
+    }
+
+
+def promote(spec: dict, behaviour: dict) -> dict:
+    registered = spec["results"]["register"][0]
+    return {name: registered[name] for name in ("candidates", "output", "links", "skipped")}
+
+
+def close_run(spec: dict, behaviour: dict) -> dict:
+    return {"output": {"state": spec["state"], "summary": "# What became of it"}}
 
 
 def main() -> int:
@@ -100,11 +125,12 @@ def main() -> int:
     if what in behaviour.get("unreachable", {}):
         return fail(options.result, behaviour["unreachable"][what], 75)
     try:
-        made = result(spec, behaviour)
+        made = globals().get(options.stage, lambda *_: {})(spec, behaviour)
     except ValueError as error:
         return fail(options.result, str(error), 3)
-    made |= {"stage": options.stage, "key": f"{options.stage}-0", "run_id": f"run-of-{options.stage}", "manifests": {}}
-    options.result.write_text(json.dumps(made), encoding="utf-8")
+    empty = {"candidates": [], "manifests": {}, "dropped": {}, "output": {}, "links": {}, "skipped": ""}
+    whole = {**empty, **made, "stage": options.stage, "key": f"{options.stage}-0", "run_id": f"run-of-{options.stage}"}
+    options.result.write_text(json.dumps(whole), encoding="utf-8")
     return 0
 
 

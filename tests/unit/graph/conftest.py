@@ -79,6 +79,20 @@ class Reference:
         shifted = logits - logits.max()
         return shifted - np.log(np.exp(shifted).sum())
 
+    def score(self, source, ids):
+        """Returns the normalised score of an output."""
+        memory = self.encode(np.array(source))
+        steps = [self.log_probabilities([BEGIN, *ids[:index]], memory)[token] for index, token in enumerate(ids)]
+        return self.normalise(sum(steps), len(ids))
+
+    def greedy(self, source):
+        """Returns the ids of taking the likeliest one each time."""
+        memory, ids = self.encode(np.array(source)), []
+        while END not in ids:
+            steps = self.log_probabilities([BEGIN, *ids], memory)
+            ids.append(END if len(ids) + 1 == self.limit(source) else int(steps.argmax()))
+        return ids
+
     def limit(self, source):
         wanted = np.floor(self.serving["max_length_factor"] * len(source) + self.serving["max_length_offset"])
         return int(min(max(wanted, 1), self.serving["max_length"]))
@@ -95,7 +109,9 @@ class Reference:
             for prefix, score in running:
                 steps = self.log_probabilities(prefix, memory)
                 tokens = [END] if length == limit else range(len(steps))
-                candidates += [((*prefix, token), score + steps[token]) for token in tokens if np.isfinite(steps[token])]
+                candidates += [
+                    ((*prefix, token), score + steps[token]) for token in tokens if np.isfinite(steps[token])
+                ]
             candidates.sort(key=lambda candidate: -candidate[1])
             scores = np.array([score for _, score in candidates[: 2 * beam + 1]])
             gaps.append(np.min(-np.diff(scores), initial=np.inf))
@@ -109,25 +125,6 @@ class Reference:
         if len(finished) > 1:
             gaps.append(finished[0][1] - finished[1][1])
         return list(finished[0][0][1:]), finished[0][1], min(gaps)
-
-
-def sentences(seed: int, vocabulary: int, lengths: list[int]) -> list[list[int]]:
-    """Returns random sentences of the given lengths, the end id included."""
-    generator = np.random.default_rng(seed)
-    return [[*generator.integers(3, vocabulary, size=length - 1).tolist(), END] for length in lengths]
-
-
-def pad(rows: list[list[int]], width: int = 0) -> np.ndarray:
-    """Returns sentences as int32 [batch, length], padded with 0 to `width` or to the longest."""
-    ids = np.zeros([len(rows), max(width, *map(len, rows))], np.int32)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-    return ids
-
-
-def unpad(ids: np.ndarray) -> list[list[int]]:
-    """Returns the ids of each row without padding."""
-    return [row[row != PAD].tolist() for row in ids]
 
 
 SERVING = {"beam": 4, "length_penalty": 0.6, "max_length_factor": 1.5, "max_length_offset": 4, "max_length": 24}
@@ -158,10 +155,93 @@ def save_trained(folder: Path, seed: int, end_bias: float, **serving: Any) -> Re
         spread = 0.35 if kind in {"kernel:0", "embeddings:0"} else 0.2
         value = generator.normal(centre, spread, weight.shape)
         weight.assign(value * 1.5 if kind == "embeddings:0" else value)
-    offset = model.decoder_norm.beta.numpy()
-    table = model.embedding.embeddings.numpy()
-    table[END] += end_bias * offset / (offset @ offset)
+    # The first feature of the last norm is made a constant of 1, and only the end id listens to it.
+    table, scale, offset = (weight.numpy() for weight in (model.embedding.embeddings, *model.decoder_norm.weights))
+    table[:, 0], scale[0], offset[0] = 0, 0, 1
+    table[END, 0] = end_bias
     model.embedding.embeddings.assign(table)
+    model.decoder_norm.set_weights([scale, offset])
     architecture.save(model, folder, {**SERVING, **serving})
     with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
         return Reference(dict(arrays), CONFIG, {**SERVING, **serving})
+
+
+@pytest.fixture
+def sentences() -> Callable[[int, list[int]], list[list[int]]]:
+    """Makes random sentences of the given lengths, the end id included."""
+
+    def make(seed: int, lengths: list[int]) -> list[list[int]]:
+        generator = np.random.default_rng(seed)
+        return [[*generator.integers(3, CONFIG["vocabulary"], size=length - 1).tolist(), END] for length in lengths]
+
+    return make
+
+
+@pytest.fixture
+def pad() -> Callable[..., np.ndarray]:
+    """Makes int32 [batch, length] of sentences, padded with 0 to `width` or to the longest."""
+
+    def pad_rows(rows: list[list[int]], width: int = 0) -> np.ndarray:
+        ids = np.zeros([len(rows), max(width, *map(len, rows), 1)], np.int32)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+        return ids
+
+    return pad_rows
+
+
+@pytest.fixture
+def unpad() -> Callable[[np.ndarray], list[list[int]]]:
+    """Makes lists of the ids in each row, without padding."""
+    return lambda ids: [row[row != PAD].tolist() for row in ids]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Callable[..., tuple[Path, Reference]]:
+    """Saves a random model once for each (seed, end_bias, serving) and gives its folder and its reference."""
+    made: dict[Any, tuple[Path, Reference]] = {}
+
+    def make(seed: int = 0, end_bias: float = 1.0, **serving: Any) -> tuple[Path, Reference]:
+        key = (seed, end_bias, *sorted(serving.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("trainable")
+            made[key] = folder, save_trained(folder, seed, end_bias, **serving)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lowered(trained, tmp_path_factory) -> Callable[..., tuple[Path, Reference]]:
+    """Lowers a model once for each (runtime, precision, model) and gives the folder and the model's reference."""
+    from optops.compression.quantization import make_plan
+    from optops.graph.lowering import lower
+
+    made: dict[Any, tuple[Path, Reference]] = {}
+
+    def make(runtime: str, precision: str = "fp32", **model: Any) -> tuple[Path, Reference]:
+        key = (runtime, precision, *sorted(model.items()))
+        if key not in made:
+            folder, reference = trained(**model)
+            serving = tmp_path_factory.mktemp("serving")
+            lower(folder, make_plan(folder, precision), runtime, serving)
+            made[key] = serving, reference
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def executable(lowered) -> Callable[..., tuple[Any, Reference]]:
+    """Loads what `lowered` makes, once."""
+    from optops.runtimes import load_executable
+
+    made: dict[Path, Any] = {}
+
+    def load(*args: Any, **model: Any) -> tuple[Any, Reference]:
+        folder, reference = lowered(*args, **model)
+        if folder not in made:
+            made[folder] = load_executable(folder, threads=1)
+        return made[folder], reference
+
+    return load

@@ -13,8 +13,8 @@ pairs = st.lists(st.tuples(ids, ids), min_size=1, max_size=60)
 
 def rows(batch):
     """Returns the pairs of a batch, read back from the arrays."""
-    for source, target, labels in zip(batch["source"], batch["target"], batch["labels"], strict=True):
-        target, labels = target[target != 0].tolist(), labels[labels != 0].tolist()
+    for source, *others in zip(batch["source"], batch["target"], batch["labels"], strict=True):
+        target, labels = [row[row != 0].tolist() for row in others]
         assert target[0] == 1
         assert labels[-1] == 2
         assert target[1:] == labels[:-1]

@@ -77,7 +77,8 @@ def test_word_order_is_german() -> None:
     # Verb second after a fronted time, verb last after a conjunction, prefix at the end, participle at the end.
     fronted = [target for source, target in phrases.items() if source.startswith("Tomorrow, ")]
     assert fronted
-    assert all(re.match(r"Morgen (?:werde|kann|können|muss|müssen|soll|will|wollen|möchte)", text) for text in fronted)
+    modal = r"(?:werden?|wird|kann|können|muss|müssen|soll|will|wollen|möchte)"
+    assert all(re.match(rf"Morgen {modal}", text) for text in fronted)
     last = [re.split(r"[,.]", text.split(", weil ")[1])[0] for text in phrases.values() if ", weil " in text]
     finite = r"(?:habe|hat|haben|bin|ist|sind|will|wollen|muss|müssen|kann|können|[a-zäöüß]+(?:e|t|en))"
     assert sum(bool(re.search(rf"\b{finite}$", clause)) for clause in last) >= 0.9 * len(last) > 100

@@ -7,7 +7,13 @@ import pytest
 from optops.workloads.label_checks import Defect, quarantined_ids, run_checks
 from optops.workloads.translation.checks import TranslationThresholds, translation_checks
 from optops.workloads.translation.phrases import generate_phrases
-from optops.workloads.translation.scripts import count_letters, count_words, dominant_scripts, language_scripts
+from optops.workloads.translation.scripts import (
+    SCRIPTS,
+    count_letters,
+    count_words,
+    dominant_scripts,
+    language_scripts,
+)
 
 SIZES = {"train": 240, "validation": 40, "test": 40}
 
@@ -22,6 +28,11 @@ def corpus() -> pd.DataFrame:
     frame["file"] = frame["split"] + ".en"
     frame["decodable"] = True
     return frame
+
+
+@pytest.fixture
+def training(corpus: pd.DataFrame) -> pd.DataFrame:
+    return corpus[corpus["split"] == "train"].copy()
 
 
 Check = Callable[..., list[Defect]]
@@ -51,10 +62,6 @@ def plant(frame: pd.DataFrame, place: str, source: str | None = None, target: st
         frame.loc[row, "target"] = target
 
 
-def test_a_clean_corpus_has_no_defects(corpus: pd.DataFrame, check: Check) -> None:
-    assert check(corpus) == []
-
-
 def test_every_planted_defect_is_found_where_it_is_and_nowhere_else(corpus: pd.DataFrame, check: Check) -> None:
     def text(place: str, side: str) -> str:
         return str(corpus.loc[corpus["id"] == place, side].iloc[0])
@@ -63,18 +70,18 @@ def test_every_planted_defect_is_found_where_it_is_and_nowhere_else(corpus: pd.D
     plant(corpus, "train.en:4", source=" \u200b\u00a0")
     plant(corpus, "train.en:6", text("train.en:5", "source"), text("train.en:5", "target"))
     plant(corpus, "train.en:8", text("train.en:7", "source"), "Das ist eine ganz andere Übersetzung.")
-    plant(corpus, "train.en:10", target="Ja. " * 40 + "Ja.")
+    plant(corpus, "train.en:10", "Is this a longer question?", "Ja. " * 40 + "Ja.")
     plant(corpus, "train.en:11", "word " * 250 + "end.", "Wort " * 250 + "Ende.")
-    plant(corpus, "train.en:12", source="Coffee &amp; cake on the terrace.")
-    plant(corpus, "train.en:13", target="Bitte <b>nicht</b> rauchen.")
-    plant(corpus, "train.en:14", target="Das Zimmer fÃ¼r zwei Personen.")
-    plant(corpus, "train.en:15", source="The guest\ufffds room.")
-    plant(corpus, "train.en:16", target="Ein Zeichen\x07 zu viel.")
+    plant(corpus, "train.en:12", "Coffee &amp; cake on the terrace.", "Kaffee und Kuchen auf der Terrasse.")
+    plant(corpus, "train.en:13", "Please do not smoke.", "Bitte <b>nicht</b> rauchen.")
+    plant(corpus, "train.en:14", "The room for two people.", "Das Zimmer fÃ¼r zwei Personen.")
+    plant(corpus, "train.en:15", "The guest\ufffds room.", "Das Zimmer des Gastes.")
+    plant(corpus, "train.en:16", "One sign too many.", "Ein Zeichen\x07 zu viel.")
     corpus.loc[corpus["id"] == "train.en:17", "decodable"] = False
-    plant(corpus, "train.en:18", target="Где находится вокзал?")
-    plant(corpus, "train.en:19", target="Zwei  Karten, bitte.")
-    plant(corpus, "train.en:20", target="Drei Karten, bitte. ")
-    plant(corpus, "train.en:21", target="Vier\u00a0Karten, bitte.")
+    plant(corpus, "train.en:18", "Where is the station?", "Где находится вокзал?")
+    plant(corpus, "train.en:19", "Two tickets, please.", "Zwei  Karten, bitte.")
+    plant(corpus, "train.en:20", "Three tickets, please.", "Drei Karten, bitte. ")
+    plant(corpus, "train.en:21", "Four tickets, please.", "Vier\u00a0Karten, bitte.")
     plant(corpus, "train.en:22", text("test.en:9", "source").upper(), text("test.en:9", "target"))
     plant(corpus, "train.en:23", source=text("validation.en:9", "source"))
     plant(corpus, "validation.en:30", text("test.en:31", "source"), text("test.en:31", "target"))
@@ -120,42 +127,45 @@ def test_defects_say_where_they_are_and_why(corpus: pd.DataFrame, check: Check) 
     assert reasons["overlap", "train.en:32"].reason == "the same source stands in test, test.en:5"
 
 
-@pytest.mark.parametrize(
-    "harmless",
-    [
-        "We all agree that 3 < 5 and 7 > 2 here.",
-        "A gin & tonic for Anna & Peter; nothing else.",
-        "I <3 this town, and AT&T; too.",
-        "The menu said «CAFÉ» and “GRÖSSE”.",
-        "Ein Zimmer im MENÜ“ kostet 3 €…",
-        "The price is 10\u00a0€ at 20\u00a0000 people.",
-        "Wait … what? – yes — “no”, 'never'.",
-        "He said à Paris, crème brûlée, São Paulo, Ångström.",
-        "The letter π is about 3.14, Ω is ohms.",
-    ],
+HARMLESS = (
+    "We all agree that 3 < 5 and 7 > 2 here.",
+    "A gin & tonic for Anna & Peter; nothing else.",
+    "I <3 this town, and AT&T; too.",
+    "The menu said «CAFÉ» and “GRÖSSE”.",
+    "Ein Zimmer im MENÜ“ kostet 3 €…",
+    "The price is 10\u00a0€ at 20\u00a0000 people.",
+    "Wait … what? – yes — “no”, 'never'.",
+    "He said à Paris, crème brûlée, São Paulo, Ångström.",
+    "The letter π is about 3.14, Ω is ohms.",
+    "A heart for you and a tip at the café, señor: 5 < 6 < 7.",
 )
-def test_good_text_raises_no_alarm(corpus: pd.DataFrame, check: Check, harmless: str) -> None:
-    plant(corpus, "train.en:40", harmless, "Hier steht nun eine harmlose Übersetzung.")
-    assert check(corpus) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("It&#39;s late, it&quot;s early, honestly.", "markup"),
-        ("Please see <a href='x'>this</a> for it.", "markup"),
-        ("Donâ€™t worry about the tickets.", "undecodable"),
-        ("ÐŸÑ€Ð¸Ð²ÐµÑ‚ is what he said.", "undecodable"),
-        ("The smile ðŸ˜€ stands at the end.", "undecodable"),
-        ("A tab\tinside the old sentence.", "spacing"),
-        ("A line\u2028separator in the sentence.", "spacing"),
-        ("我们明天早上去机场。", "wrong_script"),
-        ("Το ξενοδοχείο είναι πολύ ωραίο.", "wrong_script"),
-    ],
+def test_good_text_raises_no_alarm(training: pd.DataFrame, check: Check) -> None:
+    for line, text in enumerate(HARMLESS, start=1):
+        plant(training, f"train.en:{line}", text, f"Hier steht nun die harmlose Übersetzung Nummer {line}.")
+    assert check(training) == []
+
+
+BROKEN = (
+    ("It&#39;s late, it&quot;s early, honestly.", "markup"),
+    ("Please see <a href='x'>this</a> for it.", "markup"),
+    ("Donâ€™t worry about the tickets.", "undecodable"),
+    ("ÐŸÑ€Ð¸Ð²ÐµÑ‚ is what he said.", "undecodable"),
+    ("The smile ðŸ˜€ stands at the end.", "undecodable"),
+    ("A tab\tinside the old sentence.", "spacing"),
+    ("A line\u2028separator in the sentence.", "spacing"),
+    ("我们明天早上去机场看朋友，然后回家吃饭睡觉。", "wrong_script"),
+    ("Το ξενοδοχείο είναι πολύ ωραίο.", "wrong_script"),
 )
-def test_broken_text_is_found(corpus: pd.DataFrame, check: Check, text: str, name: str) -> None:
-    plant(corpus, "train.en:40", source=text, target="Hier steht nun eine harmlose Übersetzung.")
-    assert found(check(corpus)) == {name: {"train.en:40"}}
+
+
+def test_broken_text_is_found(training: pd.DataFrame, check: Check) -> None:
+    expected: dict[str, set[str]] = {}
+    for line, (text, name) in enumerate(BROKEN, start=1):
+        plant(training, f"train.en:{line}", text, f"Hier steht nun die harmlose Übersetzung Nummer {line}.")
+        expected.setdefault(name, set()).add(f"train.en:{line}")
+    assert found(check(training)) == expected
 
 
 def chinese(corpus: pd.DataFrame) -> pd.DataFrame:
@@ -169,18 +179,20 @@ def chinese(corpus: pd.DataFrame) -> pd.DataFrame:
     return corpus.assign(target=corpus["source"], source=lines)
 
 
-def test_latin_names_in_chinese_are_fine_and_untranslated_lines_are_not(corpus: pd.DataFrame, check: Check) -> None:
-    frame = chinese(corpus)
+def test_latin_names_in_chinese_are_fine_and_untranslated_lines_are_not(training: pd.DataFrame, check: Check) -> None:
+    frame = chinese(training)
     plant(frame, "train.en:1", source="NASA 和 IBM 公司都在 New York 有办公室。")
     plant(frame, "train.en:2", source="This line was never translated at all.")
     plant(frame, "train.en:3", source="ここはとてもいいホテルですよ。")
-    for thresholds in (TranslationThresholds("zh-CN", "en"), TranslationThresholds()):
-        wrong = found(check(frame, thresholds))["wrong_script"]
-        assert wrong == {"train.en:2", "train.en:3"}
+    named = TranslationThresholds("zh-CN", "en")
+    assert found(check(frame, named))["wrong_script"] == {"train.en:2", "train.en:3"}
+    _, checks = translation_checks(frame, TranslationThresholds("tlh", None))
+    (scripts,) = [item.parameters for item in checks if item.label.name == "wrong_script"]
+    assert scripts == {"source_scripts": ["Han"], "target_scripts": ["Latin"]}
 
 
-def test_length_ratio_is_judged_by_the_corpus_own_ratio(corpus: pd.DataFrame, check: Check) -> None:
-    frame = chinese(corpus)
+def test_length_ratio_is_judged_by_the_corpus_own_ratio(training: pd.DataFrame, check: Check) -> None:
+    frame = chinese(training)
     plant(frame, "train.en:1", target="Short.")
     plant(frame, "train.en:1", source="我们明天早上去机场看朋友和他的妹妹买两张火车票然后回家吃饭睡觉。")
     plant(frame, "train.en:2", source="好。", target="Yes.")
@@ -190,8 +202,6 @@ def test_length_ratio_is_judged_by_the_corpus_own_ratio(corpus: pd.DataFrame, ch
 def test_scripts_are_counted_by_letters_and_words() -> None:
     texts = ["Guten Tag", "你好 Tom", "", "Привет, мир 3"]
     names = ("Latin", "Han", "Cyrillic")
-    from optops.workloads.translation.scripts import SCRIPTS
-
     columns = [SCRIPTS.index(name) for name in names]
     assert count_letters(texts)[:, columns].tolist() == [[8, 0, 0], [3, 2, 0], [0, 0, 0], [0, 0, 9]]
     assert count_words(texts)[:, columns].tolist() == [[2, 0, 0], [1, 2, 0], [0, 0, 0], [0, 0, 2]]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.models.keras import tf
-from optops.models.training.losses import smoothed_cross_entropy
+from optops.models.training.losses import PADDING, token_cross_entropy
 from optops.models.training.settings import Batch
 
 Importance = Mapping[str, NDArray[np.float64]]
@@ -22,8 +22,7 @@ def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.flo
     model, whatever a head does for each of them.
 
     Args:
-        model: Has `unit_gates()` (ones by the name of each prunable group) and
-            `features(inputs, training, gates).logits`; left as it is.
+        model: A `Transformer`; left as it is.
         batches: With `source`, `target` and `labels`; a few hundred examples do.
 
     Raises:
@@ -35,7 +34,7 @@ def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.flo
     examples = 0
     gradients = _gate_gradients(model)
     for batch in batches:
-        tensors = {name: tf.convert_to_tensor(array) for name, array in batch.items()}
+        tensors = {name: tf.convert_to_tensor(batch[name], tf.int32) for name in ("source", "target", "labels")}
         for name, gradient in gradients(tensors).items():
             total[name] = total.get(name, 0.0) + np.abs(gradient.numpy()).sum(axis=0, dtype=np.float64)
         examples += len(batch["labels"])
@@ -49,14 +48,34 @@ def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.flo
 
 def _gate_gradients(model: Any) -> Any:
     """Returns a traced function from a batch to d loss / d gate, [examples, units] by name, at gates of one."""
+    ids = tf.TensorSpec([None, None], tf.int32)
 
-    def of_example(example: Any) -> Any:
-        row = {name: tensor[None] for name, tensor in example.items()}
-        gates = model.unit_gates()
+    @tf.function(input_signature=[{"source": ids, "target": ids, "labels": ids}])
+    def of_examples(batch: Any) -> Any:
+        labels = batch["labels"]
+        gates = _gates_per_example(model, tf.shape(labels)[0])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
-            logits = model.features({"source": row["source"], "target": row["target"]}, False, gates).logits
-            loss = smoothed_cross_entropy(row["labels"], logits, 0.0)
-        return tape.gradient(loss, gates)
+            logits = model.features({"source": batch["source"], "target": batch["target"]}, False, gates).logits
+            tokens = tf.cast(tf.not_equal(labels, PADDING), tf.float32)
+            losses = tf.reduce_sum(token_cross_entropy(labels, logits, 0.0) * tokens, axis=1)
+            loss = tf.reduce_sum(tf.math.divide_no_nan(losses, tf.reduce_sum(tokens, axis=1)))
+        gradients = tape.gradient(loss, gates)
+        return {
+            name: tf.reshape(gradient, [-1, gradient.shape[1] * gradient.shape[2]])
+            for name, gradient in gradients.items()
+        }
 
-    return tf.function(lambda batch: tf.vectorized_map(of_example, batch), reduce_retracing=True)
+    return of_examples
+
+
+def _gates_per_example(model: Any, examples: Any) -> dict[str, Any]:
+    """Returns gates of one for each example: in an attention [examples, heads, 1], elsewhere [examples, 1, units].
+
+    The model multiplies an attention's context [b, t, heads, head size] by `gate[:, None]`, and a feed-forward
+    block's hidden units [b, t, units] by the gate; so these broadcast as one gate per head or unit and example.
+    """
+    return {
+        name: tf.ones([examples, units, 1] if name.endswith("attention") else [examples, 1, units])
+        for name, units in model.config.units().items()
+    }

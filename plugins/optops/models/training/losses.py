@@ -15,7 +15,12 @@ def mean_over_tokens(values: Any, labels: Any) -> Any:
 
 
 def smoothed_cross_entropy(labels: Any, logits: Any, smoothing: float) -> Any:
-    """Returns the cross-entropy against labels smoothed over the vocabulary.
+    """Returns the mean of `token_cross_entropy` over all tokens that are not padding; a scalar."""
+    return mean_over_tokens(token_cross_entropy(labels, logits, smoothing), labels)
+
+
+def token_cross_entropy(labels: Any, logits: Any, smoothing: float) -> Any:
+    """Returns the cross-entropy of each token against its label smoothed over the vocabulary.
 
     The target is (1 - smoothing) onehot(y) + smoothing / V; it is never made as a [batch, time, V] tensor.
 
@@ -25,13 +30,13 @@ def smoothed_cross_entropy(labels: Any, logits: Any, smoothing: float) -> Any:
         smoothing: In [0, 1).
 
     Returns:
-        Scalar: the mean over all tokens that are not padding.
+        float32 [batch, time]; what stands at padding means nothing.
 
     Source: Szegedy et al. 2016, section 7.
     """
     rows = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
     values = _row_cross_entropy(rows, tf.reshape(labels, [-1]), smoothing)
-    return mean_over_tokens(tf.reshape(values, tf.shape(labels)), labels)
+    return tf.reshape(values, tf.shape(labels))
 
 
 def _row_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:

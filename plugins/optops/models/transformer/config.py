@@ -118,7 +118,11 @@ class TransformerConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the config as plain data, in the form that names every layer."""
-        return {**asdict(self), "encoder": [asdict(e) for e in self.encoder], "decoder": [asdict(d) for d in self.decoder]}
+        return {
+            **asdict(self),
+            "encoder": [asdict(e) for e in self.encoder],
+            "decoder": [asdict(d) for d in self.decoder],
+        }
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> "TransformerConfig":
@@ -173,7 +177,9 @@ def _checked(data: Mapping[str, Any], required: frozenset[str]) -> dict[str, Any
     known = required | {"dropout", "max_positions"}
     missing, unknown = sorted(required - set(data)), sorted(set(data) - known)
     if missing:
-        raise ValueError(f"Transformer config: {', '.join(missing)} missing; required are {', '.join(sorted(required))}")
+        raise ValueError(
+            f"Transformer config: {', '.join(missing)} missing; required are {', '.join(sorted(required))}"
+        )
     if unknown:
         raise ValueError(f"Transformer config: {', '.join(unknown)} unknown; known are {', '.join(sorted(known))}")
     return dict(data)

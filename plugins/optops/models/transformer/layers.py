@@ -69,7 +69,7 @@ class Attention(keras.layers.Layer):
     def attend(
         self, queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, bias: tf.Tensor, gate: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the output [b, t, width] and the maps [b, heads, t, s] for queries, keys and values split in heads."""
+        """Returns output [b, t, width] and maps [b, heads, t, s] for queries, keys and values split in heads."""
         maps = tf.nn.softmax(tf.matmul(queries, keys, transpose_b=True) + bias)
         context = tf.transpose(tf.matmul(maps, values), [0, 2, 1, 3])
         if gate is not None:
@@ -97,7 +97,7 @@ class FeedForward(keras.layers.Layer):
         self.contract = keras.layers.Dense(width, name="contract")
 
     def call(self, states: tf.Tensor, gate: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns what is added to the residual stream [b, t, width]; `gate` [units] are factors on the hidden units."""
+        """Returns what is added to the residual stream [b, t, width]; `gate` [units] are factors on hidden units."""
         hidden = self.expand(states)
         return self.contract(hidden if gate is None else hidden * gate)
 

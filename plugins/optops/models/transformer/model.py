@@ -42,7 +42,7 @@ class Transformer(keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=config.width**-0.5),
             name="embedding",
         )
-        shared = {"head_size": config.head_size, "width": config.width, "dropout": config.dropout}
+        shared: dict[str, Any] = {"head_size": config.head_size, "width": config.width, "dropout": config.dropout}
         self.encoder_layers = [
             EncoderLayer(size.heads, size.feed_forward, **shared, name=f"encoder_{index}")
             for index, size in enumerate(config.encoder)

@@ -56,7 +56,7 @@ def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer
         mine, theirs = getattr(config, name), getattr(teacher.config, name)
         if mine != theirs:
             raise ValueError(
-                f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start the student afresh"
+                f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start afresh"
             )
     arrays = {weight.name: weight.numpy() for weight in teacher.weights}
     chosen = {name: value for name, value in arrays.items() if not IN_A_LAYER.match(name)}
@@ -93,7 +93,9 @@ def _size(group: str, head_size: int) -> int:
 
 def _norms(arrays: Mapping[str, np.ndarray], group: str, head_size: int) -> np.ndarray:
     kernel = arrays[f"transformer/{group}/{_inputs_and_output(group)[1]}/kernel:0"]
-    return np.linalg.norm(kernel.reshape(-1, _size(group, head_size) * kernel.shape[1]), axis=1)
+    per_unit: np.ndarray = kernel.reshape(-1, _size(group, head_size) * kernel.shape[1])
+    norms: np.ndarray = np.sqrt(np.square(per_unit).sum(axis=1))
+    return norms
 
 
 def _cut(arrays: dict[str, np.ndarray], group: str, keep: Sequence[int], head_size: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
-from optops.workloads.translation.corpus_checks import measure_length_ratio, seen_elsewhere
+from optops.workloads.translation.corpus_checks import LengthRatio, measure_length_ratio, seen_elsewhere
 from optops.workloads.translation.scripts import dominant_scripts, language_scripts
 
 _SIDE: Final = "optops.workloads.translation.side_checks"
@@ -57,13 +57,21 @@ def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -
     Returns:
         The frame with the column `elsewhere` added, and the checks.
     """
-    ratio = measure_length_ratio(frame, thresholds.length_spread_floor)
     scripts = {
         "source_scripts": _scripts(thresholds.source_language, frame["source"]),
         "target_scripts": _scripts(thresholds.target_language, frame["target"]),
     }
-    reach = math.exp(thresholds.length_deviations * ratio.spread)
     checks = [
+        *_text_checks(scripts),
+        *_length_checks(thresholds, measure_length_ratio(frame, thresholds.length_spread_floor)),
+        *_repetition_checks(thresholds),
+    ]
+    return frame.assign(elsewhere=seen_elsewhere(frame)), checks
+
+
+def _text_checks(scripts: Mapping[str, list[str]]) -> list[RowCheck]:
+    """Check what each side is made of."""
+    return [
         _check("empty_side", "critical", 0.002, "Both sides hold text.", "find_empty_sides"),
         _check(
             "undecodable", "critical", 0.002,
@@ -77,6 +85,17 @@ def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -
         ),
         _check("markup", "critical", 0.002, "No HTML tag or character reference is left over.", "find_markup"),
         _check(
+            "spacing", "warning", 0.02,
+            "Spaces are single and plain, none stands at the start or the end.", "find_bad_spacing",
+        ),
+    ]  # fmt: skip
+
+
+def _length_checks(thresholds: TranslationThresholds, ratio: LengthRatio) -> list[RowCheck]:
+    """Check how long each side is, and for the other."""
+    usual, reach = math.exp(ratio.center), math.exp(thresholds.length_deviations * ratio.spread)
+    return [
+        _check(
             "too_long", "critical", 0.002,
             f"No side has more than {thresholds.max_characters} characters or {thresholds.max_words} words.",
             "find_too_long",
@@ -84,8 +103,8 @@ def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -
         ),
         _check(
             "length_ratio", "critical", 0.005,
-            f"A target has {math.exp(ratio.center) / reach:.2f} to {math.exp(ratio.center) * reach:.2f} times the "
-            f"characters of its source, where a side has {thresholds.length_min_characters} or more.",
+            f"A target has {usual / reach:.2f} to {usual * reach:.2f} times the characters of its source, where a side "
+            f"has {thresholds.length_min_characters} or more.",
             "find_length_outliers",
             parameters={
                 "center": ratio.center,
@@ -95,28 +114,29 @@ def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -
             },
             module=_CORPUS,
         ),
+    ]  # fmt: skip
+
+
+def _repetition_checks(thresholds: TranslationThresholds) -> list[RowCheck]:
+    """Check what stands twice: in another split, in this one, on both sides."""
+    return [
         _check(
             "overlap", "critical", 0.05,
             "No training source stands in validation or test, no validation source in test.",
             "find_overlap", columns=("elsewhere", *_PAIR), shown=_PAIR, module=_CORPUS,
         ),
         _check(
-            "duplicate_pair", "critical", 0.05, "No pair stands in a split twice.", "find_duplicates", module=_CORPUS
+            "duplicate_pair", "critical", 0.05, "No pair stands in a split twice.", "find_duplicates", module=_CORPUS,
         ),
         _check(
-            "conflicting_target", "warning", 0.05, "One source has one translation.", "find_conflicts", module=_CORPUS
+            "conflicting_target", "warning", 0.05, "One source has one translation.", "find_conflicts", module=_CORPUS,
         ),
         _check(
             "identical_sides", "warning", 0.005,
             f"No target of {thresholds.identical_min_words} words or more repeats its source.",
             "find_identical_sides", parameters={"min_words": thresholds.identical_min_words},
         ),
-        _check(
-            "spacing", "warning", 0.02,
-            "Spaces are single and plain, none stands at the start or the end.", "find_bad_spacing",
-        ),
     ]  # fmt: skip
-    return frame.assign(elsewhere=seen_elsewhere(frame)), checks
 
 
 def _check(

@@ -69,21 +69,7 @@ def read_pairs(files: PairFiles) -> pd.DataFrame:
     Raises:
         CorpusError: A missing, empty or damaged file, a folder, or files of different length.
     """
-    source, source_decodable = _read_lines(files.source)
-    if files.target is None:
-        columns = [line.split("\t") for line in source]
-        source, target = [row[0] for row in columns], [row[1] if len(row) > 1 else "" for row in columns]
-        decodable = source_decodable
-        if files.swap:
-            source, target = target, source
-    else:
-        target, target_decodable = _read_lines(files.target)
-        if len(source) != len(target):
-            raise CorpusError(
-                f"{files.source} has {len(source)} lines, but {files.target} has {len(target)}: line n of one must "
-                "translate line n of the other; restore the missing lines (an empty line keeps the place)"
-            )
-        decodable = source_decodable & target_decodable
+    source, target, decodable = _read_sides(files)
     lines = np.arange(1, len(source) + 1)
     return pd.DataFrame(
         {
@@ -168,6 +154,22 @@ def _group_places(groups: np.ndarray, digests: pd.Series[str], seed: int) -> np.
 def _uniform(text: str) -> float:
     """Hash text to [0, 1): 53 bits, so that the quotient is exact in float64 and stays below 1."""
     return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
+
+
+def _read_sides(files: PairFiles) -> tuple[list[str], list[str], np.ndarray]:
+    """Read sources, targets, and whether both were UTF-8."""
+    source, decodable = _read_lines(files.source)
+    if files.target is None:
+        columns = [line.split("\t") for line in source]
+        first, second = [row[0] for row in columns], [row[1] if len(row) > 1 else "" for row in columns]
+        return (second, first, decodable) if files.swap else (first, second, decodable)
+    target, target_decodable = _read_lines(files.target)
+    if len(source) != len(target):
+        raise CorpusError(
+            f"{files.source} has {len(source)} lines, but {files.target} has {len(target)}: line n of one must "
+            "translate line n of the other; restore the missing lines (an empty line keeps the place)"
+        )
+    return source, target, decodable & target_decodable
 
 
 def _read_lines(path: Path) -> tuple[list[str], np.ndarray]:

@@ -7,6 +7,7 @@ Each `find_` function takes all pairs of a split and returns the reasons of the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ import pandas as pd
 
 from optops.workloads.translation.corpus import normalise
 
+_INVISIBLE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+")
 _NAMED_ROWS: Final = 3
 # Makes the median absolute deviation of a normal distribution its standard deviation.
 _NORMAL_CONSISTENCY: Final = 1.4826
@@ -54,7 +56,7 @@ def find_length_outliers(
 ) -> pd.Series[str]:
     """Name pairs one side of which is far longer than the other suggests.
 
-    Lengths are characters other than white space. Pairs whose longer side is short are not judged, because the ratios
+    Lengths are visible characters. Pairs whose longer side is short are not judged, because the ratios
     of tiny sentences scatter; pairs with an empty side are another check's.
 
     Args:
@@ -137,7 +139,11 @@ def _normalised(side: pd.Series[str]) -> pd.Series[str]:
 
 
 def _lengths(side: pd.Series[str]) -> npt.NDArray[np.float64]:
-    return np.array([len("".join(text.split())) for text in side], dtype=np.float64)
+    # Splitting is several times faster than the pattern, which only other than ASCII text needs.
+    lengths = [
+        len("".join(text.split())) if text.isascii() else len(_INVISIBLE.sub("", text)) for text in side.tolist()
+    ]
+    return np.array(lengths, dtype=np.float64)
 
 
 def _enumerate(names: Sequence[str]) -> str:

@@ -167,8 +167,8 @@ def _judge_sides(rows: pd.DataFrame, judge: Callable[[str], str | None]) -> pd.S
     """Collect what is wrong with each side."""
     reasons: dict[str, pd.Series[str]] = {}
     for side in _SIDES:
-        judged = [(index, judge(text)) for index, text in zip(rows.index, rows[side], strict=True)]
-        found = {index: reason for index, reason in judged if reason is not None}
+        texts = zip(rows.index, rows[side].tolist(), strict=True)
+        found = {index: reason for index, text in texts if (reason := judge(text)) is not None}
         reasons[side] = pd.Series(list(found.values()), index=pd.Index(list(found), dtype=rows.index.dtype), dtype=str)
     return _join_sides(rows, reasons)
 

@@ -30,8 +30,6 @@ Settings = TypeVar("Settings", bound=BaseModel)
 ARCHITECTURE = "transformer"
 SIZES = ("vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
 CALLS_PER_CELL = 12
-PADDED_TO = 8
-"""Training batches are padded to multiples of this, so that there are few shapes to trace."""
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +130,7 @@ class TranslationWorkload(Workload):
         sizes = {name: getattr(model, name) for name in SIZES}
         sizes |= {
             "vocabulary": load_tokenizer(assets).size,
-            "max_positions": -(-(model.serving.max_length + 1) // PADDED_TO) * PADDED_TO,
+            "max_positions": model.serving.max_length,
         }
         keras.utils.set_random_seed(recipe.seed)
         return ARCHITECTURE, load_architecture(ARCHITECTURE).build(sizes)
@@ -161,13 +159,11 @@ class TranslationWorkload(Workload):
         tokenizer = load_tokenizer(assets)
         sources = [[*ids, END] for ids in tokenizer.encode(list(examples["source"]))]
         targets = tokenizer.encode(list(examples["target"]))
-        longest = min(_as(TranslationModel, recipe.model).serving.max_length, train.batch_tokens - PADDED_TO)
+        longest = min(_as(TranslationModel, recipe.model).serving.max_length, train.batch_tokens)
         kept = [i for i in range(len(sources)) if max(len(sources[i]), len(targets[i]) + 1) <= longest]
         if len(kept) < len(sources):
             logger.info("%d training pairs of more than %d tokens are left out", len(sources) - len(kept), longest)
-        return PairBatches(
-            [sources[i] for i in kept], [targets[i] for i in kept], train.batch_tokens, recipe.seed, multiple=PADDED_TO
-        )
+        return PairBatches([sources[i] for i in kept], [targets[i] for i in kept], train.batch_tokens, recipe.seed)
 
     def loss(self, train: Train) -> Callable[[Any, Any], Any]:
         """Returns the label-smoothed cross-entropy."""

@@ -332,6 +332,6 @@ def _compared(c: Composer) -> tuple[NounPhrase, NounPhrase, Adjective]:
 TEMPLATES: Final[tuple[tuple[int, Callable[[Composer], Pair]], ...]] = (
     (2, description), (2, unsuitable), (2, comparison), (1, equality), (1, opinion), (1, superlative),
     (2, described_relative), (1, helper), (2, giving), (1, belonging), (1, liking), (1, both), (1, malfunction),
-    (2, need),    (1, theft), (1, pain), (1, symptom), (1, waiting), (1, weather), (1, introduction), (1, languages), (1, thanks),
-    (1, excuse), (1, age),
+    (2, need), (1, theft), (1, pain), (1, symptom), (1, waiting), (1, weather), (1, introduction), (1, languages),
+    (1, thanks), (1, excuse), (1, age),
 )  # fmt: skip

@@ -1,0 +1,53 @@
+# Names commands; what they do is in the package. `make demo` and `make test` need Python 3.11, gcc, cmake and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+PYTHON := .venv/bin/python
+EXTRA ?= cpu
+export OPTOPS_HOME ?= $(CURDIR)/.optops
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help setup demo ui test lint format typecheck unit services clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.ready: pyproject.toml uv.lock | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+	$(UV) sync --frozen --extra $(EXTRA) --compile-bytecode
+	@touch $@
+
+setup: .venv/.ready  ## Install everything into .venv, as uv.lock pins it
+
+demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow, to a promoted model
+	@.venv/bin/optops demo
+
+ui: setup  ## Start Airflow and MLflow on loopback and say where they are
+	@.venv/bin/optops ui
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+typecheck: setup
+	.venv/bin/mypy
+
+test: setup lint typecheck unit  ## Lint, check types, run all tests
+
+unit:
+	$(PYTHON) -m pytest
+
+format: setup  ## Format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+services:  ## Install what the browser tests need (Debian packages, as root)
+	apt-get update --quiet --quiet
+	apt-get install --yes --quiet --quiet --no-install-recommends chromium chromium-driver
+
+clean:  ## Remove environments, stores and caches
+	rm -rf .venv .uv .optops .airflow .mypy_cache .ruff_cache .pytest_cache data

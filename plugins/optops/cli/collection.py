@@ -1,0 +1,251 @@
+"""What `optops gc` may remove: folders of this machine, and runs and candidates in MLflow that nothing refers to."""
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mlflow.entities import LoggedModel, Run
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from optops.cli.console import CommandError
+from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_runs
+from optops.home import subfolder
+from optops.registry import ARTIFACT_TAG
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
+
+DAY = 86_400.0
+FORGOTTEN_TAG = "optops.forgotten_key"
+ENDED = ("FINISHED", "FAILED", "KILLED")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that nothing needs.
+
+    Attributes:
+        name: What it is.
+        reason: Why it may go.
+        size: Bytes that it takes.
+        remove: Removes it; returns False if it turned out to be in use.
+    """
+
+    name: str
+    reason: str
+    size: int
+    remove: Callable[[], bool]
+
+
+# This machine
+
+
+def local_garbage(days: int) -> Iterator[Garbage]:
+    """Gives work folders, copies of artifacts and logs that nobody used for so many days."""
+    now = time.time()
+    for path in sorted(subfolder("work").iterdir()):
+        age = (now - _newest(path)) / DAY
+        if age > days:
+            reason = f"work folder of a stage that never finished, untouched for {age:.0f} days"
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, path.name))
+    for path in sorted(subfolder("artifacts").iterdir()):
+        age = (now - path.stat().st_mtime) / DAY
+        if age > (1 if path.name.startswith("partial-") else days):
+            lock = f"artifact-{path.name[:16]}"
+            reason = f"copy of an artifact, last used {age:.0f} days ago; fetched again when needed"
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, lock))
+    for path in sorted(subfolder("logs").iterdir()):
+        age = (now - path.stat().st_mtime) / DAY
+        if age > days:
+            reason = f"log, {age:.0f} days old"
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, "logs"))
+
+
+def _newest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+
+
+def _remove(path: Path, lock: str) -> bool:
+    with _held_if_free(lock) as held:
+        if not held:
+            return False
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        return True
+
+
+@contextmanager
+def _held_if_free(lock: str) -> Iterator[bool]:
+    # The same files as `home.file_lock`: a stage at work holds the lock of its key.
+    with (subfolder("locks") / f"{lock}.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+# MLflow
+
+
+def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
+    """Gives stage runs, and the candidates that they made, of runs that failed or were superseded long ago."""
+    parents = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'")}
+    children = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{STAGE_TAG}` LIKE '%'")}
+    models = list(_models(tracking, {run.info.experiment_id for run in parents.values()}))
+    protected = _protected_models(tracking, models)
+    kept = _kept_runs(tracking, parents, children, [m for m in models if m.model_id in protected], days)
+    for model in models:
+        if model.source_run_id not in kept and model.model_id not in protected:
+            repository = get_artifact_repository(model.artifact_location)
+            name = f"candidate {model.name} ({model.model_id})"
+            yield Garbage(
+                name,
+                "no run that is kept made it, no registered version refers to it",
+                _stored_size(repository),
+                partial(_delete_model, tracking, model, repository),
+            )
+    for run in (*children.values(), *parents.values()):
+        if run.info.run_id not in kept:
+            repository = get_artifact_repository(run.info.artifact_uri)
+            yield Garbage(
+                f"run {run.info.run_name} ({run.info.run_id})",
+                f"{run.info.status.lower()}, older than {days} days, superseded, no registered version refers to it",
+                _stored_size(repository),
+                partial(_delete_run, tracking, run, repository),
+            )
+
+
+def _models(tracking: Tracking, experiments: Iterable[str]) -> Iterator[LoggedModel]:
+    listed, token = list(experiments), None
+    while listed:
+        page = tracking.client.search_logged_models(listed, max_results=50, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _protected_models(tracking: Tracking, models: list[LoggedModel]) -> set[str]:
+    """Returns the ids of models that a registered version stands on: itself, its candidate, and their lineage."""
+    protected: set[str] = set()
+    token: str | None = None
+    while True:
+        page = tracking.client.search_model_versions(max_results=1000, page_token=token)
+        for version in page:
+            for uri in (version.source, version.tags.get(ARTIFACT_TAG)):
+                protected.add(str(uri).removeprefix("models:/"))
+        token = page.token
+        if not token:
+            break
+    by_key: dict[str, list[LoggedModel]] = {}
+    for model in models:
+        by_key.setdefault(model.tags.get(KEY_TAG, ""), []).append(model)
+    todo = [model for model in models if model.model_id in protected]
+    while todo:
+        for key in todo.pop().params.get("parents", "").split(", "):
+            ancestors = [model for model in by_key.get(key, ()) if key and model.model_id not in protected]
+            protected |= {model.model_id for model in ancestors}
+            todo += ancestors
+    return protected
+
+
+def _kept_runs(
+    tracking: Tracking, parents: dict[str, Run], children: dict[str, Run], protected: list[LoggedModel], days: int
+) -> set[str]:
+    oldest = (time.time() - days * DAY) * 1000
+    kept = {id_ for id_, run in parents.items() if (run.info.end_time or time.time() * 1000) > oldest}
+    kept |= {id_ for id_, run in {**parents, **children}.items() if run.info.status not in ENDED}
+    newest: dict[str, Run] = {}
+    for run in parents.values():
+        if run.info.status == "FINISHED":
+            before = newest.setdefault(run.info.experiment_id, run)
+            newest[run.info.experiment_id] = max(before, run, key=lambda one: int(one.info.start_time))
+    kept |= {run.info.run_id for run in newest.values()}
+    kept |= {str(model.source_run_id) for model in protected}
+    # The whole run in which something registered was made is its evidence.
+    kept |= {children[id_].data.tags.get(PARENT_TAG, "") for id_ in kept if id_ in children}
+    kept |= {id_ for id_, run in children.items() if run.data.tags.get(PARENT_TAG) in kept}
+    # What a kept run took over from the cache was made by another one, which would be nowhere without its parent.
+    kept |= {children[id_].data.tags.get(FROM_TAG, "") for id_ in kept if id_ in children}
+    kept |= {children[id_].data.tags.get(PARENT_TAG, "") for id_ in kept if id_ in children}
+    return kept
+
+
+def _stored_size(repository: ArtifactRepository, path: str | None = None) -> int:
+    files = repository.list_artifacts(path)
+    return sum(_stored_size(repository, file.path) if file.is_dir else file.file_size or 0 for file in files)
+
+
+def _delete_model(tracking: Tracking, model: LoggedModel, repository: ArtifactRepository) -> bool:
+    # First from the store's records: a candidate without files must not be found.
+    tracking.client.delete_logged_model(model.model_id)
+    repository.delete_artifacts()
+    return True
+
+
+def _delete_run(tracking: Tracking, run: Run, repository: ArtifactRepository) -> bool:
+    tracking.client.delete_run(run.info.run_id)
+    repository.delete_artifacts()
+    return True
+
+
+def forget_result(tracking: Tracking, name: str, *, dry_run: bool) -> list[str]:
+    """Makes a cached result unfindable, and with it every result that hands on what it made.
+
+    Args:
+        tracking: The connection to MLflow.
+        name: A key, or the URI of an artifact (`models:/m-...` or `runs:/...`).
+        dry_run: Only say what would be forgotten.
+
+    Returns:
+        Lines for people.
+
+    Raises:
+        CommandError: If there is no such result.
+    """
+    finished = [
+        run
+        for run in all_runs(tracking, f"tags.`{KEY_TAG}` LIKE '%-%' and attributes.status = 'FINISHED'")
+        if not run.data.tags.get(FROM_TAG)
+    ]
+    made_by = _run_of(tracking, name)
+    wanted = {r.info.run_id for r in finished if r.data.tags[KEY_TAG] == name or r.info.run_id == made_by}
+    if not wanted:
+        raise CommandError(f"{name!r} is the key of no cached result in {tracking.uri}; `optops show RUN` lists keys")
+    models = [m for m in _models(tracking, {run.info.experiment_id for run in finished}) if m.source_run_id in wanted]
+    uris = {*(f"models:/{model.model_id}" for model in models), *(f"runs:/{run_id}/" for run_id in wanted)}
+    lines = []
+    for run in finished:
+        if run.info.run_id in wanted or _hands_on(tracking, run, uris):
+            lines.append(f"{'would forget' if dry_run else 'forgot'} {run.data.tags[KEY_TAG]} ({run.info.run_name})")
+            if not dry_run:
+                tracking.client.set_tag(run.info.run_id, FORGOTTEN_TAG, run.data.tags[KEY_TAG])
+                tracking.client.set_tag(run.info.run_id, KEY_TAG, "")
+    return lines
+
+
+def _run_of(tracking: Tracking, uri: str) -> str | None:
+    if uri.startswith("models:/m-"):
+        return str(tracking.client.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+    return uri.removeprefix("runs:/").partition("/")[0] if uri.startswith("runs:/") else None
+
+
+def _hands_on(tracking: Tracking, run: Run, uris: set[str]) -> bool:
+    try:
+        result = tracking.load_result(run.info.run_id)
+    except Exception:  # noqa: BLE001 - a result that can not be read is not taken over either
+        return False
+    held = {*(c.artifact.uri for c in result.candidates), *(m.artifact.uri for m in result.manifests.values())}
+    return any(uri.startswith(tuple(uris)) for uri in held)

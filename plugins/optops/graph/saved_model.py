@@ -1,0 +1,103 @@
+"""Lowers a serving-only model, a SavedModel that nobody here can train: frozen, folded, or converted to ONNX."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.onnx_quantization import quantize_all_products
+from optops.models.keras import tf
+from optops.precision import PrecisionPlan
+from optops.runtimes.base import ExecutableInfo
+from optops.runtimes.onnxruntime import MODEL
+from optops.runtimes.tensorflow import SAVED_MODEL
+
+SIGNATURE = "serving_default"
+OPSET = 18
+
+
+def lower_to_tensorflow(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Writes a SavedModel whose variables are constants and whose graph TensorFlow's own optimiser has folded.
+
+    Raises:
+        LoweringError: If the plan asks for anything but fp32.
+    """
+    if plan.precision != "fp32":
+        raise LoweringError(f"an imported SavedModel runs in TensorFlow in fp32, not in {plan.precision}")
+    frozen = _freeze(serving)
+    info = ExecutableInfo.load(serving)
+    names = list(info.outputs)
+
+    class Frozen(tf.Module):
+        """Holds the frozen function; its signature is that of the import."""
+
+        @tf.function(input_signature=[_spec(name, tensor) for name, tensor in info.inputs.items()])
+        def serve(self, *arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+            """Returns the outputs by name."""
+            outputs = frozen(*[tf.convert_to_tensor(argument) for argument in arguments])
+            return dict(zip(sorted(names), outputs, strict=True))
+
+    module = Frozen()
+    tf.saved_model.save(module, str(folder / SAVED_MODEL), signatures={SIGNATURE: module.serve})
+    facts: dict[str, float | str] = {"nodes_after": len(frozen.graph.as_graph_def().node)}
+    replace(info, facts=facts).save(folder)
+    return Lowering(facts, ["variables became constants; TensorFlow's graph optimiser folded them"])
+
+
+def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Writes `model.onnx`; in int8, every product with a constant weight is quantised dynamically.
+
+    Raises:
+        LoweringError: If the graph can not be converted, or int8 reaches no product.
+    """
+    import tf2onnx
+
+    if plan.precision not in ("fp32", "int8"):
+        raise LoweringError(f"an imported SavedModel runs in ONNX Runtime in fp32 or int8, not in {plan.precision}")
+    info = ExecutableInfo.load(serving)
+    frozen = _freeze(serving)
+    try:
+        model, _ = tf2onnx.convert.from_function(
+            frozen, input_signature=[_spec(n, t) for n, t in info.inputs.items()], opset=OPSET
+        )
+    except Exception as error:
+        raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
+    _rename(model, list(info.inputs), sorted(info.outputs))
+    quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
+    facts: dict[str, float | str] = {"nodes_after": len(model.graph.node), "nodes_quantized": quantized}
+    replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
+    return Lowering(facts, [f"{len(model.graph.node)} ONNX nodes, {quantized} products in int8"])
+
+
+def _freeze(serving: Path) -> Any:
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    loaded = tf.saved_model.load(str(serving / SAVED_MODEL))
+    frozen = convert_variables_to_constants_v2(loaded.signatures[SIGNATURE])
+    frozen.keep_alive = loaded
+    return frozen
+
+
+def _spec(name: str, tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec(tensor["shape"], tensor["dtype"], name=name)
+
+
+def _save(model: Any, folder: Path) -> int:
+    import onnx
+
+    onnx.save(model, str(folder / MODEL))
+    return 0
+
+
+def _rename(model: Any, inputs: list[str], outputs: list[str]) -> None:
+    # tf2onnx keeps TensorFlow's tensor names (`ids:0`, `Identity:0`); callers know those of the signature.
+    graph = model.graph
+    names = {tensor.name: name for tensor, name in zip(graph.input, inputs, strict=True)}
+    names |= {tensor.name: name for tensor, name in zip(graph.output, outputs, strict=True)}
+    for tensor in (*graph.input, *graph.output):
+        tensor.name = names[tensor.name]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        for place, name in enumerate(node.output):
+            node.output[place] = names.get(name, name)

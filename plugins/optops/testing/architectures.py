@@ -1,0 +1,60 @@
+"""What every architecture must do."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.graph.lowering import STOCK
+from optops.models.base import WEIGHTS_FILE, Architecture, Description
+
+
+def check_architecture(architecture: Architecture, config: Mapping[str, Any], folder: Path) -> None:
+    """Checks that models are built from their config, survive saving and loading, and that bad weights are refused.
+
+    Args:
+        architecture: What is checked.
+        config: A valid config, small.
+        folder: An empty folder.
+
+    Raises:
+        AssertionError: Says what does not hold.
+    """
+    model = architecture.build(config)
+    assert model.weights, "build gives a model whose variables do not exist yet"
+    names = [weight.name for weight in model.weights]
+    assert len(set(names)) == len(names), "two weights share one name"
+    rebuilt = architecture.build(architecture.config_of(model))
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    assert [tuple(w.shape) for w in rebuilt.weights] == shapes, "config_of does not describe the model"
+    architecture.save(model, folder, {})
+    assert Description.load(folder).architecture == architecture.name, "save writes another architecture's name"
+    loaded = {weight.name: weight.numpy() for weight in architecture.load(folder).weights}
+    for weight in model.weights:
+        assert np.array_equal(weight.numpy(), loaded[weight.name]), f"weight {weight.name!r} changed in save and load"
+    _check_bad_weights_are_refused(architecture, folder)
+    lowerings = architecture.lowerings()
+    assert STOCK in lowerings, f"there is no lowering {STOCK!r}: the baseline could not be executed"
+    for runtime, dotted in lowerings.items():
+        module, _, function = dotted.partition(":")
+        assert callable(getattr(import_module(module), function, None)), f"lowering to {runtime}: no such {dotted}"
+
+
+def _check_bad_weights_are_refused(architecture: Architecture, folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    name = next(key for key, value in arrays.items() if value.dtype.kind == "f" and value.size)
+    broken = arrays[name].copy()
+    broken.flat[0] = np.nan
+    np.savez(path, **{**arrays, name: broken})
+    try:
+        architecture.load(folder)
+    except ValueError as error:
+        assert name in str(error), f"the error for NaN does not name the weight {name!r}: {error}"
+    else:
+        raise AssertionError("a weight that is NaN is not refused")
+    finally:
+        np.savez(path, **arrays)

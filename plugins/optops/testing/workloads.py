@@ -1,0 +1,71 @@
+"""What every workload must do."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optops.pipeline import TEST, TRAIN, VALIDATION
+from optops.recipe import Recipe
+from optops.workloads.base import Workload, load_workload
+
+HEAVY = ("tensorflow", "tf_keras", "pandas", "mlflow", "great_expectations", "onnxruntime")
+
+
+def check_workload(recipe: Recipe, predictions: Sequence[Any], *, perfect: Sequence[Any]) -> None:
+    """Checks that a workload reads its data as promised and that its metric can be resampled.
+
+    Args:
+        recipe: A recipe of the workload whose data is there.
+        predictions: For the test split, imperfect.
+        perfect: For the test split, the best possible.
+
+    Raises:
+        AssertionError: Says what does not hold.
+    """
+    workload = load_workload(recipe.workload)
+    _check_import_is_cheap(workload)
+    for key, path in workload.files(recipe.data).items():
+        assert path.is_absolute(), f"files: {key} is the relative path {path}"
+        assert path.is_file(), f"files: {key} names {path}, which is not there"
+    splits = workload.read(recipe.data, recipe.seed)
+    assert set(splits) == {TRAIN, VALIDATION, TEST}, f"read gives the splits {sorted(splits)}"
+    again = workload.read(recipe.data, recipe.seed)
+    for split, examples in splits.items():
+        for column in ("id", "file", "line"):
+            assert column in examples, f"the {split} examples have no column {column!r}"
+        assert examples["id"].is_unique, f"two {split} examples share an id"
+        assert list(again[split]["id"]) == list(examples["id"]), f"reading twice gives another {split} split"
+        digests = workload.digests(examples)
+        assert len(digests) == len(examples), "digests: not one for each example"
+        assert digests.str.fullmatch(r"[0-9a-f]{16}").all(), "digests: not 16 hexadecimal digits"
+    _check_metric(workload, recipe, splits[TEST], predictions, perfect)
+
+
+def _check_metric(
+    workload: Workload, recipe: Recipe, examples: Any, predictions: Sequence[Any], perfect: Sequence[Any]
+) -> None:
+    statistics = workload.statistics(predictions, examples, recipe.data)
+    assert len(statistics) == len(examples), "statistics: not one row for each example"
+    point = float(workload.metric(statistics)[0])
+    once = np.ones((1, len(examples)), dtype=np.int64)
+    assert np.isclose(workload.metric(statistics, once)[0], point), "weights of 1 change the metric"
+    assert np.isclose(workload.metric(statistics, 3 * once)[0], point), "the metric depends on the scale of weights"
+    half = len(examples) // 2
+    weights = np.zeros((1, len(examples)), dtype=np.int64)
+    weights[0, :half] = 1
+    part = float(workload.metric(statistics[:half])[0])
+    assert np.isclose(workload.metric(statistics, weights)[0], part), "weights of 0 do not leave examples out"
+    best = float(workload.metric(workload.statistics(perfect, examples, recipe.data))[0])
+    better = best > point if workload.higher_is_better else best < point
+    assert better, f"perfect predictions give {best}, imperfect ones {point}"
+    assert workload.metric_signature(recipe.data), "metric_signature says nothing"
+
+
+def _check_import_is_cheap(workload: Workload) -> None:
+    module = type(workload).__module__
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", f"importing {module} imports {done.stdout.strip()}: recipes are read in Airflow"

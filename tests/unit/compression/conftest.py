@@ -1,0 +1,50 @@
+"""A Transformer that has learned to write digits backwards, and its data."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from optops.models.keras import keras
+from optops.models.training import PairBatches, TrainingSettings, fit, sequence_loss
+from optops.models.training.losses import token_accuracy
+from optops.models.transformer.config import TransformerConfig
+from optops.models.transformer.model import Transformer
+
+SETTINGS = TrainingSettings(epochs=12, learning_rate=5e-3, warmup_steps=50, schedule="cosine", average_checkpoints=1)
+
+
+def _pairs(count, seed, batch_tokens):
+    random = np.random.default_rng(seed)
+    digits = [random.integers(4, 14, random.integers(2, 6)).tolist() for _ in range(count)]
+    return PairBatches([[*row, 2] for row in digits], [row[::-1] for row in digits], batch_tokens, seed)
+
+
+def _build(feed_forward=64, seed=3):
+    keras.utils.set_random_seed(seed)
+    sizes = {"vocabulary": 14, "width": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
+    return Transformer(TransformerConfig.uniform(feed_forward=feed_forward, **sizes))
+
+
+@pytest.fixture(scope="session")
+def reversing(tmp_path_factory):
+    train, held_out = _pairs(3000, 1, 384), list(_pairs(200, 2, 4096)(1))
+
+    def accuracy(model):
+        scores = [
+            token_accuracy(batch["labels"], model({name: batch[name] for name in ("source", "target")}))
+            for batch in held_out
+        ]
+        return float(np.mean(scores))
+
+    def learn(model, folder, **changes):
+        settings = TrainingSettings(**{**vars(SETTINGS), **changes})
+        arguments = {"batches": train, "loss": sequence_loss(0.0), "validate": accuracy, "settings": settings}
+        return fit(model, checkpoints=Path(folder), **arguments)
+
+    model = _build()
+    history = learn(model, tmp_path_factory.mktemp("reversing"))
+    return SimpleNamespace(
+        model=model, history=history, train=train, accuracy=accuracy, learn=learn, build=_build, settings=SETTINGS
+    )

@@ -1,0 +1,156 @@
+"""The form's parameters, and what they change in the recipe."""
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optops.operators.frozen_recipe import FrozenRecipe
+from optops.operators.parameters import SWITCHES, defaults, form, overrides
+from optops.recipe import Distill, Prune, Quantize
+from optops.recipe_file import RecipeError, read_recipe
+
+
+@pytest.fixture
+def run_with(recipe_file):
+    """Returns a function that gives the recipe of a run with parameters."""
+
+    def read(more: str = "", **values):
+        given = {name.replace("__", "."): value for name, value in values.items()}
+        return FrozenRecipe.freeze(recipe_file(more), given).read()
+
+    return read
+
+
+def test_parameters_start_at_the_recipes_values(recipe_file):
+    recipe = read_recipe(recipe_file())
+    fields = form(recipe)
+    assert {name: field.value for name, field in fields.items()} == defaults(recipe)
+    assert fields["gate.tolerance"].value == 0.03
+    assert fields["prune"].value is False
+    assert fields["quantize.precisions"].value == ["fp32", "int8"]
+
+
+def test_every_parameter_has_a_section_a_title_and_a_help_text(recipe_file):
+    for field in form(read_recipe(recipe_file())).values():
+        assert field.schema["section"]
+        assert field.schema["title"]
+        assert field.schema["description_md"].endswith(".")
+
+
+def test_every_stage_that_may_be_off_has_a_switch(recipe_file):
+    recipe = read_recipe(recipe_file())
+    may_be_off = {name for name in type(recipe).model_fields if name in ("distill", "prune", "quantize", "fuse")}
+    assert set(SWITCHES) == may_be_off
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gate.tolerance", -0.1),
+        ("gate.minimum_speedup", 0),
+        ("approval.mode", "maybe"),
+        ("quantize.precisions", ["int4"]),
+        ("quantize.precisions", []),
+        ("prune", "perhaps"),
+        ("seed", 1.5),
+    ],
+)
+def test_the_form_refuses_what_the_recipe_would_refuse(recipe_file, name, value):
+    with pytest.raises(ParamValidationError):
+        form(read_recipe(recipe_file()))[name].resolve(value)
+
+
+@pytest.mark.parametrize("more", ["", "fuse: off\n", "benchmark: {batches: [1], seconds_per_cell: 1}\nseed: 3\n"])
+def test_parameters_left_alone_change_nothing(recipe_file, more):
+    path = recipe_file(more)
+    recipe = read_recipe(path)
+    assert overrides(recipe, path.read_text(encoding="utf-8"), defaults(recipe)) == {}
+    assert FrozenRecipe.freeze(path, defaults(recipe)).read() == recipe
+
+
+def test_a_changed_parameter_changes_its_key_alone(run_with):
+    plain, changed = run_with(), run_with(gate__tolerance=0.01)
+    assert changed.gate.tolerance == 0.01
+    assert changed.model_copy(update={"gate": plain.gate}) == plain
+
+
+def test_a_stage_switched_on_uses_its_defaults(run_with):
+    assert run_with(prune=True).prune == Prune()
+
+
+def test_a_stage_switched_off_is_off_whatever_its_settings(run_with):
+    assert run_with(quantize=False, quantize__precisions=["fp32"]).quantize == "off"
+
+
+def test_a_setting_of_a_stage_that_is_off_does_not_switch_it_on(run_with):
+    assert run_with("fuse: off\n", fuse__runtimes=["tensorflow"]).fuse == "off"
+
+
+def test_a_stage_switched_on_takes_its_settings(run_with):
+    changed = run_with("fuse: off\n", fuse=True, fuse__runtimes=["tensorflow"])
+    assert changed.fuse.runtimes == ("tensorflow",)
+
+
+def test_settings_of_the_recipe_survive_a_changed_parameter_of_the_same_section(run_with):
+    changed = run_with("benchmark: {batches: [1, 4]}\n", quantize__precisions=["int8"])
+    assert changed.quantize == Quantize(precisions=("int8",))
+    assert isinstance(changed.distill, Distill)
+    assert changed.distill.alpha == 0.7
+    assert changed.benchmark.batches == (1, 4)
+
+
+def test_the_data_folder_moves_all_files(run_with, tmp_path):
+    changed = run_with(data_folder=str(tmp_path / "new"))
+    paths = [pair.source for pair in changed.data.pairs().values()]
+    assert paths == [str(tmp_path / "new" / f"{split}.en") for split in ("train", "validation", "test")]
+
+
+def test_keys_that_are_not_in_the_form_are_taken(run_with):
+    assert run_with(train__epochs=1, benchmark__seconds_per_cell=2).train.epochs == 1
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(run_with):
+    with pytest.raises(RecipeError, match=r"unknown key 'gate\.tolerence'; did you mean 'tolerance'"):
+        run_with(gate__tolerence=0.1)
+
+
+def test_a_value_that_does_not_fit_the_recipe_is_refused(run_with):
+    with pytest.raises(RecipeError, match=r"train\.epochs"):
+        run_with(train__epochs=0)
+
+
+def test_an_edit_of_the_file_does_not_reach_a_run_under_way(recipe_file):
+    path = recipe_file()
+    frozen = FrozenRecipe.freeze(path, {"seed": 5})
+    recipe_file("seed: 99\nprune: {ratio: 0.5}\n", text=path.read_text(encoding="utf-8").replace("prune: off\n", ""))
+    assert frozen.read().seed == 5
+    assert frozen.read().prune == "off"
+
+
+@pytest.fixture(scope="module")
+def plain_recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "phrases.yaml"
+    path.write_text(
+        "{name: n, workload: translation, registry: {name: r}, model: {width: 64}, prune: off, "
+        "data: {source_language: en, target_language: de, corpus: all.tsv}}",
+        encoding="utf-8",
+    )
+    return path, read_recipe(path)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    switches=st.fixed_dictionaries({}, optional={name: st.booleans() for name in SWITCHES}),
+    tolerance=st.floats(0, 1),
+    precisions=st.lists(st.sampled_from(["fp32", "fp16", "bf16", "int8"]), min_size=1, unique=True),
+)
+def test_switches_and_settings_do_what_they_say_in_any_combination(plain_recipe, switches, tolerance, precisions):
+    path, plain = plain_recipe
+    values = {**switches, "gate.tolerance": tolerance, "quantize.precisions": precisions}
+    changed = FrozenRecipe.freeze(path, values).read()
+    assert changed.gate.tolerance == tolerance
+    for name in SWITCHES:
+        assert changed.is_off(name) == (not switches[name] if name in switches else plain.is_off(name))
+    if not changed.is_off("quantize"):
+        assert list(changed.quantize.precisions) == precisions

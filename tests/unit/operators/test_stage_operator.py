@@ -1,0 +1,189 @@
+"""StageOperator: real stage processes; only Airflow's side of the task is played by a small stand-in."""
+
+import json
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from optops.operators.base import freeze_recipe
+from optops.operators.stages import CheckLabelsOperator, CloseRunOperator, DistillOperator, OpenRunOperator, summary
+from optops.stage_spec import StageResult
+
+PROGRAM = """
+import json, sys, time
+result, spec = sys.argv[5], json.load(open(sys.argv[3]))
+answer = json.load(open(sys.argv[0] + ".answer"))
+for line in answer.get("says", []):
+    print(line, flush=True)
+time.sleep(answer.get("seconds", 0))
+json.dump(answer["result"], open(result, "w"))
+json.dump(spec, open(sys.argv[0] + ".spec", "w"))
+sys.exit(answer.get("status", 0))
+"""
+
+
+class TaskInstance:
+    """Keeps XComs in memory, as Airflow keeps them in its database."""
+
+    dag_id, run_id, task_id = "phrases", "manual__1", "the_task"
+
+    def __init__(self):
+        self.xcoms: dict[tuple[str, str], object] = {}
+        self.states: dict[str, str] = {}
+
+    def xcom_push(self, key, value):
+        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids, key, map_indexes=None):
+        if isinstance(task_ids, list):
+            return [self.xcoms[task, key] for task in task_ids if (task, key) in self.xcoms]
+        return self.xcoms.get((task_ids, key))
+
+    def get_task_states(self, dag_id, run_ids):
+        return {self.run_id: {**self.states, self.task_id: "running"}}
+
+
+@pytest.fixture
+def task(tmp_path, recipe_file):
+    """Gives a function that executes an operator in a run that is open, with what its stage answers."""
+    program = tmp_path / "stage.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    recipe = str(recipe_file())
+    ti = TaskInstance()
+    context = {"ti": ti, "run_id": ti.run_id, "params": {"gate.tolerance": 0.5}}
+    ti.task_id = "open_run"
+    freeze_recipe(recipe, context)
+    ti.xcom_push("return_value", StageResult("open_run", "k", output={"run_id": "parent"}).to_json())
+    ti.task_id = "the_task"
+
+    def make(operator_class):
+        return operator_class(task_id="the_task", recipe=recipe, command=(sys.executable, str(program)))
+
+    def execute(operator, **answer):
+        answer.setdefault("result", StageResult(operator.stage, "k").to_json())
+        (tmp_path / "stage.py.answer").write_text(json.dumps(answer), encoding="utf-8")
+        return operator.execute(context)
+
+    def spec():
+        return json.loads((tmp_path / "stage.py.spec").read_text(encoding="utf-8"))
+
+    return SimpleNamespace(make=make, execute=execute, spec=spec, ti=ti, recipe=recipe)
+
+
+def failing(message: str, *details: str) -> dict:
+    return {"failed": {"message": message, "details": details}}
+
+
+def test_the_stage_gets_the_runs_recipe_and_mlflow_run(task):
+    task.execute(task.make(CheckLabelsOperator))
+    spec = task.spec()
+    assert spec["recipe"]["gate"]["tolerance"] == 0.5
+    assert spec["run"] == {
+        "tracking_uri": "",
+        "experiment": "optops/phrases",
+        "run_id": "parent",
+        "label": "manual__1",
+    }
+    assert list(spec["results"]) == ["open_run"]
+
+
+def test_the_result_is_plain_data(task):
+    answer = StageResult("check_labels", "k", output={"defects": 3}, dropped={"a": "too slow"})
+    assert StageResult.from_json(task.execute(task.make(CheckLabelsOperator), result=answer.to_json())) == answer
+
+
+def test_a_stage_that_did_nothing_is_skipped_but_hands_on(task):
+    passed_on = StageResult("distill", "k", skipped="distill is off in the recipe")
+    with pytest.raises(AirflowSkipException, match="distill is off"):
+        task.execute(task.make(DistillOperator), result=passed_on.to_json())
+    assert StageResult.from_json(task.ti.xcoms["the_task", "return_value"]) == passed_on
+
+
+def test_the_stages_message_is_the_tasks_and_no_retry_follows(task):
+    with pytest.raises(AirflowFailException, match=r"^3 rows are empty$"):
+        task.execute(task.make(CheckLabelsOperator), result=failing("3 rows are empty"), status=3)
+
+
+def test_an_unreachable_server_may_be_tried_again(task):
+    with pytest.raises(AirflowException, match=r"^MLflow is gone$") as failure:
+        task.execute(task.make(CheckLabelsOperator), result=failing("MLflow is gone"), status=75)
+    assert not isinstance(failure.value, AirflowFailException)
+
+
+def test_an_announced_link_is_on_its_button_while_the_stage_runs(task):
+    url = "http://127.0.0.1:5000/#/runs/1"
+    with pytest.raises(AirflowFailException):
+        task.execute(
+            task.make(CheckLabelsOperator),
+            says=[f"::optops::link mlflow_run {url}", "::optops::link data_docs mlflow-artifacts:/docs"],
+            result=failing("no"),
+            status=3,
+        )
+    assert task.ti.xcoms["the_task", "_link_MlflowRunLink"] == url
+    assert ("the_task", "_link_DataDocsLink") not in task.ti.xcoms
+
+
+def test_buttons_show_what_the_result_names(task):
+    operator = task.make(CheckLabelsOperator)
+    result = StageResult("check_labels", "k", links={"data_docs": "https://host/docs"})
+    task.execute(operator, result=result.to_json())
+    links = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
+    assert links == {"MLflow run": "", "Data Docs": "https://host/docs"}
+
+
+def test_killing_the_task_ends_the_stage(task):
+    operator = task.make(CheckLabelsOperator)
+    timer = threading.Timer(1.0, operator.on_kill)
+    timer.start()
+    with pytest.raises(AirflowException, match="stopped"):
+        task.execute(operator, seconds=300)
+
+
+def test_killing_a_task_that_has_not_started_does_nothing(task):
+    task.make(CheckLabelsOperator).on_kill()
+
+
+def test_opening_freezes_the_recipe_for_the_run(task):
+    task.ti.xcoms.clear()
+    task.execute(task.make(OpenRunOperator))
+    assert task.ti.xcoms["the_task", "recipe"]["overrides"] == {"gate.tolerance": 0.5}
+
+
+def test_parameters_that_make_no_recipe_fail_without_a_retry(task):
+    operator = task.make(OpenRunOperator)
+    with pytest.raises(AirflowFailException, match=r"gate\.tolerance"):
+        operator.execute({"ti": task.ti, "run_id": "r", "params": {"gate.tolerance": "much"}})
+
+
+def test_a_run_that_never_opened_says_so(task):
+    task.ti.xcoms.clear()
+    with pytest.raises(AirflowFailException, match="open_run left no recipe"):
+        task.execute(task.make(CheckLabelsOperator))
+
+
+def test_closing_tells_the_stage_every_tasks_state(task):
+    task.ti.states = {"train": "success", "fuse_0": "success", "fuse_12": "skipped", "fuse_items": "success"}
+    task.execute(task.make(CloseRunOperator))
+    expected = {"train": "success", "fuse[0]": "success", "fuse[12]": "skipped", "fuse_items": "success"}
+    assert task.spec()["state"] == expected
+
+
+def test_closing_a_run_with_a_failed_task_closes_it_and_fails(task):
+    task.ti.states = {"train": "success", "fuse_1": "failed"}
+    with pytest.raises(AirflowFailException, match=r"failed: fuse\[1\]"):
+        task.execute(task.make(CloseRunOperator))
+    assert ("the_task", "return_value") in task.ti.xcoms
+
+
+def test_closing_a_run_that_never_opened_fails(task):
+    task.ti.xcoms.clear()
+    with pytest.raises(AirflowFailException, match="did not open a run"):
+        task.execute(task.make(CloseRunOperator))
+
+
+def test_the_summary_tells_failed_from_not_run():
+    states = {"train": "failed", "gate": "upstream_failed", "open_run": "success"}
+    assert summary(states) == "failed: train; so these did not run: gate"

@@ -1,0 +1,262 @@
+"""What a wrong recipe is told: file, line, key, value, and the nearest right key."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from optops.recipe_file import RecipeError, parse_recipe, read_recipe
+from optops.spelling import edits
+
+PATH = Path("/somewhere/phrases.yaml")
+
+FULL: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "phrases",
+    "description": "Translates.",
+    "workload": "translation",
+    "seed": 3,
+    "data": {
+        "source_language": "en",
+        "target_language": "de",
+        "folder": "corpus",
+        "train": {"source": "train.en", "target": "train.de"},
+        "validation": {"source": "validation.en", "target": "validation.de"},
+        "test": {"source": "test.en", "target": "test.de"},
+    },
+    "check_labels": {
+        "quarantine": True,
+        "checks": {"empty_side": {"severity": "critical", "limit": 0.01}, "overlap": {"severity": "warning"}},
+        "thresholds": {"max_characters": 500, "max_words": 100, "length_deviations": 5.0},
+    },
+    "model": {
+        "vocabulary": 500,
+        "width": 64,
+        "heads": 4,
+        "feed_forward": 128,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "dropout": 0.1,
+        "serving": {"beam": 4, "length_penalty": 0.6, "max_length": 64},
+    },
+    "train": {"epochs": 2, "patience": 1, "batch_tokens": 1024, "learning_rate": 0.001, "average_checkpoints": 2},
+    "distill": {"student": {"decoder_layers": 1}, "alpha": 0.5, "temperature": 2.0, "train": {"epochs": 1}},
+    "prune": {"ratio": 0.3, "heads": False, "importance_examples": 16, "train": {"warmup_steps": 5}},
+    "quantize": {"precisions": ["fp32", "int8"]},
+    "fuse": {"runtimes": ["tensorflow", "onnxruntime"]},
+    "budget": {"executables": 4},
+    "target": {"device": "cpu", "threads": 2},
+    "benchmark": {"batches": [1, 8], "primary_batch": 1, "seconds_per_cell": 2.0, "objective": "latency"},
+    "gate": {"tolerance": 0.02, "tolerance_kind": "relative", "minimum_speedup": 1.5, "confidence": 0.95},
+    "registry": {"name": "phrases", "experiment": "mine"},
+    "schedule": {"cron": "0 3 * * 1", "asset": "file:///labels"},
+    "approval": {"mode": "required", "approvers": ["ann"], "timeout_hours": 5},
+}
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    data = deepcopy(FULL)
+    *parents, last = key.split(".")
+    inner = data
+    for part in parents:
+        inner = inner[part]
+    inner[last] = value
+    return data
+
+
+def without(key: str) -> dict[str, Any]:
+    data = deepcopy(FULL)
+    *parents, last = key.split(".")
+    inner = data
+    for part in parents:
+        inner = inner[part]
+    del inner[last]
+    return data
+
+
+def text_of(data: Any) -> str:
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def message_of(text: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, PATH)
+    return str(caught.value)
+
+
+def line_of(text: str, key: str) -> int:
+    return next(n for n, line in enumerate(text.splitlines(), 1) if line.strip().startswith(f"{key}:"))
+
+
+def test_the_full_recipe_is_right() -> None:
+    assert parse_recipe(text_of(FULL), PATH).name == "phrases"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("schema_version", 2, "schema_version: Input should be 1 (it is 2)"),
+        ("name", "two words", "name: String should match pattern"),
+        ("workload", "tranlation", "workload: workload 'tranlation' is unknown; known are translation"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0 (it is -1)"),
+        ("data.source_language", "english", "data.source_language: String should match pattern"),
+        ("data.corpus", "all.tsv", "data: `corpus` stands beside train, validation, test"),
+        ("data.train", {"source": "a", "target": "b", "swap": True}, "data.train: swap is for one tab-separated file"),
+        ("check_labels.checks.overlap", {"limit": 2}, "check_labels.checks.overlap.limit: Input should be less than 1"),
+        ("check_labels.checks.overlap", {"severity": "fatal"}, "Input should be 'critical', 'warning' or 'off'"),
+        ("check_labels.checks.overlpa", {"limit": 0}, "'overlpa' is no check of this workload; did you mean 'overlap'"),
+        ("check_labels.thresholds.max_words", 0, "check_labels.thresholds.max_words: Input should be greater than"),
+        ("model.width", 100, "model.width: Input should be a multiple of 8 (it is 100)"),
+        ("model.heads", 3, "model: width 64 is not divisible by heads 3"),
+        ("model.saved_model", "exported", "model: `saved_model` needs `tokenizer`"),
+        ("model.tokenizer", "bpe.model", "model: `tokenizer` belongs to an imported model"),
+        ("train.epochs", "many", "train.epochs: Input should be a valid integer"),
+        ("distill.alpha", 1.5, "distill.alpha: Input should be less than or equal to 1 (it is 1.5)"),
+        ("distill.student.decoder_layer", 1, "unknown key 'distill.student.decoder_layer'; did you mean 'decoder_lay"),
+        ("distill.student.width", 100, "distill.student.width: Input should be a multiple of 8"),
+        ("distill", "of", "distill: Input should be a valid dictionary or instance of Distill (it is 'of')"),
+        ("prune.ratio", 1, "prune.ratio: Input should be less than 1 (it is 1)"),
+        ("quantize.precisions", ["int4"], "quantize.precisions.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8'"),
+        ("fuse.runtimes", ["onnxruntme"], "fuse.runtimes: runtime 'onnxruntme' is unknown; did you mean 'onnxruntime'"),
+        ("fuse.runtimes", [], "fuse.runtimes: Tuple should have at least 1 item"),
+        ("budget.executables", 0, "budget.executables: Input should be greater than or equal to 1"),
+        ("target.device", "tpu", "target.device: Input should be 'cpu' or 'gpu' (it is 'tpu')"),
+        ("benchmark.primary_batch", 4, "benchmark: primary_batch 4 is not among batches [1, 8]; add it"),
+        ("gate.tolerance", float("nan"), "gate.tolerance: Input should be"),
+        ("gate.confidence", 0.4, "gate.confidence: Input should be greater than 0.5"),
+        ("registry.name", "", "registry.name: String should match pattern"),
+        ("schedule.cron", "0 3 * *", "schedule.cron: '0 3 * *' has 4 fields; a cron expression has five"),
+        ("approval.mode", "maybe", "approval.mode: Input should be 'automatic' or 'required'"),
+    ],
+)
+def test_a_wrong_value_is_reported_with_file_line_key_and_value(key: str, value: Any, says: str) -> None:
+    text = text_of(changed(key, value))
+    message = message_of(text)
+    assert says in message
+    assert message.startswith(f"{PATH}:")
+    reported = int(message.removeprefix(f"{PATH}:").partition(":")[0])
+    place = key if key in says else key.rpartition(".")[0]
+    line = text.splitlines()[reported - 1]
+    assert line.strip().startswith(
+        (f"{place.rpartition('.')[2]}:", f"{key.rpartition('.')[2]}:", "limit:", "severity:", "- ")
+    )
+
+
+@pytest.mark.parametrize("key", ["name", "workload", "data", "model", "registry", "registry.name", "data.test"])
+def test_a_missing_key_is_named(key: str) -> None:
+    message = message_of(text_of(without(key)))
+    last = key.rpartition(".")[2]
+    assert "missing" in message and last in message
+
+
+def keys_of(data: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in data.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from keys_of(value, (*prefix, key))
+
+
+@st.composite
+def recipes_with_a_typo(draw: st.DrawFn) -> tuple[dict[str, Any], str, str]:
+    *parents, key = draw(st.sampled_from(list(keys_of(FULL))))
+    at = draw(st.integers(0, len(key) - 1))
+    letter = draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
+    kind = draw(st.sampled_from(["replace", "insert", "delete"]))
+    typo = key[:at] + ("" if kind == "delete" else letter) + key[at + (kind != "insert") :]
+    data = deepcopy(FULL)
+    inner = data
+    for part in parents:
+        inner = inner[part]
+    assume(typo not in inner and typo != key)
+    renamed = {typo if name == key else name: value for name, value in inner.items()}
+    inner.clear()
+    inner.update(renamed)
+    return data, key, typo
+
+
+@settings(max_examples=100, deadline=None)
+@given(recipes_with_a_typo())
+def test_a_one_letter_typo_in_any_key_is_reported_with_its_line_and_the_right_key(
+    case: tuple[dict[str, Any], str, str],
+) -> None:
+    data, key, typo = case
+    text = text_of(data)
+    message = message_of(text)
+    lines = [line for line in message.splitlines() if typo in line]
+    meant = [line.partition("did you mean '")[2].partition("'")[0] for line in lines]
+    # Another key may be just as near: `ecoder_layers` is one letter short of two.
+    assert any(word == key or edits(typo, word) == 1 for word in meant), message
+    places = {n for n, line in enumerate(text.splitlines(), 1) if line.strip().startswith(f"{typo}:")}
+    assert any(int(line.removeprefix(f"{PATH}:").partition(":")[0]) in places for line in lines), message
+
+
+def test_several_problems_are_all_reported() -> None:
+    data = changed("gate.tolerance", -1)
+    data["train"]["epochs"] = 0
+    data["regstry"] = data.pop("registry")
+    message = message_of(text_of(data))
+    for part in (
+        "gate.tolerance",
+        "train.epochs",
+        "unknown key 'regstry'; did you mean 'registry'",
+        "registry: this key",
+    ):
+        assert part in message
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    message = message_of(text_of(FULL) + "seed: 4\n")
+    assert "key 'seed' stands twice" in message
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "just text", "3"])
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    assert "a recipe is a mapping of keys" in message_of(text)
+
+
+def test_what_is_no_yaml_is_refused_with_its_line() -> None:
+    assert message_of("name: a\nworkload: [translation\nseed: 1\n").startswith(f"{PATH}:3: not valid YAML")
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "phrases.yaml").write_text(text_of(FULL), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"phrase\.yaml: no such recipe; did you mean 'phrases\.yaml'"):
+        read_recipe(tmp_path / "phrase.yaml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="can not be read"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("stage", ["distill", "prune"])
+def test_a_stage_that_needs_a_trainable_model_is_refused_for_an_import(stage: str) -> None:
+    data = changed("model", {"saved_model": "exported", "tokenizer": "bpe.model"})
+    data |= {"distill": "off", "prune": "off"}
+    assert parse_recipe(text_of(data), PATH).is_off("distill")
+    data[stage] = {}
+    message = message_of(text_of(data))
+    assert f"{stage} needs a trainable model" in message and f"write `{stage}: off`" in message
+
+
+def test_an_import_can_not_have_sizes() -> None:
+    data = changed("model", {"keras": "m.keras", "tokenizer": "bpe.model", "width": 128})
+    assert "width can not be chosen for an imported model" in message_of(
+        text_of(data | {"distill": "off", "prune": "off"})
+    )
+
+
+def test_one_corpus_may_stand_for_three_splits_but_its_fractions_must_add_up() -> None:
+    data = {"source_language": "en", "target_language": "de", "corpus": "all.tsv"}
+    assert parse_recipe(text_of(changed("data", data)), PATH)
+    message = message_of(
+        text_of(changed("data", data | {"fractions": {"train": 0.9, "validation": 0.2, "test": 0.05}}))
+    )
+    assert "data.fractions: train, validation and test add up to 1.15; they must add up to 1" in message

@@ -1,0 +1,125 @@
+"""What a right recipe comes to: switches, overrides, paths, and the way through JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from optops.pipeline import recipe_json
+from optops.recipe import Distill, Prune, Recipe
+from optops.recipe_file import RecipeError, parse_recipe, read_recipe
+
+MINIMAL = """
+name: phrases
+workload: translation
+data:
+  source_language: en
+  target_language: de
+  folder: corpus
+  train: {source: train.en, target: train.de}
+  validation: {source: validation.en, target: validation.de}
+  test: pairs.tsv
+model: {}
+registry: {name: phrases}
+"""
+
+
+def read(extra: str = "", overrides: dict[str, Any] | None = None) -> Recipe:
+    return parse_recipe(MINIMAL + extra, Path("/recipes/phrases.yaml"), overrides)
+
+
+@pytest.mark.parametrize("off", ["off", "false", '"off"', "no"])
+@pytest.mark.parametrize("section", ["distill", "prune", "quantize", "fuse"])
+def test_a_stage_can_be_switched_off_however_yaml_reads_it(section: str, off: str) -> None:
+    recipe = read(f"{section}: {off}\n")
+    assert recipe.is_off(section)
+    assert recipe_json(recipe)[section] == "off"
+
+
+@pytest.mark.parametrize("on", ["on", "true", '"on"', "", "{}"])
+def test_a_stage_can_be_switched_on_with_its_defaults(on: str) -> None:
+    assert read(f"prune: {on}\n").prune == Prune()
+
+
+def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:
+    recipe = read()
+    assert recipe.distill == Distill()
+    assert recipe.is_off("prune")
+
+
+def test_a_check_can_be_switched_off() -> None:
+    recipe = read("check_labels: {checks: {overlap: off}}\n")
+    assert recipe.check_labels.checks["overlap"].severity == "off"
+
+
+def test_a_recipe_survives_the_way_through_json() -> None:
+    recipe = read(
+        "prune: {ratio: 0.4}\nfuse: off\ncheck_labels: {thresholds: {max_words: 7}}\nschedule: {cron: '@daily'}\n"
+    )
+    carried = json.loads(json.dumps(recipe_json(recipe)))
+    again = Recipe.model_validate(carried)
+    assert again == recipe
+    assert type(again.data) is type(recipe.data)
+    assert carried["check_labels"]["thresholds"]["max_words"] == 7
+
+
+def test_relative_paths_are_relative_to_the_recipe_and_absolute_in_json() -> None:
+    assert recipe_json(read())["data"]["folder"] == "/recipes/corpus"
+
+
+def test_variables_in_paths_are_expanded_and_an_unset_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORPORA", "/corpora")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert recipe_json(read(overrides={"data.folder": "$CORPORA/a"}))["data"]["folder"] == "/corpora/a"
+    assert "$NOWHERE" in recipe_json(read(overrides={"data.folder": "$NOWHERE/a"}))["data"]["folder"]
+
+
+def test_overrides_replace_keys_at_any_depth_and_switch_stages() -> None:
+    recipe = read(
+        "fuse: {runtimes: [tensorflow]}\n", {"gate.tolerance": 0.5, "fuse": "off", "prune.ratio": 0.1, "seed": 9}
+    )
+    assert recipe.gate.tolerance == 0.5
+    assert recipe.is_off("fuse")
+    assert isinstance(recipe.prune, Prune) and recipe.prune.ratio == 0.1
+    assert recipe.seed == 9
+
+
+def test_a_wrong_override_is_reported_with_the_nearest_key() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'gate\.tolerence'; did you mean 'tolerance'\?"):
+        read(overrides={"gate.tolerence": 0.5})
+
+
+def test_a_recipe_can_not_be_changed_after_reading() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read().seed = 3  # type: ignore[misc]
+
+
+def test_the_experiment_is_named_after_the_recipe_unless_it_says_otherwise() -> None:
+    assert read().experiment == "optops/phrases"
+    assert read(overrides={"registry.experiment": "mine"}).experiment == "mine"
+
+
+def test_every_key_has_a_description() -> None:
+    from optops.cli.schema import recipe_schema
+
+    def undescribed(node: Any, path: str) -> list[str]:
+        found = []
+        for name, field in node.get("properties", {}).items():
+            if not {"description", "$ref", "const"}.intersection(field):
+                found.append(f"{path}.{name}")
+        return found
+
+    schema = recipe_schema()
+    missing = undescribed(schema, "recipe")
+    for name, definition in schema["$defs"].items():
+        missing += undescribed(definition, name)
+    assert missing == []
+
+
+def test_the_recipes_in_the_dags_folder_can_be_read() -> None:
+    recipes = sorted((Path(__file__).parents[2] / "dags" / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        assert read_recipe(path).name == yaml.safe_load(path.read_text(encoding="utf-8"))["name"] == path.stem
