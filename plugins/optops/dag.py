@@ -104,7 +104,7 @@ def documentation(recipe: Recipe, text: str) -> str:
             "",
             f"Workload `{recipe.workload}`, target {target.device} with {target.threads} {threads}. A model is "
             f"promoted as `{recipe.registry.name}` if it is proved to lose at most {allowed} of the baseline's quality "
-            f"and to be at least {gate.minimum_speedup:g} times as fast.",
+            f"with a speed-up of at least {gate.minimum_speedup:g}.",
             "",
             "| task | what it does | in this recipe |",
             "|---|---|---|",

@@ -112,9 +112,10 @@ def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
         reigning = version_by_alias(client, name, CHAMPION)
         if reigning is None:
             raise RegistryError(f"{name!r} has no champion, so there is nothing to roll back")
-        history = [version for version in _history(client, name) if version != reigning.version]
+        existing = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+        history = [v for v in _history(client, name) if v != reigning.version and v in existing]
         if not history:
-            raise RegistryError(f"version {reigning.version} is the only champion {name!r} ever had")
+            raise RegistryError(f"version {reigning.version} is the only champion of {name!r} that there is")
         client.set_registered_model_alias(name, CHAMPION, history[-1])
         _remember(client, name, history)
         client.set_model_version_tag(name, reigning.version, "optops.rolled_back_at", _now())

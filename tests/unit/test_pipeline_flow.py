@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from optops.candidate import Artifact
 from optops.pipeline import FLOW, ORDER, SPLITS, STAGES, TEST, make_spec
 from optops.recipe import Recipe

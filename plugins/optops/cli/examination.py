@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
@@ -133,21 +134,38 @@ def _give_up(seconds: float) -> None:
 
 
 def _store() -> Iterator[Finding]:
-    # Nobody wants to wait four minutes to hear that the server is not there.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from optops.tracking import Tracking, default_uri, user_interface
 
-    # A password in the URI is nobody's business.
-    shown = re.sub(r"//[^/@]*@", "//", default_uri())
     try:
-        experiments = Tracking().client.search_experiments()
+        with _impatient():
+            experiments = Tracking().client.search_experiments()
     except Exception as error:  # noqa: BLE001 - whatever a store or server throws is the finding
         remedy = "start it, or set MLFLOW_TRACKING_URI to one that runs; unset, optops keeps a store of its own"
-        yield Finding("MLflow", "store", "missing", f"{shown} can not be reached: {error}; {remedy}")
+        text = f"{default_uri()} can not be reached: {error}; {remedy}"
+        yield Finding("MLflow", "store", "missing", _without_password(text))
         return
-    yield Finding("MLflow", "store", "ok", f"{shown}, {len(experiments)} experiments")
-    yield Finding("MLflow", "links lead to", "ok", user_interface())
+    yield Finding("MLflow", "store", "ok", f"{_without_password(default_uri())}, {len(experiments)} experiments")
+    yield Finding("MLflow", "links lead to", "ok", _without_password(user_interface()))
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    # Nobody wants to wait four minutes to hear that the server is not there.
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _airflow() -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`optops show`: what a run came to, from MLflow alone."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ from optops.cli.console import explained, readable_seconds, show_json
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+PIPE_WIDTH = 240
 
 
 @explained
@@ -31,7 +34,8 @@ def show(
     if as_json:
         show_json(record)
     else:
-        _show(Console(highlight=False), record)
+        # A pipe has no width to fold tables to.
+        _show(Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH), record)
 
 
 def _show(console: "Console", record: dict[str, Any]) -> None:

@@ -101,8 +101,7 @@ def step_graph(weights: TransformerWeights, plan: PrecisionPlan, beam: int) -> B
 
     ancestry = _next_ancestry(graph, cache["ancestry"], parents, beam)
     grown = {"ancestry": ancestry}
-    embedded = graph.add("Gather", graph.constant(weights.embedding), graph.add("Reshape", tokens, graph.ints(-1)))
-    states = graph.add("Add", embedded, graph.add("Gather", graph.constant(weights.positions), position))
+    states = _embed(graph, weights, tokens, position)
     normed = blocks.norm(states, weights.decoder[0].attention_norm)
     following = [layer.attention_norm for layer in weights.decoder[1:]] + [weights.decoder_norm]
     leading = graph.ints(-1, beam)
@@ -156,6 +155,11 @@ def _cross_cache(weights: TransformerWeights) -> dict[str, list[str | int]]:
         for kind in ("key", "value"):
             shapes[f"cross_{kind}_{index}"] = ["batch", layer.cross.heads, "length", weights.head_size]
     return shapes
+
+
+def _embed(graph: OnnxGraph, weights: TransformerWeights, tokens: str, position: str) -> str:
+    embedded = graph.add("Gather", graph.constant(weights.embedding), graph.add("Reshape", tokens, graph.ints(-1)))
+    return graph.add("Add", embedded, graph.add("Gather", graph.constant(weights.positions), position))
 
 
 def _next_ancestry(graph: OnnxGraph, ancestry: str, parents: str, beam: int) -> str:

@@ -116,7 +116,8 @@ class Client:
     def __init__(self, airflow: Airflow):
         """Does not connect yet."""
         self._airflow = airflow
-        self._http = httpx.Client(base_url=airflow.url, timeout=30)
+        # The API server answers its first calls late: it loads half of Airflow meanwhile.
+        self._http = httpx.Client(base_url=airflow.url, timeout=120)
 
     def log_in(self) -> None:
         """Gets a token; the following calls use it."""
@@ -128,9 +129,12 @@ class Client:
         """Returns the answer's JSON.
 
         Raises:
-            ServiceError: If Airflow refuses; says what it said.
+            ServiceError: If Airflow refuses, and says what it said, or does not answer.
         """
-        answer = self._http.request(method, f"/api/v2/{path}", json=body)
+        try:
+            answer = self._http.request(method, f"/api/v2/{path}", json=body)
+        except httpx.TransportError as error:
+            raise ServiceError(f"Airflow at {self._airflow.url} does not answer {method} {path}: {error!r}") from None
         if answer.is_error:
             raise ServiceError(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:1000]}")
         return answer.json() if answer.content else None

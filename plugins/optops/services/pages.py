@@ -11,52 +11,51 @@ import httpx
 from optops.home import subfolder
 from optops.services.airflow import USER, Airflow, running_airflow
 from optops.services.airflow import USUAL_PORT as AIRFLOW_PORT
-from optops.services.processes import HOST, Report, choose_port, running, wait_until
+from optops.services.processes import HOST, Report, Service, choose_port, running, wait_until
 
 MLFLOW_PORT = 5000
 
 
-def ui(
-    dags: Path,
-    report: Report,
-    *,
-    airflow_port: int | None = None,
-    mlflow_port: int | None = None,
-    ready: Report | None = None,
-) -> None:
-    """Runs Airflow and MLflow until Ctrl-C.
+def ui(dags: Path, report: Report, *, airflow_port: int | None = None, mlflow_port: int | None = None) -> None:
+    """Runs Airflow and MLflow until Ctrl-C; where `MLFLOW_TRACKING_URI` names a server, Airflow alone.
 
     Args:
         dags: The folder of DAG files.
         report: Takes a line for people.
         airflow_port: The next free one from 8080 if None.
         mlflow_port: The next free one from 5000 if None.
-        ready: Called with Airflow's address once both are up.
 
     Raises:
         ServiceError: If a port is taken, or one of them does not start or ends.
     """
     airflow = Airflow(dags, choose_port(airflow_port, AIRFLOW_PORT))
-    port = choose_port(mlflow_port, MLFLOW_PORT)
-    mlflow_url = os.environ["OPTOPS_MLFLOW_URL"] = f"http://{HOST}:{port}"
-    with ExitStack() as stack:
-        commands = {"mlflow": mlflow_command(port)}
-        logs = subfolder("mlflow", "logs")
-        mlflow = stack.enter_context(running(commands, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, logs))
-        _, services = stack.enter_context(running_airflow(airflow, report))
-        wait_until(lambda: _answers(mlflow_url), mlflow, f"MLflow at {mlflow_url}")
-        report(f"Airflow: {airflow.url}  user {USER}, password {airflow.password}")
-        report(f"MLflow:  {mlflow_url}")
-        report("Ctrl-C ends both.")
-        if ready:
-            ready(airflow.url)
-        try:
+    try:
+        with ExitStack() as stack:
+            mlflow_url, mlflow = _start_mlflow(stack, mlflow_port)
+            # The stages' links must lead to where MLflow is now.
+            os.environ["OPTOPS_MLFLOW_URL"] = mlflow_url
+            _, services = stack.enter_context(running_airflow(airflow, report))
+            wait_until(lambda: _answers(mlflow_url), mlflow, f"MLflow at {mlflow_url}")
+            report(f"Airflow: {airflow.url}  user {USER}, password {airflow.password}")
+            report(f"MLflow:  {mlflow_url}")
+            report("Ctrl-C ends what was started here.")
             while True:
                 for service in (*mlflow, *services):
                     service.check()
                 time.sleep(1)
-        except KeyboardInterrupt:
-            report("stopping")
+    except KeyboardInterrupt:
+        report("stopped")
+
+
+def _start_mlflow(stack: ExitStack, wanted: int | None) -> tuple[str, list[Service]]:
+    from optops.tracking import default_uri, user_interface
+
+    if default_uri().startswith("http"):
+        return user_interface(), []
+    port = choose_port(wanted, MLFLOW_PORT)
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    services = stack.enter_context(running({"mlflow": mlflow_command(port)}, environment, subfolder("mlflow", "logs")))
+    return f"http://{HOST}:{port}", services
 
 
 def mlflow_command(port: int) -> list[str]:

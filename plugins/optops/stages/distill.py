@@ -11,6 +11,9 @@ from optops.stages.training import fit_model, publish
 
 STUDENT = "student"
 
+LEAST_ANSWERED = 0.5
+"""Share of the training examples that a teacher must give an answer to, lest it be taken for garbage."""
+
 
 def run(job: Job) -> StageResult:
     """Returns the candidates so far and the student, if it is good enough to go on."""
@@ -34,6 +37,13 @@ def run(job: Job) -> StageResult:
             job.work_folder / "teacher_labels",
             job.progress,
         )
+        if len(examples) < LEAST_ANSWERED * job.manifest(TRAIN).examples:
+            reason = (
+                f"the teacher gives an answer to only {len(examples)} of {job.manifest(TRAIN).examples} training "
+                "examples: it has nothing to teach; train it longer or look at its data"
+            )
+            job.log(f"{STUDENT} is dropped: {reason}")
+            return job.hand_on(candidates=job.result("train").candidates, dropped={STUDENT: reason})
     loss = job.workload.distillation_loss(teacher, settings)
     fit_model(job, student, examples, loss, settings.train, folder / "assets", STUDENT)
     candidate = publish(

@@ -201,7 +201,7 @@ def trained(tmp_path_factory) -> Callable[..., tuple[Path, Reference]]:
     """Saves a random model once for each (seed, end_bias, serving) and gives its folder and its reference."""
     made: dict[Any, tuple[Path, Reference]] = {}
 
-    def make(seed: int = 0, end_bias: float = 1.0, **serving: Any) -> tuple[Path, Reference]:
+    def make(seed: int = 0, end_bias: float = 3.0, **serving: Any) -> tuple[Path, Reference]:
         key = (seed, end_bias, *sorted(serving.items()))
         if key not in made:
             folder = tmp_path_factory.mktemp("trainable")

@@ -50,7 +50,7 @@ def corpus_bleu(statistics: np.ndarray, weights: np.ndarray | None = None) -> np
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(smoothed / totals)
         brevity = np.where(length < reference, 1 - reference / length, 0.0)
-    scores = 100 * np.exp(logs.mean(axis=1) + brevity)
+        scores = 100 * np.exp(logs.mean(axis=1) + brevity)
     usable = (totals > 0).all(axis=1) & (matches.sum(axis=1) > 0)
     result: np.ndarray = np.where(usable, scores, 0.0)
     return result

@@ -32,7 +32,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
         model_type="bpe",
         vocab_size=vocabulary,
         hard_vocab_limit=False,
-        character_coverage=0.9999,
+        character_coverage=_character_coverage(texts, vocabulary),
         max_sentence_length=16384,
         pad_id=PADDING,
         bos_id=BEGIN,
@@ -42,6 +42,13 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
         minloglevel=2,
     )
     path.write_bytes(model.getvalue())
+
+
+def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:
+    # Rare characters of an alphabet (an initial umlaut) must stay; of thousands of ideographs the rarest would crowd
+    # out the pieces that make sentences short.
+    alphabet = len(set().union(*texts))
+    return 1.0 if alphabet <= vocabulary // 2 else 0.9995
 
 
 class Tokenizer:

@@ -1,0 +1,200 @@
+"""The commands that need no MLflow run: help, schema, init, validate, doctor, demo-data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from optops.cli import app
+from optops.recipe_file import read_recipe
+
+COMMANDS = ("run", "show", "validate", "init", "schema", "doctor", "rollback", "gc", "demo-data", "demo", "ui")
+OPTOPS = (sys.executable, "-m", "optops")
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*OPTOPS, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_help_names_every_command_and_loads_no_heavy_library() -> None:
+    done = start("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert not imported & {"tensorflow", "mlflow", "great_expectations", "onnxruntime", "pandas", "numpy", "airflow"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    status, output = call(command, "--help")
+    assert status == 0 and "Usage" in output
+
+
+def test_a_wrong_command_line_is_told_apart_from_nothing_promoted() -> None:
+    assert start("run", "--nonsense").returncode == 64
+
+
+def test_the_schema_fits_what_a_recipe_says_and_has_the_workloads_sections() -> None:
+    done = start("schema")
+    schema = json.loads(done.stdout)
+    assert schema["properties"]["gate"]["$ref"] == "#/$defs/Gate"
+    (rule,) = [rule for rule in schema["allOf"] if rule["if"]["properties"]["workload"]["const"] == "translation"]
+    properties = rule["then"]["properties"]
+    for key in ("data", "model"):
+        definition = schema["$defs"][properties[key]["$ref"].removeprefix("#/$defs/")]
+        assert definition["additionalProperties"] is False
+    assert "overlap" in properties["check_labels"]["properties"]["checks"]["propertyNames"]["enum"]
+    assert all(ref.removeprefix("#/$defs/") in schema["$defs"] for ref in references(schema))
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for inner in node.values() for ref in references(inner)]
+    return [ref for inner in node for ref in references(inner)] if isinstance(node, list) else []
+
+
+def test_the_schema_accepts_the_recipe_that_init_writes_and_refuses_a_typo(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from optops.cli.recipe_text import recipe_text
+    from optops.cli.schema import recipe_schema
+
+    recipe = yaml.safe_load(recipe_text("mine", "translation"))
+    recipe["prune"] = "off"
+    validator = jsonschema.Draft202012Validator(recipe_schema())
+    assert list(validator.iter_errors(recipe)) == []
+    recipe["model"]["widht"] = 8
+    assert any("widht" in error.message for error in validator.iter_errors(recipe))
+
+
+def test_init_writes_a_complete_recipe_and_its_dag_and_overwrites_nothing(tmp_path: Path) -> None:
+    status, _ = call("init", "mine", "--folder", str(tmp_path))
+    assert status == 0
+    path = tmp_path / "recipes" / "mine.yaml"
+    assert read_recipe(path).registry.name == "mine"
+    text = path.read_text(encoding="utf-8")
+    for key in read_recipe(path).model_dump():
+        assert f"\n{key}:" in text or f"\n# {key}:" in text
+    assert 'recipe_dag(Path(__file__).parent / "recipes" / "mine.yaml")' in (tmp_path / "mine.py").read_text()
+    path.write_text("name: other\n", encoding="utf-8")
+    status, output = call("init", "mine", "--folder", str(tmp_path))
+    assert status == 1 and "exists and is left as it is" in output
+    assert path.read_text(encoding="utf-8") == "name: other\n"
+
+
+def test_what_init_comments_out_is_right_too(tmp_path: Path) -> None:
+    from optops.cli.recipe_text import recipe_text
+
+    lines = recipe_text("mine", "translation").splitlines()
+    at = lines.index("# prune:")
+    end = next(n for n in range(at, len(lines)) if not lines[n])
+    kept = [line for line in lines[:at] if line != "prune: off"]
+    path = tmp_path / "mine.yaml"
+    path.write_text("\n".join([*kept, *(line[2:] for line in lines[at:end]), *lines[end:]]), encoding="utf-8")
+    from optops.recipe import Prune
+
+    assert read_recipe(path).prune == Prune()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(("two words",), "can not be a recipe's name"), (("a", "--workload", "poetry"), "workload 'poetry' is unknown")],
+)
+def test_init_refuses_what_can_not_be(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    status, output = call("init", *arguments, "--folder", str(tmp_path))
+    assert status == 1 and says in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    call("init", "mine", "--folder", str(tmp_path / "dags"))
+    return tmp_path / "dags" / "recipes" / "mine.yaml"
+
+
+def validated(recipe: Path) -> tuple[int, dict[str, Any]]:
+    status, output = call("validate", str(recipe), "--json")
+    return status, json.loads(output)
+
+
+def test_validate_names_missing_data_with_the_key(optops_home: Path, recipe: Path) -> None:
+    del optops_home
+    status, found = validated(recipe)
+    assert status == 1
+    assert [problem.partition(":")[0] for problem in found["problems"]] == [
+        f"data.{split}.{side}" for split in ("train", "validation", "test") for side in ("source", "target")
+    ]
+    assert all("does not exist; put the file there or change" in problem for problem in found["problems"])
+
+
+def test_validate_reports_a_typo_like_everybody_else(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("\ngate:", "\ngaet:"), encoding="utf-8")
+    status, found = validated(recipe)
+    assert status == 1 and found["stages"] == []
+    assert "unknown key 'gaet'; did you mean 'gate'?" in found["problems"][0]
+
+
+def test_validate_says_what_runs_what_is_off_and_what_the_test_set_can_prove(optops_home: Path, recipe: Path) -> None:
+    del optops_home
+    status, output = call("demo-data", str(recipe.parents[2] / "data" / "mine"), "--pairs", "200")
+    assert status == 0 and "wrote 200 pairs" in output
+    status, found = validated(recipe)
+    assert status == 0, found
+    states = {stage["name"]: stage["state"] for stage in found["stages"]}
+    assert (states["train"], states["prune"], states["promote"]) == ("run", "off", "run")
+    assert any("20 test sentence pairs can prove a tolerance of about 8.9%, not 2.0%" in w for w in found["warnings"])
+
+
+def test_demo_data_is_written_once_and_again_if_a_file_changed(tmp_path: Path) -> None:
+    assert "wrote" in call("demo-data", str(tmp_path), "--pairs", "100")[1]
+    assert "there already" in call("demo-data", str(tmp_path), "--pairs", "100")[1]
+    first = (tmp_path / "test.de").read_bytes()
+    (tmp_path / "test.de").write_bytes(first[:20])
+    assert "wrote" in call("demo-data", str(tmp_path), "--pairs", "100")[1]
+    assert (tmp_path / "test.de").read_bytes() == first
+    assert "wrote" in call("demo-data", str(tmp_path), "--pairs", "100", "--seed", "2")[1]
+    assert (tmp_path / "test.de").read_bytes() != first
+
+
+def test_doctor_finds_what_is_there(optops_home: Path) -> None:
+    status, output = call("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(output)}
+    assert status == 0, [finding for finding in found.values() if finding["state"] == "missing"]
+    assert found["tensorflow"]["state"] == found["store"]["state"] == found["OPTOPS_HOME"]["state"] == "ok"
+    assert str(optops_home) in found["OPTOPS_HOME"]["text"]
+    assert found["compiled operators"]["state"] == "note"
+
+
+def test_doctor_fails_if_the_mlflow_server_is_not_there(optops_home: Path) -> None:
+    done = start("doctor", "--json", MLFLOW_TRACKING_URI="http://ann:secret@127.0.0.1:9", OPTOPS_HOME=str(optops_home))
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert found["store"]["state"] == "missing"
+    assert "set MLFLOW_TRACKING_URI" in found["store"]["text"] and "secret" not in found["store"]["text"]
+
+
+def test_run_refuses_a_wrong_recipe_or_setting_before_it_starts_anything(tmp_path: Path, recipe: Path) -> None:
+    status, output = call("run", str(tmp_path / "nothing.yaml"))
+    assert status == 1 and "no such recipe" in output
+    status, output = call("run", str(recipe), "--set", "gate.tolerence=1")
+    assert status == 1 and "did you mean 'tolerance'" in output
+    status, output = call("run", str(recipe), "--set", "gate.tolerance")
+    assert status == 1 and "is not KEY=VALUE" in output
+    status, output = call("run", str(recipe), "--label", "it's")
+    assert status == 1 and "--label" in output

@@ -1,0 +1,303 @@
+"""`show`, `gc`, `rollback` and `validate` over runs in a real MLflow store."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from optops.candidate import Candidate
+from optops.cli import app
+from optops.cli.collection import forget_result, store_garbage
+from optops.cli.console import CommandError
+from optops.cli.records import find_run, read_record
+from optops.pipeline import recipe_json
+from optops.recipe_file import read_recipe
+from optops.registry import ARTIFACT_TAG, CANDIDATE_TAG, DIGEST_TAG, promote
+from optops.stage_spec import RunReference, StageResult, StageSpec
+from optops.stages.execution import run_stage
+from optops.tracking import KEY_TAG, STAGE_TAG, CandidateFiles, Tracking
+
+RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
+SPEEDUP = {"ratio": 2.0, "low": 1.9, "high": 2.1, "lower_bound": 1.92}
+CELL = {"speedup": SPEEDUP, "latency": {"latency": {"p50": 0.01}}, "baseline_latency": {"latency": {"p50": 0.02}}}
+
+
+class Run:
+    """A run of the demo's recipe, with as many stages as a test wants."""
+
+    def __init__(self, tracking: Tracking, label: str, files: Path):
+        recipe = read_recipe(RECIPE)
+        spec = StageSpec("open_run", recipe_json(recipe), RunReference("", recipe.experiment, "", label))
+        self.id = str(run_stage(spec).output["run_id"])
+        self.tracking, self.experiment, self._files = tracking, recipe.experiment, files
+
+    def stage(self, name: str, key: str, cached_from: str = "", **result: Any) -> StageResult:
+        tags = {KEY_TAG: key, STAGE_TAG: name, "optops.cached_from": cached_from}
+        run_id = self.tracking.open_run(self.experiment, name, tags, self.id)
+        made = StageResult(name, key, run_id, **result)
+        if not cached_from:
+            self.tracking.log_result(run_id, made)
+        self.tracking.end_run(run_id, "FINISHED")
+        return made
+
+    def candidate(self, stage: str, name: str, key: str, parents: tuple[str, ...] = ()) -> Candidate:
+        """Makes a candidate in a stage of its own, which hands it on."""
+        folder = self._files / f"{self.id}-{key}"
+        folder.mkdir(parents=True)
+        (folder / "weights.bin").write_bytes(os.urandom(1000))
+        tags = {KEY_TAG: key, STAGE_TAG: stage, "optops.cached_from": ""}
+        run_id = self.tracking.open_run(self.experiment, stage, tags, self.id)
+        facts: Any = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": False}
+        files = CandidateFiles(folder, key, name, stage, parents, **facts, metrics={"BLEU": 30.0})
+        candidate = self.tracking.log_candidate(run_id, files)
+        self.tracking.log_result(run_id, StageResult(stage, key, run_id, (candidate,)))
+        self.tracking.end_run(run_id, "FINISHED")
+        return candidate
+
+    def end(self, status: str = "FINISHED", days_ago: float = 0) -> None:
+        self.tracking.end_run(self.id, status)
+        if days_ago:
+            then = int((time.time() - days_ago * 86_400) * 1000)
+            self.tracking.client._tracking_client.store.update_run_info(self.id, _status(status), then, None)
+
+
+def _status(name: str) -> Any:
+    from mlflow.entities import RunStatus
+
+    return RunStatus.from_string(name)
+
+
+@pytest.fixture
+def tracking(optops_home: Path) -> Tracking:
+    del optops_home
+    return Tracking()
+
+
+@pytest.fixture
+def new_run(tracking: Tracking, tmp_path: Path) -> Any:
+    return lambda label: Run(tracking, label, tmp_path / "files")
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def complete(run: Run) -> Candidate:
+    baseline = run.candidate("train", "baseline", "train-1")
+    nominee = run.candidate("fuse", "baseline int8 onnxruntime", "fuse-1", ("train-1",))
+    table = {nominee.name: {"key": nominee.key, "cells": {"batch 1": CELL}}}
+    run.stage("benchmark", "benchmark-1", candidates=(nominee,), output={"table": table}, dropped={"slow": "too slow"})
+    verdict = {"verdict": "accept", "markdown": "## Verdict: accept"}
+    run.stage("gate", "gate-1", candidates=(nominee,), output={"accepted": True, "verdict": verdict, "champion": None})
+    assert baseline.artifact != nominee.artifact
+    return nominee
+
+
+def register(run: Run, candidate: Candidate, name: str = "phrases") -> str:
+    client = run.tracking.client
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    artifact = candidate.artifact
+    tags = {CANDIDATE_TAG: candidate.key, ARTIFACT_TAG: artifact.uri, DIGEST_TAG: artifact.digest}
+    version = str(client.create_model_version(name, source="file:///nowhere", tags=tags).version)
+    output = {"name": name, "version": version, "uri": f"models:/{name}/{version}"}
+    run.stage("register", "register-1", candidates=(candidate,), output=output)
+    return version
+
+
+def test_show_tells_stages_candidates_speedups_and_verdict_from_mlflow_alone(new_run: Any) -> None:
+    run = new_run("monday")
+    nominee = complete(run)
+    promote(run.tracking.client, "phrases", register(run, nominee), None)
+    run.end()
+    status, output = call("show", "travel_phrases", "--json")
+    record = json.loads(output)
+    assert status == 0
+    assert (record["run_id"], record["label"], record["status"]) == (run.id, "monday", "FINISHED")
+    assert [stage["stage"] for stage in record["stages"]] == ["train", "fuse", "benchmark", "gate", "register"]
+    (shown,) = [candidate for candidate in record["candidates"] if candidate["key"] == "fuse-1"]
+    assert shown["cells"]["batch 1"] == {**SPEEDUP, "p50_seconds": 0.01}
+    assert shown["parents"] == ["train-1"] and shown["metrics"] == {"BLEU": 30.0}
+    assert record["verdict"] == {"verdict": "accept", "markdown": "## Verdict: accept"}
+    assert record["registered"]["champion"] is True
+    status, output = call("show", run.id[:8])
+    for part in ("baseline int8 onnxruntime", "2.00x, 10.0 ms", "slow: too slow", "Verdict: accept", "the champion"):
+        assert part in output
+
+
+def test_show_follows_what_was_taken_over_from_the_cache(new_run: Any) -> None:
+    first, second = new_run("one"), new_run("two")
+    candidate = first.candidate("train", "baseline", "train-1")
+    made_by = first.tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/")).source_run_id
+    second.stage("train", "train-1", cached_from=made_by)
+    record = read_record(second.tracking, find_run(second.tracking, "two"))
+    assert record["stages"][0]["cached"] is True
+    assert [shown["name"] for shown in record["candidates"]] == ["baseline"]
+
+
+def test_a_run_is_found_by_id_prefix_label_child_and_recipe_and_otherwise_explained(new_run: Any) -> None:
+    first, second = new_run("one"), new_run("two")
+    child = second.stage("gate", "gate-1").run_id
+    tracking = first.tracking
+    for name, found in (
+        (first.id, first),
+        (first.id[:12], first),
+        ("one", first),
+        ("travel_phrases", second),
+        (child, second),
+    ):
+        assert find_run(tracking, name).info.run_id == found.id
+    with pytest.raises(CommandError, match=r"'nothing' is no run.*recipes with runs are travel_phrases"):
+        find_run(tracking, "nothing")
+
+
+def test_rollback_makes_the_previous_champion_the_champion(new_run: Any) -> None:
+    run = new_run("one")
+    nominee = complete(run)
+    first, second = register(run, nominee), register(run, nominee)
+    promote(run.tracking.client, "phrases", first, None)
+    promote(run.tracking.client, "phrases", second, first)
+    status, output = call("rollback", "phrases")
+    assert status == 0 and "version 1 is the champion again; it was version 2" in output
+    status, output = call("rollback", "phrases")
+    assert status == 1 and "only champion" in output
+
+
+# gc
+
+
+def removed(tracking: Tracking, days: int = 30) -> Iterator[str]:
+    return (item.name for item in store_garbage(tracking, days))
+
+
+def test_what_is_young_newest_unfinished_or_registered_is_kept(new_run: Any, tracking: Tracking) -> None:
+    registered, newest, running, young = (new_run(label) for label in ("registered", "newest", "running", "young"))
+    register(registered, complete(registered))
+    for run in (newest, running, young):
+        run.candidate("train", "baseline", f"train-{run.id}")
+    registered.end(days_ago=90)
+    young.end("FAILED", days_ago=1)
+    newest.end(days_ago=60)
+    assert list(removed(tracking)) == []
+    assert tracking.client.get_run(running.id).info.status == "RUNNING"
+
+
+def test_failed_and_superseded_runs_go_with_their_candidates(
+    new_run: Any, tracking: Tracking, optops_home: Path
+) -> None:
+    failed, superseded, newest = (new_run(label) for label in ("failed", "superseded", "newest"))
+    gone = [run.candidate("train", "baseline", f"train-{run.id}") for run in (failed, superseded)]
+    kept = newest.candidate("train", "baseline", "train-newest")
+    failed.end("FAILED", days_ago=60)
+    superseded.end(days_ago=50)
+    newest.end()
+    status, output = call("gc", "--dry-run")
+    assert status == 0 and output.count("would remove") == 6, output
+    assert tracking.fetch(kept.artifact).is_dir()
+    before = sum(p.stat().st_size for p in (optops_home / "mlflow" / "artifacts").rglob("*") if p.is_file())
+    status, output = call("gc")
+    assert status == 0 and output.count("removed") == 6
+    after = sum(p.stat().st_size for p in (optops_home / "mlflow" / "artifacts").rglob("*") if p.is_file())
+    assert before - after >= 2000
+    for candidate, run in zip(gone, (failed, superseded), strict=True):
+        assert tracking.cached(newest.experiment, candidate.key) is None
+        assert tracking.client.get_run(run.id).info.lifecycle_stage == "deleted"
+    found = tracking.cached(newest.experiment, "train-newest")
+    assert found is not None and found.candidates == (kept,)
+    assert list(removed(tracking)) == []
+
+
+def test_what_a_kept_run_took_over_from_an_old_one_is_kept(new_run: Any, tracking: Tracking) -> None:
+    old, newest = new_run("old"), new_run("newest")
+    candidate = old.candidate("train", "baseline", "train-1")
+    other = old.candidate("distill", "student", "distill-1", ("train-1",))
+    made_by = tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/")).source_run_id
+    newest.stage("train", "train-1", cached_from=made_by)
+    old.end("FAILED", days_ago=60)
+    newest.end()
+    names = list(removed(tracking))
+    assert len(names) == 2 and all("student" in name or "distill" in name for name in names)
+    assert other.artifact.uri.removeprefix("models:/") in names[0]
+
+
+def test_the_lineage_of_a_registered_version_is_kept_wherever_it_was_made(new_run: Any, tracking: Tracking) -> None:
+    first, second, newest = (new_run(label) for label in ("first", "second", "newest"))
+    first.candidate("train", "baseline", "train-1")
+    register(second, second.candidate("fuse", "nominee", "fuse-1", ("train-1",)))
+    for run in (first, second):
+        run.end("FAILED", days_ago=90)
+    newest.end()
+    assert list(removed(tracking)) == []
+
+
+def test_old_work_folders_and_copies_go_and_what_is_in_use_stays(optops_home: Path, tracking: Tracking) -> None:
+    del tracking
+    from optops.home import file_lock, subfolder
+
+    old = time.time() - 60 * 86_400
+    for name in ("train-old", "train-locked", "train-young"):
+        path = subfolder("work", name) / "weights.bin"
+        path.write_bytes(b"x" * 100)
+        if name != "train-young":
+            os.utime(path, (old, old))
+            os.utime(path.parent, (old, old))
+    for name in ("a" * 64, "b" * 64):
+        subfolder("artifacts", name)
+    os.utime(optops_home / "artifacts" / ("a" * 64), (old, old))
+    with file_lock("train-locked"):
+        status, output = call("gc")
+    assert status == 0
+    assert sorted(path.name for path in (optops_home / "work").iterdir()) == ["train-locked", "train-young"]
+    assert [path.name for path in (optops_home / "artifacts").iterdir()] == ["b" * 64]
+    assert "in use, kept" in output and "100 bytes freed" in output
+
+
+def test_a_forgotten_result_is_made_again_and_so_is_what_handed_it_on(new_run: Any, tracking: Tracking) -> None:
+    run = new_run("one")
+    baseline = run.candidate("train", "baseline", "train-1")
+    run.stage("distill", "distill-1", candidates=(baseline,))
+    run.stage("quantize", "quantize-1")
+    assert len(forget_result(tracking, "train-1", dry_run=True)) == 2
+    assert tracking.cached(run.experiment, "train-1") is not None
+    status, output = call("gc", "--forget", baseline.artifact.uri)
+    assert status == 0 and "forgot train-1" in output and "forgot distill-1" in output
+    assert tracking.cached(run.experiment, "train-1") is None
+    assert tracking.cached(run.experiment, "distill-1") is None
+    assert tracking.cached(run.experiment, "quantize-1") is not None
+    assert read_record(tracking, find_run(tracking, "one"))["stages"][0]["key"] == "train-1"
+    status, output = call("gc", "--forget", "train-1")
+    assert status == 1 and "is the key of no cached result" in output
+
+
+def test_validate_chains_through_cached_results(tracking: Tracking, tmp_path: Path) -> None:
+    from optops.cli.demo import write_demo_data
+    from optops.cli.forecast import forecast
+    from optops.pipeline import make_spec
+    from optops.stages.base import new_job
+
+    write_demo_data(tmp_path / "data", pairs=100)
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE.read_text(encoding="utf-8").replace("../../data/travel_phrases", "data"), encoding="utf-8")
+    recipe = read_recipe(path)
+    reference = RunReference("", recipe.experiment, "", "")
+    results: dict[str, tuple[StageResult, ...]] = {"open_run": ()}
+    for stage in ("check_labels", "train"):
+        key = new_job(make_spec(stage, recipe, reference, results), tracking).key
+        run_id = tracking.open_run(recipe.experiment, stage, {KEY_TAG: key, STAGE_TAG: stage, "optops.cached_from": ""})
+        result = StageResult(stage, key, run_id)
+        tracking.log_result(run_id, result)
+        tracking.end_run(run_id, "FINISHED")
+        results[stage] = (replace(result, cached=True),)
+    states = {stage.name: stage.state for stage in forecast(path).stages}
+    assert (states["check_labels"], states["train"]) == ("cached", "cached")
+    assert (states["distill"], states["prune"], states["quantize"]) == ("run", "off", "run")
+    assert any(stage.text.startswith("train-") for stage in forecast(path).stages)

@@ -1,0 +1,131 @@
+"""Champions in a real MLflow registry: promotion, its memory, the way back, and who may not promote."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from optops.candidate import Artifact
+from optops.registry import (
+    ARTIFACT_TAG,
+    CANDIDATE_TAG,
+    CHALLENGER,
+    CHAMPION,
+    DIGEST_TAG,
+    HISTORY_TAG,
+    RegistryError,
+    promote,
+    rollback,
+    set_challenger,
+    version_by_alias,
+)
+from optops.tracking import Tracking
+
+NAME = "phrases"
+
+
+@pytest.fixture
+def client(optops_home: Path) -> MlflowClient:
+    del optops_home
+    client = Tracking().client
+    client.create_registered_model(NAME)
+    return client
+
+
+def new_version(client: MlflowClient, candidate: str = "fuse-1") -> str:
+    tags = {CANDIDATE_TAG: candidate, ARTIFACT_TAG: "models:/m-1", DIGEST_TAG: "abc"}
+    return str(client.create_model_version(NAME, source="file:///nowhere", tags=tags).version)
+
+
+def champion(client: MlflowClient) -> str | None:
+    found = version_by_alias(client, NAME, CHAMPION)
+    return found.version if found else None
+
+
+def test_an_alias_says_which_candidate_and_which_files(client: MlflowClient) -> None:
+    version = new_version(client)
+    set_challenger(client, NAME, version)
+    found = version_by_alias(client, NAME, CHALLENGER)
+    assert found is not None
+    assert (found.version, found.candidate, found.artifact) == (version, "fuse-1", Artifact("models:/m-1", "abc"))
+
+
+def test_there_is_no_champion_before_a_promotion_nor_of_an_unknown_model(client: MlflowClient) -> None:
+    new_version(client)
+    assert champion(client) is None
+    assert version_by_alias(client, "unknown", CHAMPION) is None
+
+
+def test_promotions_are_remembered(client: MlflowClient) -> None:
+    first, second = new_version(client), new_version(client, "fuse-2")
+    assert promote(client, NAME, first, None) is None
+    assert promote(client, NAME, second, first) == first
+    assert champion(client) == second
+    assert json.loads(client.get_registered_model(NAME).tags[HISTORY_TAG]) == [first, second]
+
+
+def test_promoting_the_champion_again_changes_nothing(client: MlflowClient) -> None:
+    first, second = new_version(client), new_version(client, "fuse-2")
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    # A retried task: what it compared with is no longer the champion, what it promotes is.
+    assert promote(client, NAME, second, first) == first
+    assert json.loads(client.get_registered_model(NAME).tags[HISTORY_TAG]) == [first, second]
+
+
+def test_a_champion_that_changed_since_the_gate_is_not_overrun(client: MlflowClient) -> None:
+    first, second, third = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    with pytest.raises(RegistryError, match=r"now version 2, but the gate compared with 1: another run promoted"):
+        promote(client, NAME, third, first)
+    with pytest.raises(RegistryError, match="compared with none"):
+        promote(client, NAME, third, None)
+    assert champion(client) == second
+
+
+def test_rolling_back_goes_to_the_champion_before_and_not_to_and_fro(client: MlflowClient) -> None:
+    versions = [new_version(client, f"fuse-{n}") for n in range(3)]
+    for version, before in zip(versions, [None, *versions], strict=False):
+        promote(client, NAME, version, before)
+    assert rollback(client, NAME) == (versions[2], versions[1])
+    assert rollback(client, NAME) == (versions[1], versions[0])
+    assert champion(client) == versions[0]
+    with pytest.raises(RegistryError, match="version 1 is the only champion of"):
+        rollback(client, NAME)
+
+
+def test_after_a_rollback_another_version_can_be_promoted(client: MlflowClient) -> None:
+    versions = [new_version(client, f"fuse-{n}") for n in range(3)]
+    promote(client, NAME, versions[0], None)
+    promote(client, NAME, versions[1], versions[0])
+    rollback(client, NAME)
+    assert promote(client, NAME, versions[2], versions[0]) == versions[0]
+    assert rollback(client, NAME) == (versions[2], versions[0])
+
+
+def test_without_a_champion_there_is_no_way_back(client: MlflowClient) -> None:
+    with pytest.raises(RegistryError, match="has no champion"):
+        rollback(client, NAME)
+    with pytest.raises(RegistryError, match="has no champion"):
+        rollback(client, "unknown")
+
+
+def test_a_version_that_optops_did_not_make_is_named_with_the_remedy(client: MlflowClient) -> None:
+    foreign = str(client.create_model_version(NAME, source="file:///nowhere").version)
+    client.set_registered_model_alias(NAME, CHAMPION, foreign)
+    with pytest.raises(RegistryError, match=r"version 1 of 'phrases' lacks the tags .* optops did not make it"):
+        version_by_alias(client, NAME, CHAMPION)
+    with pytest.raises(RegistryError, match="did not make it"):
+        promote(client, NAME, new_version(client), None)
+
+
+def test_a_champion_that_was_deleted_does_not_stand_in_the_way(client: MlflowClient) -> None:
+    first, second = new_version(client), new_version(client, "fuse-2")
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    client.delete_model_version(NAME, first)
+    with pytest.raises(RegistryError, match="only champion"):
+        rollback(client, NAME)
+    assert champion(client) == second

@@ -1,0 +1,150 @@
+"""Runs, candidates and the cache in a real MLflow store on SQLite."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optops.candidate import Artifact, Candidate
+from optops.stage_spec import Manifest, RunReference, StageResult
+from optops.tracking import KEY_TAG, STAGE_TAG, CandidateFiles, DigestMismatchError, Tracking
+
+EXPERIMENT = "optops/test"
+
+
+@pytest.fixture
+def tracking(optops_home: Path) -> Tracking:
+    del optops_home
+    return Tracking()
+
+
+def new_run(tracking: Tracking, key: str = "train-1", parent: str = "") -> str:
+    return tracking.open_run(EXPERIMENT, "train", {KEY_TAG: key, STAGE_TAG: "train", "optops.cached_from": ""}, parent)
+
+
+def log_candidate(tracking: Tracking, run_id: str, folder: Path, key: str = "train-1") -> Candidate:
+    (folder / "trainable").mkdir(parents=True)
+    np.save(folder / "trainable" / "weights.npy", np.arange(5.0))
+    (folder / "note.txt").write_text("näme\n", encoding="utf-8")
+    return tracking.log_candidate(
+        run_id,
+        CandidateFiles(
+            folder, key, "baseline fp32", "train", (), "transformer", "fp32", "tensorflow", True, {"BLEU": 30.5}
+        ),
+    )
+
+
+def stored_files(tracking: Tracking, candidate: Candidate) -> Path:
+    model = tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/"))
+    return Path(model.artifact_location.removeprefix("file://"))
+
+
+def test_a_candidate_comes_back_as_it_was_put_in(tracking: Tracking, tmp_path: Path) -> None:
+    candidate = log_candidate(tracking, new_run(tracking), tmp_path / "made")
+    fetched = tracking.fetch(candidate.artifact)
+    assert (fetched / "note.txt").read_text(encoding="utf-8") == "näme\n"
+    assert np.load(fetched / "trainable" / "weights.npy", allow_pickle=False).tolist() == [0, 1, 2, 3, 4]
+    assert tracking.fetch(candidate.artifact) == fetched
+
+
+def test_a_candidate_is_a_logged_model_linked_to_its_run_with_key_and_metrics(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    run_id = new_run(tracking)
+    candidate = log_candidate(tracking, run_id, tmp_path / "made")
+    model = tracking.find_model(EXPERIMENT, "train-1")
+    assert model is not None
+    assert (model.source_run_id, model.model_uri) == (run_id, candidate.artifact.uri)
+    assert model.tags["optops.digest"] == candidate.artifact.digest
+    assert {metric.key: metric.value for metric in model.metrics or []} == {"BLEU": 30.5}
+    assert [m.model_id for m in tracking.client.get_run(run_id).outputs.model_outputs] == [model.model_id]
+
+
+def test_a_candidate_that_was_tampered_with_is_refused_and_leaves_no_copy(tracking: Tracking, tmp_path: Path) -> None:
+    candidate = log_candidate(tracking, new_run(tracking), tmp_path / "made")
+    note = stored_files(tracking, candidate) / "note.txt"
+    note.write_text("changed", encoding="utf-8")
+    with pytest.raises(DigestMismatchError, match=r"optops gc --forget models:/m-"):
+        tracking.fetch(candidate.artifact)
+    note.write_text("näme\n", encoding="utf-8")
+    assert tracking.fetch(candidate.artifact).is_dir()
+
+
+def test_a_single_file_comes_back_too(tracking: Tracking, tmp_path: Path) -> None:
+    run_id = new_run(tracking)
+    path = tmp_path / "train.json"
+    path.write_text("{}", encoding="utf-8")
+    artifact = tracking.log_file(run_id, path, "manifests")
+    assert artifact.uri == f"runs:/{run_id}/manifests/train.json"
+    assert tracking.fetch(artifact).read_text(encoding="utf-8") == "{}"
+
+
+def finished(tracking: Tracking, folder: Path, key: str = "train-1") -> StageResult:
+    run_id = new_run(tracking, key)
+    candidate = log_candidate(tracking, run_id, folder, key)
+    manifest = Manifest("train", 2, "d", Artifact("runs:/x/y", "d"))
+    result = StageResult("train", key, run_id, (candidate,), {"train": manifest}, output={"n": 1})
+    tracking.log_result(run_id, result)
+    tracking.end_run(run_id, "FINISHED")
+    return result
+
+
+def test_a_finished_result_is_found_by_its_key_alone(tracking: Tracking, tmp_path: Path) -> None:
+    result = finished(tracking, tmp_path / "made")
+    assert tracking.cached(EXPERIMENT, "train-1") == replace(result, cached=True)
+    assert tracking.cached(EXPERIMENT, "train-2") is None
+    assert tracking.cached("optops/other", "train-1") is None
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+def test_what_did_not_finish_is_not_taken_over(tracking: Tracking, tmp_path: Path, status: str) -> None:
+    result = finished(tracking, tmp_path / "made")
+    tracking.client.update_run(result.run_id, status=status)
+    assert tracking.cached(EXPERIMENT, "train-1") is None
+
+
+def test_a_result_whose_candidate_is_gone_is_not_taken_over(tracking: Tracking, tmp_path: Path) -> None:
+    result = finished(tracking, tmp_path / "made")
+    tracking.client.delete_logged_model(result.candidates[0].artifact.uri.removeprefix("models:/"))
+    assert tracking.cached(EXPERIMENT, "train-1") is None
+
+
+def test_a_damaged_result_is_passed_over_for_an_older_one(tracking: Tracking, tmp_path: Path) -> None:
+    good = finished(tracking, tmp_path / "one")
+    bad = finished(tracking, tmp_path / "two")
+    tracking.client.log_text(bad.run_id, "{", "result.json")
+    found = tracking.cached(EXPERIMENT, "train-1")
+    assert found is not None and found.run_id == good.run_id
+
+
+def test_a_retry_goes_on_in_the_run_that_was_killed_under_the_same_parent(tracking: Tracking) -> None:
+    parent, other = new_run(tracking, ""), new_run(tracking, "")
+    killed = new_run(tracking, "train-1", parent)
+    tracking.end_run(killed, "KILLED")
+    reference = RunReference("", EXPERIMENT, parent, "label")
+    assert tracking.unfinished_run(replace(reference, run_id=other), "train-1") is None
+    assert tracking.unfinished_run(reference, "train-2") is None
+    assert tracking.unfinished_run(reference, "train-1") == killed
+    assert tracking.client.get_run(killed).info.status == "RUNNING"
+    tracking.end_run(killed, "FINISHED")
+    assert tracking.unfinished_run(reference, "train-1") is None
+
+
+def test_parameters_may_be_logged_twice_and_are_cut(tracking: Tracking) -> None:
+    run_id = new_run(tracking)
+    tracking.log_params(run_id, {"a": 1, "long": "x" * 7000})
+    tracking.log_params(run_id, {"a": 2})
+    params = tracking.client.get_run(run_id).data.params
+    assert params["a"] == "1" and len(params["long"]) == 6000
+
+
+def test_a_deleted_experiment_is_named_with_the_remedy(tracking: Tracking) -> None:
+    tracking.client.delete_experiment(tracking.experiment(EXPERIMENT))
+    with pytest.raises(ValueError, match=r"'optops/test' is deleted; restore it"):
+        tracking.experiment(EXPERIMENT)
+
+
+def test_artifacts_lie_below_the_home_not_in_the_working_directory(tracking: Tracking, optops_home: Path) -> None:
+    run = tracking.client.get_run(new_run(tracking))
+    assert run.info.artifact_uri.removeprefix("file://").startswith(str(optops_home / "mlflow" / "artifacts"))

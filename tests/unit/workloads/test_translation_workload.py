@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+
+from optops.recipe_file import RecipeError, parse_recipe
+from optops.testing import check_workload
+from optops.workloads.base import load_workload
+from optops.workloads.translation.phrases import write_corpus
+from optops.workloads.translation.tokenizer import END, TOKENIZER_FILE, Tokenizer, train_tokenizer
+from optops.workloads.translation.translating import representative_calls, translate
+
+RECIPE = """
+name: tiny
+workload: translation
+data:
+  source_language: en
+  target_language: de
+  folder: data
+  train: {source: train.en, target: train.de}
+  validation: {source: validation.en, target: validation.de}
+  test: {source: test.en, target: test.de}
+model: {vocabulary: 300}
+registry: {name: tiny}
+"""
+
+WORKLOAD = load_workload("translation")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    write_corpus(folder / "data", train=300, validation=40, test=40, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(folder):
+    return parse_recipe(RECIPE, folder / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def assets(folder, recipe):
+    assets = folder / "assets"
+    assets.mkdir()
+    WORKLOAD.prepare(recipe, WORKLOAD.read(recipe.data, 1)["train"], assets)
+    return assets
+
+
+def test_the_workload_conforms(recipe):
+    examples = WORKLOAD.read(recipe.data, recipe.seed)["test"]
+    perfect = list(examples["target"])
+    imperfect = [" ".join(text.split()[:-1]) for text in perfect]
+    check_workload(recipe, imperfect, perfect=perfect)
+
+
+def test_one_corpus_is_split_without_losing_a_pair(folder):
+    text = (
+        RECIPE.split("  train:")[0]
+        + "  corpus: {source: train.en, target: train.de}\n"
+        + "model: {}\nregistry: {name: t}"
+    )
+    recipe = parse_recipe(text, folder / "one.yaml")
+    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    assert sum(map(len, splits.values())) == 300
+    assert len(splits["train"]) > 200
+    assert not set(splits["train"]["source"]) & set(splits["test"]["source"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "message"),
+    [
+        ("model: {vocabulary: 300}", "model: {width: 128, heads: 3}", "width 128 is not divisible by heads 3"),
+        ("model: {vocabulary: 300}", "model: {saved_model: x}", "needs `tokenizer`"),
+        ("  test: {source: test.en, target: test.de}\n", "", "test missing"),
+        ("model: {vocabulary: 300}", "model: {saved_model: x, tokenizer: y}\nprune: off", "write `distill: off`"),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
+    assert wrong in RECIPE
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(RECIPE.replace(wrong, right), folder / "tiny.yaml")
+
+
+def test_relocated_data_keeps_the_names_of_its_files(recipe):
+    data = {"source_language": "en", "train": {"source": "/far/away/train.en", "target": "/far/train.de"}}
+    moved = WORKLOAD.relocate(data, "/near")
+    assert moved["folder"] == "/near"
+    assert moved["train"] == {"source": "train.en", "target": "train.de", "swap": False}
+
+
+def test_files_of_one_name_in_several_folders_keep_their_examples_apart(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "pairs.tsv").write_text(f"{split} one\t{split} eins\n{split} two\t{split} zwei\n")
+    splits = "\n".join(f"  {split}: {split}/pairs.tsv" for split in ("train", "validation", "test"))
+    text = f"name: t\nworkload: translation\ndata:\n  source_language: en\n  target_language: de\n{splits}\n"
+    recipe = parse_recipe(text + "model: {}\nregistry: {name: t}\n", tmp_path / "t.yaml")
+    frames = WORKLOAD.read(recipe.data, 1)
+    ids = [example for frame in frames.values() for example in frame["id"]]
+    assert len(set(ids)) == len(ids) == 6
+
+
+def test_text_survives_the_tokenizer(assets, recipe):
+    tokenizer = Tokenizer(assets / TOKENIZER_FILE)
+    texts = list(WORKLOAD.read(recipe.data, 1)["train"]["target"][:50])
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
+    assert tokenizer.decode([[*tokenizer.encode(texts[:1])[0], END, 5, 6]]) == texts[:1]
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):
+    (tmp_path / "bad.model").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match=r"bad.model is no sentencepiece model"):
+        Tokenizer(tmp_path / "bad.model")
+
+
+def test_a_corpus_without_text_has_no_vocabulary(tmp_path):
+    with pytest.raises(ValueError, match="no text to learn a vocabulary from"):
+        train_tokenizer(["", " "], 100, tmp_path / "t.model")
+
+
+def echo(inputs):
+    return {"ids": inputs["ids"]}
+
+
+def test_translations_come_back_in_order_and_empty_texts_stay_empty(assets):
+    texts = ["We go home.", "", "Where is the train station in Berlin?", "  ", "No."]
+    assert translate(echo, texts, assets, cut=False) == [
+        "We go home.",
+        "",
+        "Where is the train station in Berlin?",
+        "",
+        "No.",
+    ]
+
+
+def test_what_is_served_must_be_text(assets):
+    with pytest.raises(ValueError, match="input 1 is int"):
+        WORKLOAD.serve(echo, assets, ["fine", 7])
+
+
+def test_calls_of_a_benchmark_cover_short_and_long_sentences(assets, recipe):
+    texts = list(WORKLOAD.read(recipe.data, 1)["train"]["source"])
+    calls = representative_calls(texts, assets, 1, 12, seed=5)
+    lengths = sorted(call["ids"].shape[1] for call in calls)
+    everything = sorted(len(row) + 1 for row in Tokenizer(assets / TOKENIZER_FILE).encode(texts))
+    assert len(calls) == 12
+    assert lengths[0] <= np.quantile(everything, 0.1)
+    assert lengths[-1] >= np.quantile(everything, 0.9)
+    again = representative_calls(texts, assets, 1, 12, seed=5)
+    assert all(np.array_equal(a["ids"], b["ids"]) for a, b in zip(calls, again, strict=True))
+    assert {call["ids"].shape[0] for call in representative_calls(texts, assets, 8, 12, seed=5)} == {8}
+
+
+def test_every_check_that_a_recipe_may_name_exists():
+    import pandas as pd
+
+    from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+    from optops.workloads.translation.settings import CHECKS, Thresholds
+
+    frame = pd.DataFrame(
+        {
+            "id": ["a:1"],
+            "file": ["a"],
+            "line": [1],
+            "split": ["train"],
+            "source": ["x"],
+            "target": ["y"],
+            "decodable": [True],
+        }
+    )
+    _, checks = translation_checks(frame, TranslationThresholds("en", "de", **Thresholds().model_dump()))
+    assert sorted(CHECKS) == sorted(check.label.name for check in checks)
