@@ -75,6 +75,10 @@ class Train(Section):
     patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation metric.")
     batch_tokens: int = Field(4096, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
+    schedule: Literal["inverse_square_root", "cosine"] = Field(
+        "inverse_square_root",
+        description="After the warm-up: decay until training stops improving, or down to zero at the last epoch.",
+    )
     warmup_steps: int = Field(400, ge=0, description="Steps until the learning rate reaches its peak.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of probability spread over all labels.")
     average_checkpoints: int = Field(4, ge=1, description="Average the weights of the last so many checkpoints.")

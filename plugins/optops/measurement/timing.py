@@ -177,7 +177,9 @@ def compare(
     )
 
 
-def noise_floor(contender: Contender, *, cell_inputs: Sequence[Path], items: int, seconds: float, seed: int) -> NoiseFloor:
+def noise_floor(
+    contender: Contender, *, cell_inputs: Sequence[Path], items: int, seconds: float, seed: int
+) -> NoiseFloor:
     """Compares a contender with itself (an A/A run): what the procedure can not tell from 1 on this host now.
 
     Args:

@@ -54,7 +54,7 @@ def test_the_workload_conforms(recipe):
 
 def test_one_corpus_is_split_without_losing_a_pair(folder):
     text = (
-        RECIPE.split("  train:")[0]
+        RECIPE.split("  train:", maxsplit=1)[0]
         + "  corpus: {source: train.en, target: train.de}\n"
         + "model: {}\nregistry: {name: t}"
     )

@@ -1,0 +1,145 @@
+"""A corpus that a tiny Transformer learns in seconds, and the flow over it."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from optops.driver import run_flow
+from optops.recipe_file import read_recipe
+from optops.runners.subprocess import SubprocessRunner
+
+ENGLISH = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "red",
+    "green",
+    "blue",
+    "old",
+    "new",
+    "big",
+    "small",
+    "fast",
+    "slow",
+    "far",
+]
+GERMAN = [
+    "eins",
+    "zwei",
+    "drei",
+    "vier",
+    "fünf",
+    "sechs",
+    "sieben",
+    "acht",
+    "neun",
+    "zehn",
+    "rot",
+    "grün",
+    "blau",
+    "alt",
+    "neu",
+    "groß",
+    "klein",
+    "schnell",
+    "langsam",
+    "weit",
+]
+
+RECIPE = """
+name: numbers
+workload: translation
+data:
+  source_language: en
+  target_language: de
+  folder: data
+  train: {source: train.en, target: train.de}
+  validation: {source: validation.en, target: validation.de}
+  test: {source: test.en, target: test.de}
+check_labels: {quarantine: true, checks: {length_ratio: off}}
+model:
+  vocabulary: 150
+  width: 48
+  heads: 2
+  feed_forward: 96
+  encoder_layers: 2
+  decoder_layers: 2
+  dropout: 0.0
+  serving: {beam: 2, max_length: 32}
+train: {epochs: 6, patience: 6, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 60}
+distill:
+  train: {epochs: 3, patience: 3, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 20, label_smoothing: 0.0}
+benchmark: {batches: [1, 8], seconds_per_cell: 0.4}
+gate: {tolerance: 0.1, minimum_speedup: 1.05}
+registry: {name: numbers}
+"""
+
+
+def write_pairs(folder: Path, split: str, pairs: int, seed: int) -> None:
+    """Writes word-by-word translations with the order of each pair of words turned round: a rule to learn."""
+    chance = random.Random(seed)
+    sources, targets = [], []
+    while len(sources) < pairs:
+        words = [chance.randrange(len(ENGLISH)) for _ in range(2 * chance.randint(2, 4))]
+        turned = [word for pair in zip(words[1::2], words[::2], strict=True) for word in pair]
+        source = " ".join(ENGLISH[word] for word in words)
+        if source not in sources:
+            sources.append(source)
+            targets.append(" ".join(GERMAN[word] for word in turned))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{split}.en").write_text("\n".join(sources) + "\n", encoding="utf-8")
+    (folder / f"{split}.de").write_text("\n".join(targets) + "\n", encoding="utf-8")
+
+
+def write_numbers(folder: Path) -> None:
+    """Writes all three splits."""
+    for seed, (split, pairs) in enumerate({"train": 1500, "validation": 200, "test": 400}.items()):
+        write_pairs(folder, split, pairs, seed)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A recipe with its data, and an OPTOPS_HOME of its own for all tests of the flow."""
+    folder = tmp_path_factory.mktemp("flow")
+    write_numbers(folder / "data")
+    (folder / "numbers.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(home):
+    """Runs the flow and returns its outcome and the lines that the stages wrote."""
+    environment = {"OPTOPS_HOME": str(home / "home"), "OPTOPS_LOCK_FOLDER": str(home / "lock")}
+    patch = pytest.MonkeyPatch()
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        patch.delenv(name, raising=False)
+
+    def flow(label, overrides=None, recipe="numbers.yaml"):
+        lines = []
+
+        def note(event):
+            if event.kind == "line":
+                lines.append(f"{event.task}: {event.text}")
+
+        read = read_recipe(home / recipe, overrides)
+        outcome = run_flow(read, SubprocessRunner, label=label, on_event=note, approve=lambda markdown: "approved")
+        return outcome, lines
+
+    yield flow
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def first(run):
+    """The first run: nothing is cached, there is no champion yet."""
+    return run("first")
