@@ -140,7 +140,8 @@ def compare(
 
     Blocks have four legs, in the order ABBA or BAAB at random, so that linear drift cancels within a block; a leg times
     calls of one side for about 50 ms, whole rounds over the inputs, while the other side is frozen. A side's time in a
-    block is the mean over the inputs of the median of its calls; a block's ratio is that of these times, and whole blocks are resampled, since calls within one depend on each other (Kalibera & Jones 2013).
+    block is the mean over the inputs of the median of its calls, and a block's ratio is that of these times. Whole
+    blocks are resampled, since calls within one depend on each other (Kalibera & Jones 2013).
 
     Args:
         reference: worker of the reference.

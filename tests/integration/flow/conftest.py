@@ -9,50 +9,8 @@ from optops.driver import run_flow
 from optops.recipe_file import read_recipe
 from optops.runners.subprocess import SubprocessRunner
 
-ENGLISH = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "red",
-    "green",
-    "blue",
-    "old",
-    "new",
-    "big",
-    "small",
-    "fast",
-    "slow",
-    "far",
-]
-GERMAN = [
-    "eins",
-    "zwei",
-    "drei",
-    "vier",
-    "fünf",
-    "sechs",
-    "sieben",
-    "acht",
-    "neun",
-    "zehn",
-    "rot",
-    "grün",
-    "blau",
-    "alt",
-    "neu",
-    "groß",
-    "klein",
-    "schnell",
-    "langsam",
-    "weit",
-]
+ENGLISH = "one two three four five six seven eight nine ten red green blue old new big small fast slow far"
+GERMAN = "eins zwei drei vier fünf sechs sieben acht neun zehn rot grün blau alt neu groß klein schnell langsam weit"
 
 RECIPE = """
 name: numbers
@@ -76,7 +34,7 @@ model:
   serving: {beam: 2, max_length: 32}
 train: {epochs: 6, patience: 6, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 60}
 distill:
-  train: {epochs: 3, patience: 3, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 20, label_smoothing: 0.0}
+  train: {epochs: 3, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 20, label_smoothing: 0.0}
 benchmark: {batches: [1, 8], seconds_per_cell: 0.4}
 gate: {tolerance: 0.1, minimum_speedup: 1.05}
 registry: {name: numbers}
@@ -85,15 +43,15 @@ registry: {name: numbers}
 
 def write_pairs(folder: Path, split: str, pairs: int, seed: int) -> None:
     """Writes word-by-word translations with the order of each pair of words turned round: a rule to learn."""
-    chance = random.Random(seed)
+    chance, english, german = random.Random(seed), ENGLISH.split(), GERMAN.split()
     sources, targets = [], []
     while len(sources) < pairs:
-        words = [chance.randrange(len(ENGLISH)) for _ in range(2 * chance.randint(2, 4))]
+        words = [chance.randrange(len(english)) for _ in range(2 * chance.randint(2, 4))]
         turned = [word for pair in zip(words[1::2], words[::2], strict=True) for word in pair]
-        source = " ".join(ENGLISH[word] for word in words)
+        source = " ".join(english[word] for word in words)
         if source not in sources:
             sources.append(source)
-            targets.append(" ".join(GERMAN[word] for word in turned))
+            targets.append(" ".join(german[word] for word in turned))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{split}.en").write_text("\n".join(sources) + "\n", encoding="utf-8")
     (folder / f"{split}.de").write_text("\n".join(targets) + "\n", encoding="utf-8")

@@ -19,16 +19,12 @@ def text_of(outcome, lines):
     return "\n".join([*(f"{t.stage} {t.label}: {t.state} {t.message}" for t in outcome.tasks), *lines[-40:]])
 
 
-def tracking():
-    return Tracking()
-
-
 def test_a_recipe_ends_with_a_promoted_model(first):
     outcome, lines = first
     assert not outcome.failed, text_of(outcome, lines)
     assert outcome.verdict == "accept", text_of(outcome, lines)
     promoted = outcome.result("promote").output
-    client = tracking().client
+    client = Tracking().client
     champion = version_by_alias(client, "numbers", CHAMPION)
     assert champion.version == promoted["version"] == version_by_alias(client, "numbers", CHALLENGER).version
     assert champion.candidate == outcome.result("gate").candidates[0].key
@@ -67,7 +63,7 @@ def test_the_champion_translates_in_a_process_that_has_only_the_package(first, t
 def test_the_champion_holds_no_pickle_and_refuses_changed_files(first, tmp_path):
     from optops.served_model import _load_pyfunc
 
-    version = tracking().client.get_model_version_by_alias("numbers", CHAMPION)
+    version = Tracking().client.get_model_version_by_alias("numbers", CHAMPION)
     import mlflow
 
     folder = tmp_path / "model"
@@ -87,7 +83,7 @@ def test_the_champion_holds_no_pickle_and_refuses_changed_files(first, tmp_path)
 
 
 def test_a_reviewer_can_follow_the_champion_to_its_data(first):
-    client = tracking().client
+    client = Tracking().client
     version = client.get_model_version_by_alias("numbers", CHAMPION)
     assert "Verdict: accept" in version.description
     parent = client.get_run(version.tags["optops.run"])
@@ -116,7 +112,7 @@ def test_a_second_run_takes_over_what_was_made_and_gives_the_same_keys(first, ru
 
 
 def test_a_worse_model_does_not_replace_the_champion(first, run, home):
-    champion = version_by_alias(tracking().client, "numbers", CHAMPION).version
+    champion = version_by_alias(Tracking().client, "numbers", CHAMPION).version
     # Half of the training targets belong to other sources: the retrained model is worse, on its own terms it passes.
     shutil.copytree(home / "data", home / "worse")
     path = home / "worse" / "train.de"
@@ -126,12 +122,12 @@ def test_a_worse_model_does_not_replace_the_champion(first, run, home):
     outcome, lines = run("worse", {"data.folder": str(home / "worse")})
     assert not outcome.failed, text_of(outcome, lines)
     assert outcome.verdict != "accept", text_of(outcome, lines)
-    assert version_by_alias(tracking().client, "numbers", CHAMPION).version == champion
+    assert version_by_alias(Tracking().client, "numbers", CHAMPION).version == champion
     assert outcome.result("promote").skipped
 
 
 def test_a_crippled_student_at_tolerance_zero_is_not_promoted(first, run):
-    champion = version_by_alias(tracking().client, "numbers", CHAMPION).version
+    champion = version_by_alias(Tracking().client, "numbers", CHAMPION).version
     overrides = {
         "gate.tolerance": 0.0,
         "quantize.precisions": ["int8"],
@@ -142,7 +138,7 @@ def test_a_crippled_student_at_tolerance_zero_is_not_promoted(first, run):
     outcome, lines = run("crippled", overrides)
     assert not outcome.failed, text_of(outcome, lines)
     assert outcome.verdict == "infeasible", text_of(outcome, lines)
-    assert version_by_alias(tracking().client, "numbers", CHAMPION).version == champion
+    assert version_by_alias(Tracking().client, "numbers", CHAMPION).version == champion
 
 
 def test_a_missing_file_fails_check_labels_naming_the_path(run):
