@@ -8,7 +8,7 @@ EXTRA ?= cpu
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo ui test lint format typecheck unit services clean
+.PHONY: help setup demo ui test lint format typecheck unit docs services clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ unit:
 format: setup  ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: setup  ## Write docs/recipe.md anew from the recipe's models
+	$(PYTHON) -m optops.recipe_reference docs/recipe.md
 
 services:  ## Install what the browser tests need (Debian packages, as root)
 	apt-get update --quiet --quiet

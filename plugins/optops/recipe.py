@@ -73,7 +73,7 @@ class Train(Section):
 
     epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
     patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation metric.")
-    batch_tokens: int = Field(4096, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
+    batch_tokens: int = Field(2048, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
     schedule: Literal["inverse_square_root", "cosine"] = Field(
         "inverse_square_root",
@@ -109,7 +109,7 @@ class Prune(Section):
     importance_examples: int = Field(512, ge=1, description="Training examples that the importance is measured on.")
     train: Train = Field(
         default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
-        description="How the pruned model is fine-tuned.",
+        description="How the pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
     )
 
 

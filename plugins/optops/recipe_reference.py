@@ -1,0 +1,75 @@
+"""The reference of all recipe keys in Markdown, made from the models themselves: `python -m optops.recipe_reference`."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from optops.recipe import Recipe
+from optops.workloads.base import WORKLOADS, load_workload
+
+INTRODUCTION = """# The recipe
+
+A recipe is a YAML file. `optops init NAME` writes one to start from, `optops validate FILE` checks it, `optops schema`
+prints its JSON schema for editors. A wrong key is reported with file, line, and the nearest right key. Paths are
+relative to the recipe; `~` and environment variables are expanded.
+
+This page is generated from the models (`make docs`).
+"""
+
+
+def reference() -> str:
+    """Returns the page."""
+    lines = [INTRODUCTION, "## All workloads", "", *_table(Recipe, "")]
+    for name in WORKLOADS:
+        sections = load_workload(name).sections()
+        lines += ["", f"## Workload `{name}`", ""]
+        for prefix, model in (
+            ("data", sections.data),
+            ("model", sections.model),
+            ("check_labels.thresholds", sections.thresholds),
+        ):
+            lines += [f"### `{prefix}`", "", *_paragraph(model), *_table(model, f"{prefix}."), ""]
+        checks = ", ".join(f"`{check}`" for check in sections.checks)
+        lines += ["### `check_labels.checks`", "", f"Checks of this workload: {checks}."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _paragraph(model: type[BaseModel]) -> list[str]:
+    return [(model.__doc__ or "").strip(), ""]
+
+
+def _table(model: type[BaseModel], prefix: str) -> list[str]:
+    return ["| key | default | meaning |", "|---|---|---|", *_rows(model, prefix)]
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"| `{prefix}{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+        for inner in _sections_in(field.annotation):
+            yield from _rows(inner, f"{prefix}{name}.")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value: Any = field.get_default(call_default_factory=True, validated_data={})
+        return "" if isinstance(value, BaseModel) or value == {} else f"`{value}`"
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(map(str, field.default))}]`"
+    return "" if field.default in (None, "") else f"`{field.default}`"
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [] if annotation is BaseModel else [annotation]
+    return [model for argument in get_args(annotation) for model in _sections_in(argument)]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")

@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from optops.recipe_reference import reference
+
+
+def test_the_page_about_recipes_is_that_of_the_models():
+    page = Path(__file__).parents[2] / "docs" / "recipe.md"
+    assert page.read_text(encoding="utf-8") == reference(), "docs/recipe.md is out of date: run `make docs`"
