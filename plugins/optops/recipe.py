@@ -191,6 +191,15 @@ class Gate(Section):
         3, ge=1, le=3, description="How many nominees are tried at most, the k-th at level alpha / k."
     )
 
+    @model_validator(mode="after")
+    def _leaves_something_to_prove(self) -> Self:
+        if self.tolerance_kind == "relative" and self.tolerance >= 1:
+            raise ValueError(
+                f"a relative tolerance of {self.tolerance:g} allows any loss; give a share below 1 (0.02 is 2 %), "
+                "or set tolerance_kind to absolute"
+            )
+        return self
+
 
 class Registry(Section):
     """Where the winner goes."""

@@ -1,4 +1,4 @@
-"""The reference of all recipe keys in Markdown, made from the models themselves: `python -m optops.recipe_reference`."""
+"""The reference of all recipe keys in Markdown, from the models themselves: `python -m optops.recipe_reference`."""
 
 import sys
 from collections.abc import Iterator

@@ -128,6 +128,7 @@ def test_the_full_recipe_is_right() -> None:
         ("target.device", "tpu", "target.device: Input should be 'cpu' or 'gpu' (it is 'tpu')"),
         ("benchmark.primary_batch", 4, "benchmark: primary_batch 4 is not among batches [1, 8]; add it"),
         ("gate.tolerance", float("nan"), "gate.tolerance: Input should be"),
+        ("gate.tolerance", 2, "gate: a relative tolerance of 2 allows any loss; give a share below 1"),
         ("gate.confidence", 0.4, "gate.confidence: Input should be greater than 0.5"),
         ("registry.name", "", "registry.name: String should match pattern"),
         ("schedule.cron", "0 3 * *", "schedule.cron: '0 3 * *' has 4 fields; a cron expression has five"),

@@ -203,7 +203,7 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
         # The manifests say which examples; where the files lie does not matter.
         sections.pop("data", None)
     inputs: Mapping[str, Any] = {
-        name: [[result.key, *(m.digest for m in result.manifests.values())] for result in results]
+        name: [m.digest for r in results for m in r.manifests.values()] or [result.key for result in results]
         for name, results in spec.results.items()
         if name != "open_run"
     }

@@ -12,7 +12,7 @@ from optops.precision import PrecisionPlan
 from optops.recipe import Distill
 from optops.runtimes import load_runtime
 from optops.stage_spec import StageResult
-from optops.stages.base import Job, keep_good_enough
+from optops.stages.base import Job
 from optops.stages.training import fit_model, publish
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LEAST_ANSWERED = 0.5
 
 
 def run(job: Job) -> StageResult:
-    """Returns the candidates so far and the student, if it is good enough to go on."""
+    """Returns the candidates so far and the student."""
     settings = job.recipe.distill
     assert isinstance(settings, Distill)
     teacher_candidate = job.baseline
@@ -59,10 +59,7 @@ def run(job: Job) -> StageResult:
     candidate = publish(
         job, folder, student, teacher_candidate.architecture, name=STUDENT, parents=(teacher_candidate.key,)
     )
-    kept, dropped = keep_good_enough(job, [candidate])
-    for name, reason in dropped.items():
-        job.log(f"{name} is dropped: {reason}")
-    return job.hand_on(candidates=(*job.result("train").candidates, *kept), dropped=dropped)
+    return job.hand_on(candidates=(*job.result("train").candidates, candidate))
 
 
 def _fast_teacher(job: Job, teacher: Candidate, source: Path) -> "Executable":

@@ -1,11 +1,11 @@
-"""Multiplies the models so far by precisions and runtimes, within the recipe's budget."""
+"""Drops models that are too bad already, and multiplies the rest by precisions and runtimes, within the budget."""
 
 from optops.candidate import Candidate
 from optops.graph.lowering import STOCK
 from optops.recipe import Fuse, Quantize
 from optops.runtimes import load_runtime
 from optops.stage_spec import Json, StageResult
-from optops.stages.base import Job, StageError
+from optops.stages.base import Job, StageError, keep_good_enough
 
 
 def run(job: Job) -> StageResult:
@@ -13,7 +13,7 @@ def run(job: Job) -> StageResult:
     recipe = job.recipe
     precisions = recipe.quantize.precisions if isinstance(recipe.quantize, Quantize) else ("fp32",)
     runtimes = recipe.fuse.runtimes if isinstance(recipe.fuse, Fuse) else (STOCK,)
-    dropped: dict[str, str] = {}
+    candidates, dropped = keep_good_enough(job, job.result("prune").candidates)
     available = []
     for name in runtimes:
         reason = None if name == STOCK else load_runtime(name).unavailable()
@@ -22,7 +22,7 @@ def run(job: Job) -> StageResult:
         else:
             available.append(name)
     fuse: list[Json] = []
-    for candidate in reversed(job.result("prune").candidates):
+    for candidate in reversed(candidates):
         for runtime in available:
             for precision in precisions:
                 if runtime == STOCK or precision in load_runtime(runtime).precisions:

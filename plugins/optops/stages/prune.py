@@ -8,20 +8,17 @@ from optops.models.base import load_architecture
 from optops.pipeline import TRAIN
 from optops.recipe import Prune
 from optops.stage_spec import StageResult
-from optops.stages.base import Job, keep_good_enough
+from optops.stages.base import Job
 from optops.stages.training import fit_model, publish
 
 
 def run(job: Job) -> StageResult:
-    """Returns the candidates so far and their pruned forms, as far as they are good enough to go on."""
+    """Returns the candidates so far and their pruned forms."""
     settings = job.recipe.prune
     assert isinstance(settings, Prune)
     upstream = job.result("distill").candidates
     made = [_prune(job, settings, candidate) for candidate in upstream if candidate.trainable]
-    kept, dropped = keep_good_enough(job, made)
-    for name, reason in dropped.items():
-        job.log(f"{name} is dropped: {reason}")
-    return job.hand_on(candidates=(*upstream, *kept), dropped=dropped)
+    return job.hand_on(candidates=(*upstream, *made))
 
 
 def _prune(job: Job, settings: Prune, candidate: Candidate) -> Candidate:
