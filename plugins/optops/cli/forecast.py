@@ -158,8 +158,13 @@ class _Cache:
         if self.tracking is None or not all(name in self.results for name in stage.reads):
             return StageForecast(stage.name, "run", note)
         if stage.name == "plan":
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._keep(stage, self._run_plan())
+            from optops.stages.base import StageError
+
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    self._keep(stage, self._run_plan())
+            except StageError as error:
+                note = f"would fail: {error}"
             return StageForecast(stage.name, "run", note)
         if not stage.cached:
             return StageForecast(stage.name, "run", note)

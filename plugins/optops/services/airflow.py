@@ -72,7 +72,6 @@ class Airflow:
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__WORKERS": 1,
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": 10,
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": 1,
             "AIRFLOW__OPTOPS__POOL": POOL,
             "AIRFLOW__OPTOPS__POOL_SLOTS": self.slots,
