@@ -13,11 +13,11 @@ from optops.measurement.statistics import RatioInterval, latency_percentiles, me
 from optops.measurement.worker_process import Contender, Worker, WorkerError
 
 LEG_SECONDS = 0.05
-MINIMUM_CALLS = 3
+MINIMUM_CALLS = 1
 MAXIMUM_CALLS = 10_000
 MINIMUM_BLOCKS = 6
 SETTLED_CHANGE = 0.05
-MAXIMUM_WARM_UP_LEGS = 20
+MAXIMUM_WARM_UP_LEGS = 6
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,21 @@ def run_stage(spec: StageSpec) -> StageResult:
 
 def _take_over(job: Job, earlier: StageResult) -> StageResult:
     tags = {KEY_TAG: job.key, STAGE_TAG: job.spec.stage, "optops.cached_from": earlier.run_id}
-    run_id = job.tracking.open_run(job.spec.run.experiment, job.spec.stage, tags, job.spec.run.run_id)
+    run_id = job.tracking.open_run(job.spec.run.experiment, _run_name(job), tags, job.spec.run.run_id)
     job.log(f"{job.key}: taken over from run {earlier.run_id}")
     job.tracking.end_run(run_id, "FINISHED")
     return replace(earlier, links={**earlier.links, "mlflow_run": job.tracking.run_url(earlier.run_id)})
+
+
+def _run_name(job: Job) -> str:
+    return job.spec.stage if job.spec.item is None else f"{job.spec.stage} {job.spec.item['label']}"
 
 
 def _make(job: Job, run: object, exclusive: bool) -> StageResult:
     reference, tracking = job.spec.run, job.tracking
     job.run_id = tracking.unfinished_run(reference, job.key) or tracking.open_run(
         reference.experiment,
-        job.spec.stage if job.spec.item is None else f"{job.spec.stage} {job.spec.item['label']}",
+        _run_name(job),
         {KEY_TAG: job.key, STAGE_TAG: job.spec.stage, "optops.cached_from": ""},
         reference.run_id,
     )

@@ -29,7 +29,8 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "transformer"
 SIZES = ("vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
-CALLS_PER_CELL = 12
+SENTENCES_PER_CELL = 6
+"""Least sentences that a cell is measured on: a larger batch covers the range of lengths by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ class TranslationWorkload(Workload):
         """Returns calls whose sentences are drawn from the whole range of lengths."""
         from optops.workloads.translation.translating import representative_calls
 
-        return representative_calls(list(examples["source"]), assets, batch, CALLS_PER_CELL, seed)
+        return representative_calls(list(examples["source"]), assets, batch, -(-SENTENCES_PER_CELL // batch), seed)
 
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
         """Translates texts."""
