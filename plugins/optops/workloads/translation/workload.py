@@ -201,18 +201,21 @@ class TranslationWorkload(Workload):
 
     def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
         """Returns beam search over a model's own variables, in stock TensorFlow."""
+        from optops.graph.transformer_serving import executable_info
         from optops.graph.transformer_stock import StockSearch
         from optops.models.keras import tf
         from optops.models.transformer.search import SearchSettings
+        from optops.runtimes.base import LoadedExecutable
 
         del assets
-        search = StockSearch(model, SearchSettings.from_mapping(serving))
+        settings = SearchSettings.from_mapping(serving)
+        search = StockSearch(model, settings)
 
         def execute(inputs: Mapping[str, Any]) -> "dict[str, np.ndarray]":
             outputs = search.serve(tf.constant(inputs["ids"], tf.int32))
             return {name: tensor.numpy() for name, tensor in outputs.items()}
 
-        return execute
+        return LoadedExecutable(executable_info("tensorflow", "fp32", model.config, settings, {}), execute)
 
     # Quality
 
