@@ -1,11 +1,15 @@
 """The contract of a runner: it runs one stage somewhere, tells what the stage says, and brings its result back."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from optops.stage_spec import StageResult, StageSpec
 
 LINK_MARK = "::optops::link "
+
+_START_UP_NOISE = re.compile(r"^([IWE]0000 00:00:\d|WARNING: All log messages before absl::InitializeLog)")
+"""What TensorFlow's C++ writes before its log level holds: which CPU it is, that there is no GPU."""
 
 OnLine = Callable[[str], None]
 """Takes a line of the stage's log."""
@@ -51,6 +55,8 @@ class Runner(ABC):
 
 def deliver(line: str, on_line: OnLine, on_link: OnLink) -> None:
     """Hands a line that a stage wrote to whom it is meant for: `::optops::link NAME URL` announces a link."""
+    if _START_UP_NOISE.match(line):
+        return
     name, _, url = line.removeprefix(LINK_MARK).partition(" ") if line.startswith(LINK_MARK) else ("", "", "")
     if name and url.strip():
         on_link(name, url.strip())

@@ -53,3 +53,17 @@ def test_how_the_bytes_are_cut_into_chunks_does_not_matter(chunks):
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=20), max_size=8))
 def test_every_line_that_fits_gets_through_as_it_was(texts):
     assert read("".join(f"{text}\n" for text in texts).encode()) == texts
+
+
+def test_what_tensorflow_says_while_it_starts_is_left_out():
+    from optops.runners.base import deliver
+
+    lines = []
+    for line in (
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "I0000 00:00:1795330098.007511    2278 port.cc:153] oneDNN custom operations are on.",
+        "E0000 00:00:1795332513.730804   15464 cuda_platform.cc:52] failed call to cuInit",
+        "epoch 1/6",
+    ):
+        deliver(line, lines.append, lambda name, url: None)
+    assert lines == ["epoch 1/6"]
