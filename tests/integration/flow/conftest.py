@@ -42,16 +42,15 @@ registry: {name: numbers}
 
 
 def write_pairs(folder: Path, split: str, pairs: int, seed: int) -> None:
-    """Writes word-by-word translations with the order of each pair of words turned round: a rule to learn."""
+    """Writes word-by-word translations."""
     chance, english, german = random.Random(seed), ENGLISH.split(), GERMAN.split()
     sources, targets = [], []
     while len(sources) < pairs:
-        words = [chance.randrange(len(english)) for _ in range(2 * chance.randint(2, 4))]
-        turned = [word for pair in zip(words[1::2], words[::2], strict=True) for word in pair]
+        words = [chance.randrange(len(english)) for _ in range(chance.randint(4, 8))]
         source = " ".join(english[word] for word in words)
         if source not in sources:
             sources.append(source)
-            targets.append(" ".join(german[word] for word in turned))
+            targets.append(" ".join(german[word] for word in words))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{split}.en").write_text("\n".join(sources) + "\n", encoding="utf-8")
     (folder / f"{split}.de").write_text("\n".join(targets) + "\n", encoding="utf-8")

@@ -58,4 +58,3 @@ def test_a_killed_training_goes_on_from_its_checkpoint_in_the_same_mlflow_run(ru
     experiment = client.get_run(reference.run_id).info.experiment_id
     runs = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{trained.key}'")
     assert [found.info.status for found in runs] == ["FINISHED"]
-    assert trained.candidates[0].metrics["BLEU"] > 50
