@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.json"
 CARD_FILE = "model_card.md"
-INPUT_COLUMN = "input"
 
 
 class ServedModel:
@@ -95,7 +94,6 @@ def log_served_model(
         tags: Of the logged model.
     """
     import mlflow
-    import pandas as pd
 
     from optops.stages.identity import LIBRARIES
 
@@ -114,15 +112,15 @@ def log_served_model(
         (data / MODEL_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         (data / CARD_FILE).write_text(card, encoding="utf-8")
         answers = _load_pyfunc(str(data)).predict(list(input_example))
-        example = pd.DataFrame({INPUT_COLUMN: list(input_example)})
-        signature = mlflow.models.infer_signature(example, pd.DataFrame({"output": answers}))
+        # One column without a name: callers give a plain list.
+        signature = mlflow.models.infer_signature(list(input_example), answers)
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name=recipe.registry.name,
                 loader_module="optops.served_model",
                 data_path=str(data),
                 signature=signature,
-                input_example=example,
+                input_example=list(input_example),
                 pip_requirements=["optops", *(f"{name}=={version(name)}" for name in LIBRARIES if _is_needed(name))],
                 tags=tags,
                 metadata={"candidate": nominee.key, "digest": nominee.artifact.digest},

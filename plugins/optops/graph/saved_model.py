@@ -57,12 +57,15 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     info = ExecutableInfo.load(serving)
     frozen = _freeze(serving)
     try:
-        model, _ = tf2onnx.convert.from_function(
-            frozen, input_signature=[_spec(n, t) for n, t in info.inputs.items()], opset=OPSET
+        model, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            input_names=[tensor.name for tensor in frozen.inputs],
+            output_names=[tensor.name for tensor in frozen.outputs],
+            opset=OPSET,
         )
     except Exception as error:
         raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
-    _rename(model, list(info.inputs), sorted(info.outputs))
+    _rename(model, [tensor.name.partition(":")[0] for tensor in frozen.inputs], sorted(info.outputs))
     quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
     facts: dict[str, float | str] = {"nodes_after": len(model.graph.node), "nodes_quantized": quantized}
     replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
