@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHARES = {"validation": 0.05, "test": 0.1}
 LANGUAGES = ("en", "de")
-PAIRS, SEED = 7_000, 17
+PAIRS, SEED = 5_000, 17
 FACTS_FILE = "corpus.json"
 DEMO_RECIPE = Path("dags/recipes/travel_phrases.yaml")
 NOTHING_PROMOTED = 2
