@@ -1,5 +1,6 @@
 """The recipe: the only place where configuration is defined. Light enough to be read while Airflow parses."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -85,32 +86,64 @@ class Train(Section):
     gradient_clip: float = Field(1.0, gt=0, description="Largest global norm of the gradient.")
 
 
-class Distill(Section):
+class Teaching(Section):
+    """What a model learns from its teacher: alpha * soft + (1 - alpha) * hard + beta * features."""
+
+    labels: Literal["teacher", "interpolated", "given"] = Field(
+        "teacher",
+        description="What it learns to say: the teacher's own outputs (sequence-level distillation), those of the "
+        "teacher's best outputs that are closest to the given labels (`interpolated`), or the `given` labels.",
+    )
+    alpha: Share = Field(0.5, description="Weight of the teacher's distribution; 1 - alpha is that of the labels.")
+    temperature: float = Field(1.0, gt=0, description="Temperature that softens both distributions.")
+    beta: float = Field(0.0, ge=0, description="Weight of the features at the first step; 0 leaves them out.")
+    beta_until: float = Field(
+        1.0, gt=0, le=1, description="Share of the training after which the weight of the features has fallen to 0."
+    )
+    features: Literal["layers", "relations"] = Field(
+        "layers",
+        description="Attention maps and hidden states layer by layer, or attention maps and value relations of the "
+        "last layers (MiniLM).",
+    )
+    train: Train = Field(default_factory=lambda: Train(), description="How it is trained.")
+
+
+class Distill(Teaching):
     """How a student is made from the trained model."""
 
     student: dict[str, Any] = Field(
         default_factory=lambda: {"decoder_layers": 1},
         description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
     )
-    alpha: Share = Field(0.5, description="Weight of the teacher's distribution; 1 - alpha is that of the labels.")
-    temperature: float = Field(1.0, gt=0, description="Temperature that softens both distributions.")
-    teacher_labels: bool = Field(
-        True, description="Train on the teacher's own outputs (sequence-level distillation) instead of the labels."
-    )
     initialize: bool = Field(True, description="Start the student from evenly spaced layers of the teacher.")
     train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
 
 
-class Prune(Section):
-    """How structured pruning makes models smaller."""
+class Prune(Teaching):
+    """How structured pruning makes models smaller; each learns from what it was before."""
 
-    ratio: float = Field(0.3, gt=0, lt=1, description="Share of feed-forward units (and heads) to remove.")
+    ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.3,),
+        min_length=1,
+        description="Shares of the feed-forward units (and heads) to remove in all, one after the other; each is "
+        "pruned from the one before and becomes a candidate, so that the benchmark and the validation split choose.",
+    )
+    models: Literal["all", "last"] = Field(
+        "all", description="Prune the trained model and its student, or the last of them alone."
+    )
     heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")
     importance_examples: int = Field(512, ge=1, description="Training examples that the importance is measured on.")
     train: Train = Field(
         default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
-        description="How the pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
+        description="How each pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
     )
+
+    @on_field("ratios")
+    @classmethod
+    def _rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(later <= earlier for earlier, later in pairwise(value)):
+            raise ValueError(f"ratios {list(value)} must rise: each is the share removed in all")
+        return value
 
 
 class Quantize(Section):

@@ -56,7 +56,7 @@ def test_a_check_can_be_switched_off() -> None:
 
 def test_a_recipe_survives_the_way_through_json() -> None:
     recipe = read(
-        "prune: {ratio: 0.4}\nfuse: off\ncheck_labels: {thresholds: {max_words: 7}}\nschedule: {cron: '@daily'}\n"
+        "prune: {ratios: [0.4]}\nfuse: off\ncheck_labels: {thresholds: {max_words: 7}}\nschedule: {cron: '@daily'}\n"
     )
     carried = json.loads(json.dumps(recipe_json(recipe)))
     again = Recipe.model_validate(carried)
@@ -78,11 +78,11 @@ def test_variables_in_paths_are_expanded_and_an_unset_one_stays(monkeypatch: pyt
 
 def test_overrides_replace_keys_at_any_depth_and_switch_stages() -> None:
     recipe = read(
-        "fuse: {runtimes: [tensorflow]}\n", {"gate.tolerance": 0.5, "fuse": "off", "prune.ratio": 0.1, "seed": 9}
+        "fuse: {runtimes: [tensorflow]}\n", {"gate.tolerance": 0.5, "fuse": "off", "prune.ratios": [0.1], "seed": 9}
     )
     assert recipe.gate.tolerance == 0.5
     assert recipe.is_off("fuse")
-    assert isinstance(recipe.prune, Prune) and recipe.prune.ratio == 0.1
+    assert isinstance(recipe.prune, Prune) and recipe.prune.ratios == (0.1,)
     assert recipe.seed == 9
 
 

@@ -53,6 +53,31 @@ def beam_search(decoder: Decoder, lengths: np.ndarray, settings: SearchSettings)
     return state.best_ids[:, :longest], state.best_scores
 
 
+class Hypothesis(NamedTuple):
+    """A finished translation: its ids, the end id included, and its score as `SearchSettings` defines it."""
+
+    ids: tuple[int, ...]
+    score: float
+
+
+def n_best(decoder: Decoder, lengths: np.ndarray, settings: SearchSettings) -> list[list[Hypothesis]]:
+    """Returns all hypotheses that the search finished for each sentence, best first.
+
+    The search goes on until `beam` hypotheses have finished, also where the best one can no longer be beaten; so the
+    first of each is at least as good as what `beam_search` gives, and there are one to about two times `beam`.
+
+    Args:
+        decoder: Holds the encoded sentences.
+        lengths: Number of ids of each source sentence, int [b].
+        settings: Beam, length penalty, limits.
+    """
+    state = _AllFinished(lengths, settings)
+    while state.sentences.size:
+        state.take(decoder.step(state.tokens, state.parents, state.alive, state.position))
+        state.drop_finished(decoder)
+    return [sorted(hypotheses, key=lambda one: -one.score) for hypotheses in state.hypotheses]
+
+
 class _State:
     def __init__(self, lengths: np.ndarray, settings: SearchSettings) -> None:
         batch, beam = len(lengths), settings.beam
@@ -89,9 +114,12 @@ class _State:
         self.written = self.written[rows, self.parents]
         self.written[:, :, self.position] = self.tokens
         self.finished += finishing.sum(axis=1)
-        beaten = self.alive[:, 0] / self.reachable <= self.best_scores[self.sentences]
-        self.done |= last | (self.finished >= beam) | beaten
+        self.done |= last | (self.finished >= beam) | self._is_beaten()
         self.position = length
+
+    def _is_beaten(self) -> np.ndarray:
+        beaten: np.ndarray = self.alive[:, 0] / self.reachable <= self.best_scores[self.sentences]
+        return beaten
 
     def _finish(self, found: Continuations, finishing: np.ndarray, last: np.ndarray, length: int) -> None:
         ending = np.where(finishing, found.scores[:, : self.settings.beam], -np.inf)
@@ -117,6 +145,24 @@ class _State:
             decoder.select(rows)
             for name in ROWS:
                 setattr(self, name, getattr(self, name)[rows])
+
+
+class _AllFinished(_State):
+    def __init__(self, lengths: np.ndarray, settings: SearchSettings) -> None:
+        super().__init__(lengths, settings)
+        self.hypotheses: list[list[Hypothesis]] = [[] for _ in lengths]
+
+    def _finish(self, found: Continuations, finishing: np.ndarray, last: np.ndarray, length: int) -> None:
+        beam = self.settings.beam
+        ending = np.where(finishing, found.scores[:, :beam], -np.inf)
+        scores = np.where(last[:, None], found.end_scores, ending) / self.settings.penalty(np.array(length))
+        for row, rank in np.argwhere(np.isfinite(scores) & ~self.done[:, None]):
+            parent = rank if last[row] else found.origins[row, rank]
+            ids = (*self.written[row, parent, : self.position].tolist(), END)
+            self.hypotheses[self.sentences[row]].append(Hypothesis(ids, float(scores[row, rank])))
+
+    def _is_beaten(self) -> np.ndarray:
+        return np.zeros(len(self.done), bool)
 
 
 ROWS = ("limits", "reachable", "sentences", "done", "finished", "tokens", "parents", "alive", "written")

@@ -8,7 +8,7 @@ import numpy as np
 
 from optops.models.transformer.search import SearchSettings
 from optops.runtimes.base import Arrays, Executable, ExecutableInfo, Runtime
-from optops.runtimes.beam_search import Continuations, beam_search, source_lengths
+from optops.runtimes.beam_search import Continuations, Hypothesis, beam_search, n_best, source_lengths
 
 GRAPH, TRANSLATE = "graph", "translate"
 MODEL = "model.onnx"
@@ -90,6 +90,11 @@ class Translator:
         decoder = _CachedDecoder(self, inputs["ids"])
         ids, scores = beam_search(decoder, source_lengths(inputs["ids"]), self.settings)
         return {"ids": ids, "scores": scores}
+
+    def n_best(self, inputs: Arrays) -> list[list[Hypothesis]]:
+        """Returns all finished hypotheses of each sentence, best first, for `ids` int32 [b, s]."""
+        self.info.check(inputs)
+        return n_best(_CachedDecoder(self, inputs["ids"]), source_lengths(inputs["ids"]), self.settings)
 
 
 class _CachedDecoder:

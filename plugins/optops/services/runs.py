@@ -13,6 +13,7 @@ from optops.services.airflow import USER, USUAL_PORT, Airflow, Client, running_a
 from optops.services.processes import SHOWN_LINES, Report, Service, ServiceError, choose_port, wait_until
 
 FINISHED = frozenset({"success", "failed"})
+QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def _is_parsed(client: Client, dag_id: str) -> bool:
 
 def _follow(client: Client, services: Sequence[Service], path: str, report: Report) -> Outcome:
     before: dict[str, str] = {}
+    told, told_at = "", time.monotonic()
     while True:
         for service in services:
             service.check()
@@ -88,6 +90,9 @@ def _follow(client: Client, services: Sequence[Service], path: str, report: Repo
         for task in tasks:
             if states[_label(task)] != before.get(_label(task)):
                 _report_change(client, path, task, report)
+                told_at = time.monotonic()
+        if time.monotonic() - told_at >= QUIET_SECONDS:
+            told, told_at = _report_progress(client, path, tasks, told, report), time.monotonic()
         if run["state"] in FINISHED:
             return Outcome(run["dag_run_id"], run["state"], states, _summary(client, path))
         before = states
@@ -110,6 +115,16 @@ def _report_change(client: Client, path: str, task: Mapping[str, Any], report: R
     if state == "failed":
         for line in _last_lines(client, path, task):
             report(f"          {line}")
+
+
+def _report_progress(client: Client, path: str, tasks: Sequence[Mapping[str, Any]], told: str, report: Report) -> str:
+    """Says what the running tasks said last, unless that was told already; returns it."""
+    running = [task for task in tasks if task["state"] == "running"]
+    said = {_label(task): _last_lines(client, path, task)[-1:] for task in running}
+    now = "\n".join(f"{' ' * 27}{label}: {line}" for label, lines in said.items() for line in lines)
+    if now and now != told:
+        report(now)
+    return now
 
 
 def _last_lines(client: Client, path: str, task: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
@@ -29,10 +29,8 @@ def run_stage(spec: StageSpec) -> StageResult:
     """
     tracking = Tracking(spec.run.tracking_uri)
     job = new_job(spec, tracking)
-    run = import_module(f"optops.stages.{spec.stage}").run
     if spec.stage in BRACKETS:
-        result: StageResult = run(job)
-        return result
+        return _implementation(job)(job)
     stage = STAGES[spec.stage]
     if stage.switch and job.recipe.is_off(stage.switch):
         return passed_on(job, stage.reads[-1], f"{stage.switch} is off in the recipe")
@@ -40,7 +38,13 @@ def run_stage(spec: StageSpec) -> StageResult:
     # Two runs that need the same result make it once: the second finds it in the cache.
     with file_lock(job.key, waiting) if stage.cached else nullcontext(), _interruptible():
         earlier = tracking.cached(spec.run.experiment, job.key) if stage.cached else None
-        return _take_over(job, earlier) if earlier else _make(job, run, stage.exclusive)
+        return _take_over(job, earlier) if earlier else _make(job, stage.exclusive)
+
+
+def _implementation(job: Job) -> Callable[[Job], StageResult]:
+    # Imported late: what is taken over from the cache needs no TensorFlow.
+    run: Callable[[Job], StageResult] = import_module(f"optops.stages.{job.spec.stage}").run
+    return run
 
 
 def _take_over(job: Job, earlier: StageResult) -> StageResult:
@@ -55,7 +59,8 @@ def _run_name(job: Job) -> str:
     return job.spec.stage if job.spec.item is None else f"{job.spec.stage} {job.spec.item['label']}"
 
 
-def _make(job: Job, run: object, exclusive: bool) -> StageResult:
+def _make(job: Job, exclusive: bool) -> StageResult:
+    run = _implementation(job)
     reference, tracking = job.spec.run, job.tracking
     job.run_id = tracking.unfinished_run(reference, job.key) or tracking.open_run(
         reference.experiment,
@@ -68,7 +73,7 @@ def _make(job: Job, run: object, exclusive: bool) -> StageResult:
     try:
         waiting = lambda seconds: job.log(f"waiting for the host, {seconds:.0f} s so far")  # noqa: E731
         with host_lock(exclusive=exclusive, on_wait=waiting):
-            result: StageResult = run(job)  # type: ignore[operator]
+            result = run(job)
         result = replace(result, links={"mlflow_run": url, **result.links})
         tracking.log_result(job.run_id, result)
         tracking.end_run(job.run_id, "FINISHED")

@@ -1,47 +1,57 @@
-"""Makes each model so far really smaller: removes the heads and units that matter least, then fine-tunes."""
+"""Makes models smaller, step by step: removes the heads and units that matter least, then teaches what is left."""
 
-import shutil
+from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
 from optops.compression import prune
 from optops.models.base import load_architecture
-from optops.pipeline import TRAIN
 from optops.recipe import Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
+from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
 from optops.stages.training import fit_model, publish
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(job: Job) -> StageResult:
-    """Returns the candidates so far and their pruned forms."""
+    """Returns the candidates so far and their pruned forms, one for each ratio."""
     settings = job.recipe.prune
     assert isinstance(settings, Prune)
     upstream = job.result("distill").candidates
-    made = [_prune(job, settings, candidate) for candidate in upstream if candidate.trainable]
+    trainable = [candidate for candidate in upstream if candidate.trainable]
+    chosen = trainable if settings.models == "all" else trainable[-1:]
+    try:
+        examples = taught_examples(job, job.baseline, settings)
+    except NothingToTeachError as error:
+        dropped = {f"{candidate.name} pruned": str(error) for candidate in chosen}
+        job.log(f"nothing is pruned: {error}")
+        return job.hand_on(candidates=upstream, dropped=dropped)
+    made = [pruned for candidate in chosen for pruned in _prune(job, settings, candidate, examples)]
     return job.hand_on(candidates=(*upstream, *made))
 
 
-def _prune(job: Job, settings: Prune, candidate: Candidate) -> Candidate:
-    name = f"{candidate.name} pruned"
-    source = job.fetch(candidate)
-    folder = job.new_folder()
-    shutil.copytree(source / "assets", folder / "assets")
-    model = load_architecture(candidate.architecture).load(source / "trainable")
-    examples = job.examples(TRAIN)
+def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Candidate]:
+    whole = load_architecture(candidate.architecture).load(job.fetch(candidate) / "trainable")
+    made: list[Candidate] = []
+    model, removed = whole, 0.0
+    for ratio in settings.ratios:
+        # The ratio is of all that there was; the pruner counts from what is left.
+        model = _step(job, settings, candidate, model, 1 - (1 - ratio) / (1 - removed), examples)
+        name = f"{candidate.name} pruned {100 * ratio:.0f}"
+        job.log(f"{name}: {model.count_params():,} of {whole.count_params():,} parameters left")
+        folder = with_assets(job, candidate)
+        loss = job.workload.distillation_loss(whole, model, settings)
+        fit_model(job, model, examples, loss, settings.train, folder / "assets", name.replace(" ", "-"))
+        parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=ratio)
+        made.append(publish(job, folder, model, candidate.architecture, name=name, parents=parents, key=key))
+        removed = ratio
+    return made
+
+
+def _step(job: Job, settings: Prune, candidate: Candidate, model: Any, ratio: float, examples: "pd.DataFrame") -> Any:
     sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
-    loss = job.workload.loss(settings.train)
-    batches = job.workload.batches(job.recipe, sample, folder / "assets", settings.train)
-    pruned = prune(
-        model, heads=settings.ratio if settings.heads else 0.0, feed_forward=settings.ratio, batches=batches(1)
-    )
-    job.log(f"{name}: {pruned.count_params():,} of {model.count_params():,} parameters left")
-    fit_model(job, pruned, examples, loss, settings.train, folder / "assets", name.replace(" ", "-"))
-    return publish(
-        job,
-        folder,
-        pruned,
-        candidate.architecture,
-        name=name,
-        parents=(candidate.key,),
-        key=job.derived_key(parent=candidate.key),
-    )
+    assets = job.fetch(candidate) / "assets"
+    batches = job.workload.batches(job.recipe, sample, assets, settings.train)
+    return prune(model, heads=ratio if settings.heads else 0.0, feed_forward=ratio, batches=batches(1))

@@ -1,7 +1,6 @@
 """What train, distill and prune share: a resumable fit, and making a candidate of a model."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from optops.candidate import Candidate
 from optops.graph.lowering import STOCK, lower
 from optops.models.base import load_architecture
 from optops.models.training.loop import fit
-from optops.models.training.settings import History, Progress, TrainingSettings
+from optops.models.training.settings import History, Loss, Progress, TrainingSettings
 from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
 from optops.recipe import Train
@@ -22,16 +21,14 @@ VALIDATED_EXAMPLES = 300
 """Validation examples that each epoch is judged on; the finished model is judged on all."""
 
 
-def fit_model(
-    job: Job, model: Any, examples: Any, loss: Callable[[Any, Any], Any], settings: Train, assets: Path, name: str
-) -> History:
+def fit_model(job: Job, model: Any, examples: Any, loss: Loss, settings: Train, assets: Path, name: str) -> History:
     """Trains a model and leaves its best weights in it; goes on from its checkpoint after a kill.
 
     Args:
         job: The stage's job.
         model: A tf_keras model.
         examples: Training examples.
-        loss: Function of model and batch.
+        loss: See `Loss`.
         settings: The recipe's section.
         assets: The model's assets.
         name: Names the checkpoints, among several models of one stage.

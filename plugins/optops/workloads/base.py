@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from optops.recipe import Distill, Recipe, Train
+from optops.recipe import Recipe, Teaching, Train
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from optops.models.training.settings import Batches
+    from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
     from optops.workloads.label_checks import CheckOutcome, Defect
 
@@ -144,16 +144,16 @@ class Workload(ABC):
         """
 
     @abstractmethod
-    def loss(self, train: Train) -> Callable[[Any, Any], Any]:
-        """Returns the training loss, a function of model and batch."""
+    def loss(self, train: Train) -> "Loss":
+        """Returns the training loss, a function of model, batch and progress."""
 
     @abstractmethod
     def student(self, recipe: Recipe, teacher: Any) -> Any:
         """Returns the model that `distill` trains, initialised as the recipe says."""
 
     @abstractmethod
-    def distillation_loss(self, teacher: Any, distill: Distill) -> Callable[[Any, Any], Any]:
-        """Returns the distillation loss, a function of student and batch."""
+    def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
+        """Returns the loss of a student, or of a pruned model that learns from what it was."""
 
     @abstractmethod
     def teacher_labels(
@@ -164,8 +164,9 @@ class Workload(ABC):
         assets: Path,
         folder: Path,
         report: Report,
+        kind: Literal["teacher", "interpolated"],
     ) -> "pd.DataFrame":
-        """Returns the examples with the teacher's outputs for labels.
+        """Returns the examples with the teacher's outputs for labels, less those that it has no answer to.
 
         Args:
             examples: Training examples.
@@ -174,6 +175,7 @@ class Workload(ABC):
             assets: Its assets.
             folder: Keeps what is done, so that a killed process goes on where it was.
             report: Gets lines of progress.
+            kind: The teacher's best output, or that of its best outputs which is closest to the given label.
         """
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """The whole flow on a small corpus, with real stages in processes of their own and a real MLflow store."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from optops.tracking import Tracking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+ONE_EXECUTABLE = {"quantize.precisions": ["fp32"], "fuse.runtimes": ["onnxruntime"]}
 CACHED = {"check_labels", "train", "distill", "quantize", "fuse"}
 
 
@@ -108,6 +110,33 @@ def test_a_second_run_takes_over_what_was_made_and_gives_the_same_keys(first, ru
         again = [task.result for task in outcome.tasks if task.stage == stage]
         assert {result.key for result in again} == before
         assert all(result.cached for result in again), stage
+
+
+def test_a_worse_model_does_not_replace_the_champion(first, run, home):
+    champion = version_by_alias(Tracking().client, "numbers", CHAMPION).version
+    # Half of the training targets belong to other sources: the retrained model is worse, on its own terms it passes.
+    shutil.copytree(home / "data", home / "worse")
+    path = home / "worse" / "train.de"
+    targets = path.read_text(encoding="utf-8").splitlines()
+    half = len(targets) // 2
+    path.write_text("\n".join(targets[1:half] + targets[:1] + targets[half:]) + "\n", encoding="utf-8")
+    outcome, lines = run("worse", {"data.folder": str(home / "worse"), "distill": "off", **ONE_EXECUTABLE})
+    assert not outcome.failed, text_of(outcome, lines)
+    assert outcome.verdict == "regression", outcome.result("gate").output["verdict"]["markdown"]
+    assert outcome.result("promote").skipped
+    assert version_by_alias(Tracking().client, "numbers", CHAMPION).version == champion
+
+
+def test_a_crippled_student_at_tolerance_zero_goes_no_further_than_the_plan(first, run):
+    before = version_by_alias(Tracking().client, "numbers", CHAMPION).candidate
+    crippled = {"student": {"encoder_layers": 1, "decoder_layers": 1}, "train": {"epochs": 1, "warmup_steps": 500}}
+    outcome, lines = run("crippled", {"gate.tolerance": 0.0, "distill": crippled, **ONE_EXECUTABLE})
+    assert not outcome.failed, text_of(outcome, lines)
+    assert "worse than the baseline" in outcome.result("plan").dropped["student"]
+    lowered = [task for task in outcome.tasks if task.stage == "fuse"]
+    assert {task.label for task in lowered} == {"baseline fp32 onnxruntime"}
+    champion = version_by_alias(Tracking().client, "numbers", CHAMPION).candidate
+    assert champion in {before, *(task.result.candidates[0].key for task in lowered)}
 
 
 def test_a_missing_file_fails_check_labels_naming_the_path(run):

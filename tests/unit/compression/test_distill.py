@@ -16,7 +16,7 @@ def test_a_smaller_student_learns_from_the_teachers_distribution_alone(reversing
     history = distill(
         reversing.model,
         student,
-        batches=reversing.train,
+        reversing.train,
         validate=reversing.accuracy,
         settings=TrainingSettings(**{**vars(reversing.settings), "epochs": 12}),
         distillation=DistillationSettings(alpha=1.0, temperature=2.0),

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from optops.compression.distillation.losses import DistillationSettings, distillation_loss, soft_loss
+from optops.compression.distillation.losses import DistillationLoss, DistillationSettings, beta_at, soft_loss
 from optops.models.keras import tf
+from optops.models.transformer.config import TransformerConfig
+from optops.models.transformer.model import Features, Transformer
 
 LABELS = np.array([[3, 1, 0], [2, 0, 0]], np.int32)
 RANDOM = np.random.default_rng(0)
@@ -32,12 +34,21 @@ def constant(array):
     return tf.constant(array, tf.float32)
 
 
-def total(alpha, temperature, smoothing):
-    def model(logits):
-        return lambda inputs, training: constant(logits)
+class Model:
+    """A model whose logits are what they are."""
 
-    loss = distillation_loss(model(TEACHER), DistillationSettings(alpha, temperature), smoothing)
-    value, scalars = loss(model(STUDENT), {"source": LABELS, "target": LABELS, "labels": constant_labels()})
+    def __init__(self, logits):
+        self.logits = logits
+
+    def features(self, inputs, training):
+        return Features(constant(self.logits), {}, {}, {})
+
+
+def total(alpha, temperature, smoothing):
+    student = Model(STUDENT)
+    loss = DistillationLoss(Model(TEACHER), student, DistillationSettings(alpha, temperature), smoothing)
+    batch = {"source": LABELS, "target": LABELS, "labels": constant_labels()}
+    value, scalars = loss(student, batch, tf.constant(0.0))
     return float(value), {name: float(scalar) for name, scalar in scalars.items()}
 
 
@@ -95,3 +106,35 @@ def test_soft_and_hard_loss_are_weighted_by_alpha(alpha, smoothing):
 def test_impossible_settings_are_refused(alpha, temperature, message):
     with pytest.raises(ValueError, match=message):
         DistillationSettings(alpha, temperature)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta": -1.0}, "beta is -1.0"),
+        ({"beta_until": 0.0}, "beta_until is 0.0; it must be above 0"),
+        ({"features": "layer"}, "features is 'layer'; choose one of layers, relations"),
+    ],
+)
+def test_impossible_feature_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationSettings(**changes)
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 3.0), (0.25, 1.5), (0.5, 0.0), (1.0, 0.0)])
+def test_the_weight_of_the_features_falls_to_zero_in_a_straight_line(progress, expected):
+    settings = DistillationSettings(beta=3.0, beta_until=0.5)
+    assert float(beta_at(settings, tf.constant(progress))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 2.0), (0.75, 0.5)])
+def test_the_features_are_added_with_their_weight(progress, weight):
+    sizes = {"vocabulary": 12, "width": 16, "heads": 2, "feed_forward": 16, "decoder_layers": 1, "dropout": 0.0}
+    teacher, student = (Transformer(TransformerConfig.uniform(encoder_layers=layers, **sizes)) for layers in (2, 1))
+    loss = DistillationLoss(teacher, student, DistillationSettings(alpha=0.5, beta=2.0), 0.1)
+    value, scalars = loss(
+        student, {"source": LABELS, "target": LABELS, "labels": constant_labels()}, tf.constant(progress)
+    )
+    expected = 0.5 * scalars["soft"] + 0.5 * scalars["hard"] + weight * scalars["features"]
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert float(scalars["features"]) > 0

@@ -5,7 +5,7 @@ import pytest
 
 from optops.compression import prune
 from optops.compression.pruning.importance import importance
-from optops.models.keras import tf
+from optops.models.keras import keras, tf
 from optops.models.training.losses import token_cross_entropy
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
@@ -39,7 +39,7 @@ def example_losses(model, gates):
 
 @pytest.fixture
 def model():
-    tf.random.set_seed(0)
+    keras.utils.set_random_seed(0)
     sizes = {"vocabulary": 12, "width": 16, "heads": 4, "feed_forward": 32, "encoder_layers": 1, "decoder_layers": 1}
     return Transformer(TransformerConfig.uniform(**sizes, dropout=0.5))
 
@@ -47,7 +47,7 @@ def model():
 def test_importance_equals_finite_differences_per_example(model):
     measured = importance(model, [BATCH])
     assert {name: len(values) for name, values in measured.items()} == model.config.units()
-    step = 0.02
+    step = 0.002  # small, lest a ReLU switches in between
     for name, unit in [(ATTENTION, 3), ("encoder_0/self_attention", 1), ("decoder_0/feed_forward", 5)]:
         losses = []
         for sign in (1, -1):
@@ -55,7 +55,7 @@ def test_importance_equals_finite_differences_per_example(model):
             gates[name] = gates[name] + sign * step * tf.one_hot(unit, gates[name].shape[0])
             losses.append(example_losses(model, gates))
         expected = np.abs((losses[0] - losses[1]) / (2 * step)).mean()
-        assert measured[name][unit] == pytest.approx(expected, rel=0.02, abs=2e-5)
+        assert measured[name][unit] == pytest.approx(expected, rel=0.02, abs=1e-4)
 
 
 def test_importance_does_not_depend_on_how_examples_are_batched(model):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optops.compression.distillation.sequence_level import teacher_targets
+from optops.compression.distillation.sequence_level import closest, interpolated_targets, teacher_targets
 
 SOURCES = [[4] * (1 + index % 7) + [index] for index in range(25)]
 
@@ -69,3 +69,36 @@ def test_shards_of_another_teacher_or_other_sources_are_not_used(tmp_path):
 def test_a_translation_too_few_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="gave 3 translations for 4 sources"):
         run(tmp_path, lambda batch: batch[1:])
+
+
+def test_the_interpolated_target_is_the_hypothesis_closest_to_gold_and_the_teachers_favourite_of_equals():
+    options = [[5, 6, 7, 8], [5, 6, 9, 9], [5, 6, 7, 9, 10]]
+    assert closest(options, [5, 6, 7, 9]) == [5, 6, 7, 9, 10]
+    assert closest(options, [5, 6, 7, 8]) == [5, 6, 7, 8]
+    assert closest([[4, 5], [5, 4]], [11, 12]) == [4, 5]
+    with pytest.raises(ValueError, match="no hypothesis"):
+        closest([], [5])
+
+
+def test_interpolated_targets_follow_the_gold_of_each_source_and_are_kept(tmp_path):
+    gold = [source if index % 2 else source[::-1] for index, source in enumerate(SOURCES)]
+    calls = []
+
+    def both_ways(batch):
+        calls.append(batch)
+        return [[source, source[::-1]] for source in batch]
+
+    def run_again(targets):
+        return interpolated_targets(SOURCES, targets, both_ways, teacher="t", folder=tmp_path, shard_size=4)
+
+    assert run_again(gold) == gold
+    assert len(calls) == 7
+    assert run_again(gold) == gold
+    assert len(calls) == 7
+    assert run_again(SOURCES) == SOURCES
+    assert len(calls) > 7
+
+
+def test_interpolation_without_a_target_for_each_source_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="25 sources but 24 targets"):
+        interpolated_targets(SOURCES, SOURCES[1:], lambda batch: [], teacher="t", folder=tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optops.models.base import load_architecture
-from optops.models.keras import tf
+from optops.models.keras import keras, tf
 from optops.models.transformer.config import DecoderLayerSize, LayerSize, TransformerConfig
 from optops.models.transformer.model import Transformer
 from optops.models.transformer.search import SearchSettings
@@ -19,7 +19,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    tf.random.set_seed(0)
+    keras.utils.set_random_seed(0)
     built = load_architecture("transformer").build(RECIPE)
     generator = np.random.default_rng(0)
     for weight in built.weights:

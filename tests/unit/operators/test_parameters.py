@@ -123,7 +123,7 @@ def test_a_value_that_does_not_fit_the_recipe_is_refused(run_with):
 def test_an_edit_of_the_file_does_not_reach_a_run_under_way(recipe_file):
     path = recipe_file()
     frozen = FrozenRecipe.freeze(path, {"seed": 5})
-    recipe_file("seed: 99\nprune: {ratio: 0.5}\n", text=path.read_text(encoding="utf-8").replace("prune: off\n", ""))
+    recipe_file("seed: 99\nprune: {ratios: [0.5]}\n", text=path.read_text(encoding="utf-8").replace("prune: off\n", ""))
     assert frozen.read().seed == 5
     assert frozen.read().prune == "off"
 

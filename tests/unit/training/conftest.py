@@ -18,7 +18,7 @@ def _batches(epoch):
     return [{"input": array, "label": array.sum(axis=1, keepdims=True)} for array in inputs]
 
 
-def _loss(model, batch):
+def _loss(model, batch, progress):
     error = tf.reduce_mean(tf.square(model(batch["input"], training=True) - batch["label"]))
     return error, {"error": error}
 

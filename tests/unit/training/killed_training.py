@@ -33,7 +33,9 @@ def train(folder, on_step=lambda epoch, step: None):
     fit(
         model,
         batches=Watched,
-        loss=lambda model, batch: smoothed_cross_entropy(batch["labels"], model(batch["target"], training=True), 0.1),
+        loss=lambda model, batch, progress: smoothed_cross_entropy(
+            batch["labels"], model(batch["target"], training=True), 0.1
+        ),
         validate=lambda model: -float(np.abs(model.get_weights()[0]).mean()),
         settings=TrainingSettings(epochs=4, warmup_steps=10, average_checkpoints=1, learning_rate=0.01),
         checkpoints=folder,

@@ -98,7 +98,7 @@ def test_a_loss_that_becomes_nan_names_step_and_rate_and_leaves_checkpoints_alon
 
 
 def test_a_gradient_that_is_infinite_where_the_loss_is_finite_is_an_error(small, tmp_path):
-    def root(model, batch):
+    def root(model, batch, progress):
         return tf.reduce_sum(tf.sqrt(tf.abs(model(batch["input"], training=True)) * 0.0))
 
     with pytest.raises(TrainingDivergedError, match=r"step 1: the loss is 0\.0 and its gradient's norm"):
@@ -169,7 +169,7 @@ def test_progress_is_reported_for_each_epoch_with_its_validation(small, tmp_path
 def test_the_step_is_traced_once_for_batches_of_different_size_and_length(small):
     calls = []
 
-    def loss(model, batch):
+    def loss(model, batch, progress):
         calls.append(1)
         return tf.reduce_mean(model(tf.cast(batch["ids"], tf.float32)[..., None] * tf.ones([4])))
 
@@ -178,10 +178,10 @@ def test_the_step_is_traced_once_for_batches_of_different_size_and_length(small)
     batches = [{"ids": np.ones(size, np.int32)} for size in sizes]
     signature = common_signature(batches)
     assert signature["ids"].shape.as_list() == [None, None]
-    step = traced_step(model, Adam(model.trainable_variables), loss, 1.0)
-    step.get_concrete_function(signature, tf.TensorSpec([], tf.float32))
+    step = traced_step(model, model.trainable_variables, Adam(model.trainable_variables), loss, 1.0)
+    step.get_concrete_function(signature, tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.float32))
     for batch in batches:
-        step({"ids": tf.constant(batch["ids"])}, tf.constant(0.1))
+        step({"ids": tf.constant(batch["ids"])}, tf.constant(0.1), tf.constant(0.5))
     assert step.experimental_get_tracing_count() == 1
     assert len(calls) == 1
 

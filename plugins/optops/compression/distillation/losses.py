@@ -1,30 +1,47 @@
-"""The word-level distillation loss: alpha * L_soft + (1 - alpha) * L_hard."""
+"""The distillation loss: alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+from optops.compression.distillation.features import LastLayerRelations, LayerByLayer
 from optops.models.keras import tf
 from optops.models.training.losses import mean_over_tokens, smoothed_cross_entropy, token_accuracy
-from optops.models.training.settings import Loss
+
+FeatureKind = Literal["layers", "relations"]
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """How a student learns from its teacher, token by token.
+    """How a student learns from its teacher.
 
     Attributes:
         alpha: Weight of the teacher's distribution, in [0, 1]; the labels get 1 - alpha.
         temperature: What both models' logits are divided by before they are compared, above 0.
+        beta: Weight of the features at the first step; 0 leaves them out.
+        beta_until: Share of the training, in (0, 1], after which the weight has fallen to 0, in a straight line:
+            features lead the way, what counts in the end is the output.
+        features: `layers` compares attention maps and hidden states layer by layer (`LayerByLayer`), `relations`
+            attention maps and value relations of the last layers (`LastLayerRelations`, MiniLM).
     """
 
     alpha: float = 0.5
     temperature: float = 1.0
+    beta: float = 0.0
+    beta_until: float = 1.0
+    features: FeatureKind = "layers"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}; it must be in [0, 1]")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        if not self.beta >= 0:
+            raise ValueError(f"beta is {self.beta}; it must be at least 0")
+        if not 0 < self.beta_until <= 1:
+            raise ValueError(f"beta_until is {self.beta_until}; it must be above 0 and at most 1")
+        if self.features not in get_args(FeatureKind):
+            raise ValueError(f"features is {self.features!r}; choose one of {', '.join(get_args(FeatureKind))}")
 
 
 def soft_loss(labels: Any, student_logits: Any, teacher_logits: Any, temperature: float) -> Any:
@@ -51,24 +68,47 @@ def soft_loss(labels: Any, student_logits: Any, teacher_logits: Any, temperature
     return temperature**2 * mean_over_tokens(divergence, labels)
 
 
-def distillation_loss(teacher: Any, settings: DistillationSettings, label_smoothing: float) -> Loss:
-    """Returns alpha * L_soft + (1 - alpha) * L_hard, to be given to `fit`.
+class DistillationLoss:
+    """alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT, to be given to `fit`.
 
     L_soft is `soft_loss` against the teacher, which runs without dropout; L_hard is the smoothed cross-entropy against
-    the labels. Reports `soft`, `hard` and `accuracy`.
+    the labels; the features are those of `settings.features`, with a weight that falls. Reports `soft`, `hard`,
+    `accuracy` and, where they count, `features`.
 
     Args:
-        teacher: Called as `teacher({"source": ..., "target": ...}, training=False)`, like the student; never changed.
-        settings: Weight and temperature.
+        teacher: A model with `features({"source": ..., "target": ...})`, like the student; never changed.
+        student: The model that will be trained with this loss; only its sizes are read.
+        settings: Weights and temperature.
         label_smoothing: Of the hard loss.
+
+    Attributes:
+        variables: Weights of the loss's own (a projection between widths), trained with the student.
+
+    Raises:
+        ValueError: If features of such a teacher and student can not be compared.
     """
 
-    def loss(student: Any, batch: Any) -> Any:
-        inputs, labels = {"source": batch["source"], "target": batch["target"]}, batch["labels"]
-        logits = student(inputs, training=True)
-        soft = soft_loss(labels, logits, teacher(inputs, training=False), settings.temperature)
-        hard = smoothed_cross_entropy(labels, logits, label_smoothing)
-        total = settings.alpha * soft + (1 - settings.alpha) * hard
-        return total, {"soft": soft, "hard": hard, "accuracy": token_accuracy(labels, logits)}
+    def __init__(self, teacher: Any, student: Any, settings: DistillationSettings, label_smoothing: float) -> None:
+        self._teacher, self._settings, self._label_smoothing = teacher, settings, label_smoothing
+        kind = LayerByLayer if settings.features == "layers" else LastLayerRelations
+        self._features = kind(teacher.config, student.config) if settings.beta else None
+        self.variables: Sequence[Any] = self._features.variables if self._features else ()
 
-    return loss
+    def __call__(self, student: Any, batch: Any, progress: Any) -> Any:
+        """Returns the loss and its parts; see `Loss`."""
+        settings, labels = self._settings, batch["labels"]
+        inputs = {"source": batch["source"], "target": batch["target"]}
+        mine, theirs = student.features(inputs, training=True), self._teacher.features(inputs, training=False)
+        soft = soft_loss(labels, mine.logits, theirs.logits, settings.temperature)
+        hard = smoothed_cross_entropy(labels, mine.logits, self._label_smoothing)
+        total = settings.alpha * soft + (1 - settings.alpha) * hard
+        scalars = {"soft": soft, "hard": hard, "accuracy": token_accuracy(labels, mine.logits)}
+        if self._features:
+            scalars["features"] = self._features(mine, theirs, inputs)
+            total += beta_at(settings, progress) * scalars["features"]
+        return total, scalars
+
+
+def beta_at(settings: DistillationSettings, progress: Any) -> Any:
+    """Returns the weight of the features when a share of the training is done (a scalar in [0, 1])."""
+    return settings.beta * tf.maximum(0.0, 1.0 - progress / settings.beta_until)

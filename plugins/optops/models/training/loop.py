@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ def fit(
         model: A tf_keras model whose variables exist; its dropout layers are switched to generators with a state that
             can be set.
         batches: Gives the batches of an epoch (from 1); the same ones for the same epoch.
-        loss: Called as `loss(model, batch)` with tensors; gives a scalar, or (scalar, scalars to report by name).
+        loss: Called as `loss(model, batch, progress)` with tensors; gives a scalar, or (scalar, scalars to report by
+            name); see `Loss`.
         validate: Called as `validate(model)` after each epoch; higher is better.
         settings: How to train.
         checkpoints: Folder of this run's checkpoints; empty, or from an earlier attempt at the same run.
@@ -102,9 +103,12 @@ class _Trainer:
         self.total_steps = len(first) * settings.epochs
         self.step = 0
         use_generators(model)
-        self.optimizer = Adam(model.trainable_variables)
-        self.train_step = traced_step(model, self.optimizer, loss, settings.gradient_clip)
-        traced = self.train_step.get_concrete_function(common_signature(first), tf.TensorSpec([], tf.float32))
+        self.beside = list(getattr(loss, "variables", ()))
+        variables = [*model.trainable_variables, *self.beside]
+        self.optimizer = Adam(variables)
+        self.train_step = traced_step(model, variables, self.optimizer, loss, settings.gradient_clip)
+        scalar = tf.TensorSpec([], tf.float32)
+        traced = self.train_step.get_concrete_function(common_signature(first), scalar, scalar)
         if names := unrepeatable_operations(traced):
             log.warning("a resumed run will differ: the state of these random operations can't be saved: %s", names)
 
@@ -120,7 +124,7 @@ class _Trainer:
                 f"{self.settings}; use an empty folder"
             )
         assign(self.model.weights, weights, store.path(state.epoch))
-        assign(self.optimizer.variables, optimizer, store.path(state.epoch))
+        assign([*self.optimizer.variables, *self.beside], optimizer, store.path(state.epoch))
         self.step = state.step
         log.info("training goes on after epoch %d (step %d)", state.epoch, state.step)
         return state.records
@@ -128,7 +132,7 @@ class _Trainer:
     def save(self, store: CheckpointFolder, records: tuple[EpochRecord, ...]) -> Path:
         """Writes the checkpoint of the epoch just done."""
         state = State(records[-1].epoch, self.step, records, self.settings)
-        optimizer = [variable.numpy() for variable in self.optimizer.variables]
+        optimizer = [variable.numpy() for variable in (*self.optimizer.variables, *self.beside)]
         return store.save(state, self.model.get_weights(), optimizer)
 
     def run_epoch(self, epoch: int, validate: Validate, records: tuple[EpochRecord, ...]) -> EpochRecord:
@@ -153,9 +157,12 @@ class _Trainer:
 
     def _run_step(self, batch: Batch, rate: float) -> dict[str, float]:
         """Runs one step and returns its loss and other scalars."""
+        progress = self.step / self.total_steps
         self.step += 1
         tensors = {name: tf.convert_to_tensor(array) for name, array in batch.items()}
-        value, norm, scalars = self.train_step(tensors, tf.constant(rate, tf.float32))
+        value, norm, scalars = self.train_step(
+            tensors, tf.constant(rate, tf.float32), tf.constant(progress, tf.float32)
+        )
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise TrainingDivergedError(
                 f"step {self.step}: the loss is {float(value)} and its gradient's norm {float(norm)} at learning rate "
@@ -214,14 +221,13 @@ class _Meter:
         return progress
 
 
-def traced_step(model: Any, optimizer: Adam, loss: Loss, gradient_clip: float) -> Any:
-    """Returns the step as a `tf.function`: (batch, learning rate) -> (loss, norm of the gradient, other scalars)."""
-    variables = model.trainable_variables
+def traced_step(model: Any, variables: Sequence[Any], optimizer: Adam, loss: Loss, gradient_clip: float) -> Any:
+    """Returns the step, a `tf.function`: (batch, learning rate, progress) -> (loss, gradient's norm, other scalars)."""
 
     @tf.function(reduce_retracing=True)
-    def step(batch: Any, learning_rate: Any) -> Any:
+    def step(batch: Any, learning_rate: Any, progress: Any) -> Any:
         with tf.GradientTape() as tape:
-            result = loss(model, batch)
+            result = loss(model, batch, progress)
             value, scalars = result if isinstance(result, tuple) else (result, {})
         gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # Dense, because the norm of a sparse gradient counts repeated ids wrongly.

@@ -73,7 +73,8 @@ def sequence_loss(smoothing: float) -> Loss:
     for `labels`. Next to the loss it reports `accuracy`, the share of tokens predicted right.
     """
 
-    def loss(model: Any, batch: Any) -> Any:
+    def loss(model: Any, batch: Any, progress: Any) -> Any:
+        del progress
         logits = model({"source": batch["source"], "target": batch["target"]}, training=True)
         accuracy = token_accuracy(batch["labels"], logits)
         return smoothed_cross_entropy(batch["labels"], logits, smoothing), {"accuracy": accuracy}

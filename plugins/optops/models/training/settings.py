@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 Batch: TypeAlias = Mapping[str, NDArray[Any]]
 """Arrays by name; the first axis of each is the example."""
 
-Loss: TypeAlias = Callable[[Any, Any], Any]
-"""Called as `loss(model, batch)` while the step is traced; returns a scalar, or (scalar, scalars to report by name)."""
+Loss: TypeAlias = Callable[[Any, Any, Any], Any]
+"""Called as `loss(model, batch, progress)` while the step is traced, with the share of all steps done, a scalar in
+[0, 1]; returns a scalar, or (scalar, scalars to report by name). A loss with weights of its own, a learned projection
+for example, lists them as `variables`: they are trained and kept in checkpoints with the model's."""
 
 Validate: TypeAlias = Callable[[Any], float]
 """Called as `validate(model)` after each epoch; higher is better."""

@@ -1,5 +1,7 @@
 """The layers of the Transformer in their stock form: separate query, key, value and output products."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from optops.models.keras import keras, tf
@@ -24,6 +26,18 @@ def layer_norm(name: str) -> keras.layers.LayerNormalization:
     return keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=name)
 
 
+class Attended(NamedTuple):
+    """What an attention saw, for distillation.
+
+    Attributes:
+        maps: float32 [b, heads, t, s].
+        values: float32 [b, heads, s, head_size].
+    """
+
+    maps: tf.Tensor
+    values: tf.Tensor
+
+
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
@@ -44,7 +58,7 @@ class Attention(keras.layers.Layer):
 
     def call(
         self, states: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor, gate: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, Attended]:
         """Attends from `states` [b, t, width] to `memory` [b, s, width].
 
         Args:
@@ -54,9 +68,11 @@ class Attention(keras.layers.Layer):
             gate: Factors on the heads, [heads].
 
         Returns:
-            What is added to the residual stream [b, t, width], and the attention maps [b, heads, t, s].
+            What is added to the residual stream [b, t, width], and what was attended to.
         """
-        return self.attend(self.queries(states), *self.keys_and_values(memory), bias, gate)
+        keys, values = self.keys_and_values(memory)
+        added, maps = self.attend(self.queries(states), keys, values, bias, gate)
+        return added, Attended(maps, values)
 
     def queries(self, states: tf.Tensor) -> tf.Tensor:
         """Returns scaled queries [b, heads, t, head_size]."""
@@ -129,13 +145,13 @@ class EncoderLayer(keras.layers.Layer):
         head_gate: tf.Tensor | None = None,
         unit_gate: tf.Tensor | None = None,
         training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the next states [b, s, width] and the attention maps [b, heads, s, s]."""
+    ) -> tuple[tf.Tensor, Attended]:
+        """Returns the next states [b, s, width] and what the attention saw."""
         normed = self.self_attention_norm(states)
-        added, maps = self.self_attention(normed, normed, bias, head_gate)
+        added, attended = self.self_attention(normed, normed, bias, head_gate)
         states += self.dropout(added, training=training)
         added = self.feed_forward(self.feed_forward_norm(states), unit_gate)
-        return states + self.dropout(added, training=training), maps
+        return states + self.dropout(added, training=training), attended
 
 
 class DecoderLayer(keras.layers.Layer):
@@ -180,12 +196,12 @@ class DecoderLayer(keras.layers.Layer):
         cross_gate: tf.Tensor | None = None,
         unit_gate: tf.Tensor | None = None,
         training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the next states [b, t, width] and the maps of self-attention and of attention over the source."""
+    ) -> tuple[tf.Tensor, Attended, Attended]:
+        """Returns the next states [b, t, width] and what self-attention and attention over the source saw."""
         normed = self.self_attention_norm(states)
-        added, self_maps = self.self_attention(normed, normed, self_bias, self_gate)
+        added, to_itself = self.self_attention(normed, normed, self_bias, self_gate)
         states += self.dropout(added, training=training)
-        added, cross_maps = self.cross_attention(self.cross_attention_norm(states), memory, cross_bias, cross_gate)
+        added, to_source = self.cross_attention(self.cross_attention_norm(states), memory, cross_bias, cross_gate)
         states += self.dropout(added, training=training)
         added = self.feed_forward(self.feed_forward_norm(states), unit_gate)
-        return states + self.dropout(added, training=training), self_maps, cross_maps
+        return states + self.dropout(added, training=training), to_itself, to_source

@@ -5,7 +5,14 @@ from typing import Any, NamedTuple
 
 from optops.models.keras import keras, tf
 from optops.models.transformer.config import PAD, TransformerConfig
-from optops.models.transformer.layers import MASKED, DecoderLayer, EncoderLayer, layer_norm, sinusoidal_positions
+from optops.models.transformer.layers import (
+    MASKED,
+    Attended,
+    DecoderLayer,
+    EncoderLayer,
+    layer_norm,
+    sinusoidal_positions,
+)
 
 
 class Features(NamedTuple):
@@ -14,12 +21,14 @@ class Features(NamedTuple):
     Attributes:
         logits: float32 [b, t, vocabulary].
         attention: Maps by the name of the attention, for example `decoder_0/cross_attention` [b, heads, t, s].
+        values: Values by the name of the attention [b, heads, s, head_size].
         hidden: The residual stream by the name of the layer it left, for example `encoder_0` [b, s, width];
             `source_embedding` and `target_embedding` are what enters the first layers.
     """
 
     logits: tf.Tensor
     attention: dict[str, tf.Tensor]
+    values: dict[str, tf.Tensor]
     hidden: dict[str, tf.Tensor]
 
 
@@ -82,20 +91,18 @@ class Transformer(keras.Model):
             gates: Factors on heads and feed-forward units, under the names that `config.units` gives; what has no
                 gate counts fully. `unit_gates` makes a full set of ones, from which gradients can be taken.
         """
-        attention: dict[str, tf.Tensor] = {}
-        hidden: dict[str, tf.Tensor] = {}
-        trace = _Trace(gates or {}, attention, hidden)
+        trace = _Trace(gates or {})
         memory = self._encode(inputs["source"], training, trace)
         logits = self._decode(inputs["target"], memory, inputs["source"], training, trace)
-        return Features(logits, attention, hidden)
+        return Features(logits, trace.attention, trace.values, trace.hidden)
 
     def encode(self, source: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the encoder's output, float32 [b, s, width], for `source` int32 [b, s]."""
-        return self._encode(source, training, _Trace({}, {}, {}))
+        return self._encode(source, training, _Trace({}))
 
     def decode(self, target: tf.Tensor, memory: tf.Tensor, source: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits [b, t, vocabulary] for `target` int32 [b, t], given what `encode` made of `source`."""
-        return self._decode(target, memory, source, training, _Trace({}, {}, {}))
+        return self._decode(target, memory, source, training, _Trace({}))
 
     def unit_gates(self) -> dict[str, tf.Tensor]:
         """Returns gates of one for all heads and feed-forward units, float32 [units] by name."""
@@ -117,14 +124,14 @@ class Transformer(keras.Model):
         trace.hidden["source_embedding"] = states
         for layer in self.encoder_layers:
             name = layer.name
-            states, trace.attention[f"{name}/self_attention"] = layer(
+            states, attended = layer(
                 states,
                 bias,
                 head_gate=trace.gates.get(f"{name}/self_attention"),
                 unit_gate=trace.gates.get(f"{name}/feed_forward"),
                 training=training,
             )
-            trace.hidden[name] = states
+            trace.note(name, states, self_attention=attended)
         return self.encoder_norm(states)
 
     def _decode(
@@ -135,7 +142,7 @@ class Transformer(keras.Model):
         trace.hidden["target_embedding"] = states
         for layer in self.decoder_layers:
             name = layer.name
-            states, trace.attention[f"{name}/self_attention"], trace.attention[f"{name}/cross_attention"] = layer(
+            states, to_itself, to_source = layer(
                 states,
                 memory,
                 self_bias,
@@ -145,14 +152,21 @@ class Transformer(keras.Model):
                 unit_gate=trace.gates.get(f"{name}/feed_forward"),
                 training=training,
             )
-            trace.hidden[name] = states
+            trace.note(name, states, self_attention=to_itself, cross_attention=to_source)
         return self.project(self.decoder_norm(states))
 
 
-class _Trace(NamedTuple):
-    gates: Mapping[str, tf.Tensor]
-    attention: dict[str, tf.Tensor]
-    hidden: dict[str, tf.Tensor]
+class _Trace:
+    def __init__(self, gates: Mapping[str, tf.Tensor]) -> None:
+        self.gates = gates
+        self.attention: dict[str, tf.Tensor] = {}
+        self.values: dict[str, tf.Tensor] = {}
+        self.hidden: dict[str, tf.Tensor] = {}
+
+    def note(self, layer: str, states: tf.Tensor, **attentions: Attended) -> None:
+        self.hidden[layer] = states
+        for kind, attended in attentions.items():
+            self.attention[f"{layer}/{kind}"], self.values[f"{layer}/{kind}"] = attended
 
 
 def padding_bias(ids: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,8 @@
 """The student of a translation model, and the sentences its teacher writes for it."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from optops.recipe import Distill
 from optops.workloads.base import Report
@@ -43,13 +44,22 @@ def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: 
 
 
 def translate_for_student(
-    examples: "pd.DataFrame", executable: "Executable", teacher: str, assets: Path, folder: Path, report: Report
+    examples: "pd.DataFrame",
+    executable: "Executable",
+    teacher: str,
+    assets: Path,
+    folder: Path,
+    report: Report,
+    kind: Literal["teacher", "interpolated"],
 ) -> "pd.DataFrame":
-    """Returns the pairs with the teacher's translations as targets (Kim & Rush 2016, section 3.2).
+    """Returns the pairs with the teacher's translations as targets (Kim & Rush 2016, sections 3.2 and 3.3).
 
     What is done is kept in `folder`, so that a killed process goes on where it was.
+
+    Raises:
+        ValueError: If all of the teacher's hypotheses are wanted, and its runtime tells only the best.
     """
-    from optops.compression.distillation.sequence_level import teacher_targets
+    from optops.compression.distillation.sequence_level import interpolated_targets, teacher_targets
     from optops.workloads.translation.tokenizer import END, PADDING, load_tokenizer
     from optops.workloads.translation.translating import longest_input, pad
 
@@ -57,16 +67,34 @@ def translate_for_student(
     longest = longest_input(executable)
     sources = [[*ids[: longest - 1 if longest else None], END] for ids in tokenizer.encode(list(examples["source"]))]
 
-    def translate(batch: list[list[int]]) -> list[list[int]]:
-        rows: list[list[int]] = executable({"ids": pad(batch)})["ids"].tolist()
-        return [[token for token in row if token not in (END, PADDING)] for row in rows]
+    def text(ids: Iterable[int]) -> list[int]:
+        return [token for token in ids if token not in (END, PADDING)]
 
-    targets = teacher_targets(
-        sources,
-        translate,
-        teacher=teacher,
-        folder=folder,
-        report=lambda done, total: report(f"teacher translated {done} of {total} sentences"),
-    )
+    def translate(batch: list[list[int]]) -> list[list[int]]:
+        return [text(row) for row in executable({"ids": pad(batch)})["ids"].tolist()]
+
+    def translate_all(batch: list[list[int]]) -> list[list[list[int]]]:
+        found = _n_best_of(executable)({"ids": pad(batch)})
+        return [[text(hypothesis.ids) for hypothesis in hypotheses] for hypotheses in found]
+
+    common: dict[str, Any] = {
+        "teacher": teacher,
+        "folder": folder,
+        "report": lambda done, total: report(f"teacher translated {done} of {total} sentences"),
+    }
+    if kind == "teacher":
+        targets = teacher_targets(sources, translate, **common)
+    else:
+        targets = interpolated_targets(sources, tokenizer.encode(list(examples["target"])), translate_all, **common)
     written = examples.assign(target=tokenizer.decode(targets))
     return written[written["target"].str.strip() != ""]
+
+
+def _n_best_of(executable: "Executable") -> Callable[[dict[str, Any]], Any]:
+    found: Callable[[dict[str, Any]], Any] | None = getattr(getattr(executable, "call", None), "n_best", None)
+    if found is None:
+        raise ValueError(
+            "labels: `interpolated` needs all hypotheses of the teacher's beam, which runtime onnxruntime alone tells; "
+            "install it, or take `labels: teacher`"
+        )
+    return found

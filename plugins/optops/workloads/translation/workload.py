@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from optops.recipe import Distill, Recipe, Train
+from optops.recipe import Distill, Recipe, Teaching, Train
 from optops.workloads.base import LabelReport, Report, Sections, Workload
 from optops.workloads.translation.settings import (
     CHECKS,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from optops.models.training.settings import Batches
+    from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -166,7 +167,7 @@ class TranslationWorkload(Workload):
             logger.info("%d training pairs of more than %d tokens are left out", len(sources) - len(kept), longest)
         return PairBatches([sources[i] for i in kept], [targets[i] for i in kept], train.batch_tokens, recipe.seed)
 
-    def loss(self, train: Train) -> Callable[[Any, Any], Any]:
+    def loss(self, train: Train) -> "Loss":
         """Returns the label-smoothed cross-entropy."""
         from optops.models.training.losses import sequence_loss
 
@@ -178,12 +179,14 @@ class TranslationWorkload(Workload):
 
         return make_student(_as(TranslationModel, recipe.model), _settings_of(recipe), teacher, recipe.seed)
 
-    def distillation_loss(self, teacher: Any, distill: Distill) -> Callable[[Any, Any], Any]:
-        """Returns `alpha * L_soft + (1 - alpha) * L_hard`."""
-        from optops.compression.distillation.losses import DistillationSettings, distillation_loss
+    def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
+        """Returns `alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT`."""
+        from optops.compression.distillation.losses import DistillationLoss, DistillationSettings
 
-        settings = DistillationSettings(distill.alpha, distill.temperature)
-        return distillation_loss(teacher, settings, distill.train.label_smoothing)
+        settings = DistillationSettings(
+            **{field.name: getattr(teaching, field.name) for field in fields(DistillationSettings)}
+        )
+        return DistillationLoss(teacher, student, settings, teaching.train.label_smoothing)
 
     def teacher_labels(
         self,
@@ -193,11 +196,12 @@ class TranslationWorkload(Workload):
         assets: Path,
         folder: Path,
         report: Report,
+        kind: Literal["teacher", "interpolated"],
     ) -> "pd.DataFrame":
-        """Returns the pairs with the teacher's translations (Kim & Rush 2016, section 3.2)."""
+        """Returns the pairs with the teacher's translations (Kim & Rush 2016, sections 3.2 and 3.3)."""
         from optops.workloads.translation.students import translate_for_student
 
-        return translate_for_student(examples, executable, teacher, assets, folder, report)
+        return translate_for_student(examples, executable, teacher, assets, folder, report, kind)
 
     def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
         """Returns beam search over a model's own variables, in stock TensorFlow."""

@@ -1,0 +1,73 @@
+"""What distill and prune share: the examples with the teacher's outputs for labels."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optops.candidate import Candidate, derive_key
+from optops.graph.lowering import lower
+from optops.home import file_lock, subfolder
+from optops.models.base import load_architecture
+from optops.pipeline import TRAIN
+from optops.precision import PrecisionPlan
+from optops.recipe import Teaching
+from optops.runtimes import load_runtime
+from optops.stages.base import Job
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from optops.runtimes import Executable
+
+FASTEST_RUNTIME = "onnxruntime"
+
+LEAST_ANSWERED = 0.5
+"""Share of the training examples that a teacher must give an answer to, lest it be taken for garbage."""
+
+
+class NothingToTeachError(Exception):
+    """A teacher that answers too little to be learnt from; says what to do."""
+
+
+def taught_examples(job: Job, teacher: Candidate, teaching: Teaching) -> "pd.DataFrame":
+    """Returns the training examples with the labels that the recipe's section asks for.
+
+    What the teacher says is kept on this machine beyond the stage: a student with other sizes, or a pruned one, learns
+    from the same.
+
+    Raises:
+        NothingToTeachError: If the teacher answers less than half of the examples.
+    """
+    examples = job.examples(TRAIN)
+    if teaching.labels == "given":
+        return examples
+    source, assets = job.fetch(teacher), job.fetch(teacher) / "assets"
+    name = derive_key("teacher-labels", teacher=teacher.key, labels=teaching.labels)
+    with file_lock(name, lambda seconds: job.log(f"another run writes the teacher's labels; waiting {seconds:.0f} s")):
+        kept = subfolder("work", name)
+        taught = job.workload.teacher_labels(
+            examples, _fast_teacher(job, teacher, source), teacher.key, assets, kept, job.progress, teaching.labels
+        )
+    if len(taught) < LEAST_ANSWERED * len(examples):
+        raise NothingToTeachError(
+            f"the teacher gives an answer to only {len(taught)} of {len(examples)} training examples: it has nothing "
+            "to teach; train it longer or look at its data"
+        )
+    return taught
+
+
+def _fast_teacher(job: Job, teacher: Candidate, source: Path) -> "Executable":
+    # The teacher writes a translation of every training example: the same model, lowered, does that in less time.
+    lowerings = load_architecture(teacher.architecture).lowerings()
+    if FASTEST_RUNTIME in lowerings and load_runtime(FASTEST_RUNTIME).unavailable() is None:
+        lowered = job.new_folder()
+        lower(source / "trainable", PrecisionPlan("fp32"), FASTEST_RUNTIME, lowered / "serving")
+        return job.load(lowered)
+    return job.load(source)
+
+
+def with_assets(job: Job, candidate: Candidate) -> Path:
+    """Returns an empty folder for a new candidate with the assets of the one it is made from."""
+    folder = job.new_folder()
+    shutil.copytree(job.fetch(candidate) / "assets", folder / "assets")
+    return folder
