@@ -90,6 +90,22 @@ def test_reduced_precision_scores_its_own_output_nearly_as_the_reference_does(
     assert 1e-6 < np.abs(errors).max() < 0.25
 
 
+@pytest.mark.parametrize("end_bias", [5.0, 0.0, -90.0])
+def test_all_finished_hypotheses_are_told_with_the_scores_of_the_reference(end_bias, executable, sentences, pad):
+    translate, reference = executable("onnxruntime", seed=2, end_bias=end_bias)
+    rows = sentences(2, LENGTHS)
+    inputs = {"ids": pad(rows)}
+    best = translate(inputs)["scores"]
+    for row, hypotheses, score in zip(rows, translate.call.n_best(inputs), best, strict=True):
+        scores = [hypothesis.score for hypothesis in hypotheses]
+        assert len(scores) >= reference.serving["beam"]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] >= score - 1e-5
+        assert len({hypothesis.ids for hypothesis in hypotheses}) == len(hypotheses)
+        for hypothesis in hypotheses[:3]:
+            assert hypothesis.score == pytest.approx(reference.score(row, list(hypothesis.ids)), abs=1e-4)
+
+
 BAD_INPUTS = {
     "missing": ({}, "is missing"),
     "unknown": ({"ids": [[2]], "more": [[2]]}, "'more' is unknown"),

@@ -5,6 +5,7 @@ from optops.models.training.checkpoints import CheckpointError
 from optops.models.training.loop import TrainingDivergedError, fit
 from optops.models.training.losses import sequence_loss
 from optops.models.training.settings import EpochRecord, History, Progress, TrainingSettings
+from optops.models.training.validation import held_out_likelihood
 
 __all__ = [
     "CheckpointError",
@@ -15,5 +16,6 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingSettings",
     "fit",
+    "held_out_likelihood",
     "sequence_loss",
 ]

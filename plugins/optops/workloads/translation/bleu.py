@@ -8,7 +8,12 @@ ORDER = 4
 _TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
 
 
-def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], language: str) -> np.ndarray:
+def tokenizer_for(language: str) -> str:
+    """Returns the name of the sacrebleu tokenizer that suits a language, an ISO 639 code."""
+    return _TOKENIZERS.get(language.split("-", maxsplit=1)[0], "13a")
+
+
+def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> np.ndarray:
     """Returns per-sentence counts, int64 (sentences, 10).
 
     Columns: hypothesis length, reference length, matching n-grams of order 1 to 4, n-grams of order 1 to 4.
@@ -16,7 +21,7 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], langua
     Args:
         hypotheses: Translations.
         references: One each.
-        language: Of the references; decides the tokenizer.
+        tokenizer: Name of a sacrebleu tokenizer.
 
     Raises:
         ValueError: If there are not as many hypotheses as references.
@@ -24,7 +29,7 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], langua
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} translations but {len(references)} references")
     # sacrebleu's own significance tests resample these rows (sacrebleu.significance); it offers no public name.
-    rows = _metric(language)._extract_corpus_statistics(list(hypotheses), [list(references)])
+    rows = _metric(tokenizer)._extract_corpus_statistics(list(hypotheses), [list(references)])
     return np.asarray(rows, dtype=np.int64).reshape(len(hypotheses), 2 + 2 * ORDER)
 
 
@@ -56,14 +61,15 @@ def corpus_bleu(statistics: np.ndarray, weights: np.ndarray | None = None) -> np
     return result
 
 
-def bleu_signature(language: str) -> str:
+def bleu_signature(tokenizer: str) -> str:
     """Returns sacrebleu's signature: tokenizer, smoothing, version."""
-    metric = _metric(language)
+    metric = _metric(tokenizer)
     metric.corpus_score(["a"], [["a"]])
     return f"BLEU {metric.get_signature().format()}"
 
 
-def _metric(language: str):  # type: ignore[no-untyped-def]
+def _metric(tokenizer: str):  # type: ignore[no-untyped-def]
     from sacrebleu.metrics import BLEU
 
-    return BLEU(tokenize=_TOKENIZERS.get(language.split("-", maxsplit=1)[0], "13a"), smooth_method="exp")
+    # `force`: sacrebleu warns of tokenised text, and here the recipe decides.
+    return BLEU(tokenize=tokenizer, smooth_method="exp", force=True)

@@ -1,7 +1,7 @@
 """The sections of a recipe that are translation's own: data, model, thresholds. Light: read while Airflow parses."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -74,6 +74,12 @@ class TranslationData(Section):
     fractions: Fractions = Field(
         default_factory=lambda: Fractions(),
         description="How `corpus` is split; what occurs twice, on either side, stays in one split.",
+    )
+
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] | None = Field(
+        None,
+        description="sacrebleu's tokenizer for BLEU; what suits the target language if not given. `none` for text that "
+        "is tokenised already.",
     )
 
     @field_validator("folder", mode="after")

@@ -235,8 +235,7 @@ class TranslationWorkload(Workload):
         """Returns the counts that BLEU is made of."""
         from optops.workloads.translation.bleu import bleu_statistics
 
-        language = _as(TranslationData, data).target_language
-        return bleu_statistics(list(predictions), list(examples["target"]), language)
+        return bleu_statistics(list(predictions), list(examples["target"]), _bleu_tokenizer(data))
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
         """Returns corpus BLEU, 0 to 100."""
@@ -248,7 +247,7 @@ class TranslationWorkload(Workload):
         """Returns sacrebleu's signature."""
         from optops.workloads.translation.bleu import bleu_signature
 
-        return bleu_signature(_as(TranslationData, data).target_language)
+        return bleu_signature(_bleu_tokenizer(data))
 
     # Serving and timing
 
@@ -272,6 +271,13 @@ class TranslationWorkload(Workload):
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns three sources."""
         return list(examples["source"][:3])
+
+
+def _bleu_tokenizer(data: BaseModel) -> str:
+    from optops.workloads.translation.bleu import tokenizer_for
+
+    settings = _as(TranslationData, data)
+    return settings.bleu_tokenizer or tokenizer_for(settings.target_language)
 
 
 def _settings_of(recipe: Recipe) -> Distill:
