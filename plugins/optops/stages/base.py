@@ -156,8 +156,11 @@ class Job:
 
     @property
     def work_folder(self) -> Path:
-        """A folder that survives a killed process and belongs to this key: checkpoints and the like."""
-        return subfolder("work", self.key)
+        """A folder that survives a killed process: checkpoints and the like.
+
+        It belongs to this key where a lock sees to it that only one run at a time makes this result, else to this run.
+        """
+        return subfolder("work", self.key if STAGES[self.spec.stage].cached else f"{self.key}-{self.run_id}")
 
     def new_folder(self) -> Path:
         """Returns an empty folder for files on their way into the artifact store; gone when the stage ends."""
