@@ -75,6 +75,9 @@ class Train(Section):
     epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
     patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation metric.")
     batch_tokens: int = Field(2048, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
+    accumulate: int = Field(
+        1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
     schedule: Literal["inverse_square_root", "cosine"] = Field(
         "inverse_square_root",

@@ -103,12 +103,13 @@ def test_a_reviewer_can_follow_the_champion_to_its_data(first):
 
 
 def test_a_second_run_takes_over_what_was_made_and_gives_the_same_keys(first, run):
-    outcome, lines = run("second")
+    # What else the plan holds must not change the keys, so fewer executables will do.
+    outcome, lines = run("second", {"fuse.runtimes": ["onnxruntime"]})
     assert not outcome.failed, text_of(outcome, lines)
     for stage in CACHED:
         before = {task.result.key for task in first[0].tasks if task.stage == stage}
         again = [task.result for task in outcome.tasks if task.stage == stage]
-        assert {result.key for result in again} == before
+        assert again and {result.key for result in again} <= before
         assert all(result.cached for result in again), stage
 
 

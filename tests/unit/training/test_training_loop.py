@@ -7,8 +7,8 @@ from optops.models.keras import keras, tf
 from optops.models.training import CheckpointError, TrainingDivergedError, TrainingSettings
 from optops.models.training.adam import Adam
 from optops.models.training.averaging import needed, window
-from optops.models.training.loop import common_signature, traced_step
 from optops.models.training.schedule import learning_rate_at
+from optops.models.training.step import TrainingStep, common_signature
 
 
 class StoppedError(Exception):
@@ -178,12 +178,36 @@ def test_the_step_is_traced_once_for_batches_of_different_size_and_length(small)
     batches = [{"ids": np.ones(size, np.int32)} for size in sizes]
     signature = common_signature(batches)
     assert signature["ids"].shape.as_list() == [None, None]
-    step = traced_step(model, model.trainable_variables, Adam(model.trainable_variables), loss, 1.0)
-    step.get_concrete_function(signature, tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.float32))
+    step = TrainingStep(model, loss, 1.0, signature, accumulate=1)
     for batch in batches:
-        step({"ids": tf.constant(batch["ids"])}, tf.constant(0.1), tf.constant(0.5))
-    assert step.experimental_get_tracing_count() == 1
+        step([batch], learning_rate=0.1, progress=0.5)
     assert len(calls) == 1
+
+
+def test_two_accumulated_batches_make_the_step_of_both_together(small, tmp_path):
+    def halves(epoch):
+        return [
+            {name: array[half : half + 8] for name, array in batch.items()}
+            for batch in small.batches(epoch)
+            for half in (0, 8)
+        ]
+
+    def without_dropout(model, batch, progress):
+        return tf.reduce_mean(tf.square(model(batch["input"], training=False) - batch["label"]))
+
+    whole, of_whole = small.train(tmp_path / "whole", loss=without_dropout)
+    accumulated, of_halves = small.train(tmp_path / "halves", loss=without_dropout, batches=halves, accumulate=2)
+    for left, right in zip(whole.get_weights(), accumulated.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+    assert [record.step for record in of_halves.records] == [record.step for record in of_whole.records]
+    assert of_halves.records[0].loss == pytest.approx(of_whole.records[0].loss, rel=1e-4)
+
+
+def test_what_is_left_of_an_epoch_makes_a_smaller_step(small, tmp_path):
+    _, history = small.train(tmp_path, epochs=2, accumulate=3)
+    batches = len(small.batches(1))
+    assert batches % 3
+    assert [record.step for record in history.records] == [-(-batches // 3), 2 * -(-batches // 3)]
 
 
 def test_an_axis_that_never_changes_stays_fixed():

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from optops.models.keras import tf
-from optops.models.training.adam import Adam
 from optops.models.training.averaging import choose_weights, needed
 from optops.models.training.checkpoints import CheckpointError, CheckpointFolder, State
 from optops.models.training.randomness import reseed, unrepeatable_operations, use_generators
@@ -28,9 +26,9 @@ from optops.models.training.settings import (
     best_epoch,
     stopped_early,
 )
+from optops.models.training.step import TrainingStep, common_signature
 
 REPORT_SECONDS = 2.0
-SHAPE_SAMPLE = 16
 log = logging.getLogger(__name__)
 
 
@@ -100,16 +98,12 @@ class _Trainer:
         first = batches(1)
         if not len(first):
             raise ValueError("the first epoch has no batches; there is nothing to train on")
-        self.total_steps = len(first) * settings.epochs
+        self.total_steps = -(-len(first) // settings.accumulate) * settings.epochs
         self.step = 0
         use_generators(model)
-        self.beside = list(getattr(loss, "variables", ()))
-        variables = [*model.trainable_variables, *self.beside]
-        self.optimizer = Adam(variables)
-        self.train_step = traced_step(model, variables, self.optimizer, loss, settings.gradient_clip)
-        scalar = tf.TensorSpec([], tf.float32)
-        traced = self.train_step.get_concrete_function(common_signature(first), scalar, scalar)
-        if names := unrepeatable_operations(traced):
+        signature = common_signature(first)
+        self.train_step = TrainingStep(model, loss, settings.gradient_clip, signature, settings.accumulate)
+        if names := unrepeatable_operations(self.train_step.traced):
             log.warning("a resumed run will differ: the state of these random operations can't be saved: %s", names)
 
     def restore(self, store: CheckpointFolder) -> tuple[EpochRecord, ...]:
@@ -124,7 +118,7 @@ class _Trainer:
                 f"{self.settings}; use an empty folder"
             )
         assign(self.model.weights, weights, store.path(state.epoch))
-        assign([*self.optimizer.variables, *self.beside], optimizer, store.path(state.epoch))
+        assign(self.train_step.variables, optimizer, store.path(state.epoch))
         self.step = state.step
         log.info("training goes on after epoch %d (step %d)", state.epoch, state.step)
         return state.records
@@ -132,18 +126,20 @@ class _Trainer:
     def save(self, store: CheckpointFolder, records: tuple[EpochRecord, ...]) -> Path:
         """Writes the checkpoint of the epoch just done."""
         state = State(records[-1].epoch, self.step, records, self.settings)
-        optimizer = [variable.numpy() for variable in (*self.optimizer.variables, *self.beside)]
+        optimizer = [variable.numpy() for variable in self.train_step.variables]
         return store.save(state, self.model.get_weights(), optimizer)
 
     def run_epoch(self, epoch: int, validate: Validate, records: tuple[EpochRecord, ...]) -> EpochRecord:
         """Trains one epoch and validates."""
         started = time.monotonic()
         reseed(self.model, self.settings.seed, epoch)
-        batches = self.batches(epoch)
-        meter = _Meter(epoch, self.settings.epochs, len(batches), records[-1].validation if records else None)
-        for batch in batches:
+        batches, together = self.batches(epoch), self.settings.accumulate
+        steps = -(-len(batches) // together)
+        meter = _Meter(epoch, self.settings.epochs, steps, records[-1].validation if records else None)
+        waiting = iter(batches)
+        while group := list(islice(waiting, together)):
             rate = learning_rate_at(self.step + 1, self.settings, self.total_steps)
-            meter.add(self._run_step(batch, rate), examples_in(batch), rate)
+            meter.add(self._run_step(group, rate), sum(examples_in(batch) for batch in group), rate)
             if meter.due():
                 self.report(meter.progress())
         validation = float(validate(self.model))
@@ -155,21 +151,17 @@ class _Trainer:
         seconds = time.monotonic() - started
         return EpochRecord(epoch, self.step, means.pop("loss"), validation, means, seconds)
 
-    def _run_step(self, batch: Batch, rate: float) -> dict[str, float]:
+    def _run_step(self, batches: Sequence[Batch], rate: float) -> dict[str, float]:
         """Runs one step and returns its loss and other scalars."""
-        progress = self.step / self.total_steps
+        value, norm, scalars = self.train_step(batches, rate, self.step / self.total_steps)
         self.step += 1
-        tensors = {name: tf.convert_to_tensor(array) for name, array in batch.items()}
-        value, norm, scalars = self.train_step(
-            tensors, tf.constant(rate, tf.float32), tf.constant(progress, tf.float32)
-        )
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise TrainingDivergedError(
-                f"step {self.step}: the loss is {float(value)} and its gradient's norm {float(norm)} at learning rate "
+                f"step {self.step}: the loss is {value} and its gradient's norm {norm} at learning rate "
                 f"{rate:.3g}; lower learning_rate, raise warmup_steps or lower gradient_clip, or look for bad "
                 f"values in the data. The checkpoints are untouched"
             )
-        return {"loss": float(value), **{name: float(scalar) for name, scalar in scalars.items()}}
+        return {"loss": value, **scalars}
 
 
 class _Meter:
@@ -219,39 +211,6 @@ class _Meter:
         )
         self._start_interval()
         return progress
-
-
-def traced_step(model: Any, variables: Sequence[Any], optimizer: Adam, loss: Loss, gradient_clip: float) -> Any:
-    """Returns the step, a `tf.function`: (batch, learning rate, progress) -> (loss, gradient's norm, other scalars)."""
-
-    @tf.function(reduce_retracing=True)
-    def step(batch: Any, learning_rate: Any, progress: Any) -> Any:
-        with tf.GradientTape() as tape:
-            result = loss(model, batch, progress)
-            value, scalars = result if isinstance(result, tuple) else (result, {})
-        gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # Dense, because the norm of a sparse gradient counts repeated ids wrongly.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        gradients, norm = tf.clip_by_global_norm(gradients, gradient_clip)
-        optimizer.apply(gradients, learning_rate)
-        return value, norm, scalars
-
-    return step
-
-
-def common_signature(batches: Batches) -> dict[str, Any]:
-    """Returns a TensorSpec per array that fits every batch, so that the step is traced once.
-
-    The first axis is open, and so is every axis that differs among the first few batches; should a later batch differ
-    in yet another axis, the step is traced once more.
-    """
-    sample = list(islice(batches, SHAPE_SAMPLE))
-    specs = {}
-    for name, array in sample[0].items():
-        shapes = {batch[name].shape for batch in sample}
-        sizes = [axis[0] if len(set(axis)) == 1 else None for axis in zip(*shapes, strict=True)]
-        specs[name] = tf.TensorSpec([None, *sizes[1:]], array.dtype)
-    return specs
 
 
 def examples_in(batch: Batch) -> int:

@@ -43,6 +43,7 @@ class TrainingSettings:
             step (Loshchilov & Hutter 2017), which suits a fixed number of epochs.
         warmup_steps: Steps of linear rise from zero to the peak.
         batch_tokens: Tokens per batch, counted on the longer side with its padding.
+        accumulate: Batches whose mean gradient makes one step: larger steps than the memory holds at once.
         label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
         patience: Epochs without a better validation before training stops.
         average_checkpoints: Epochs around the best one whose weights are averaged at the end; 1 means none.
@@ -55,6 +56,7 @@ class TrainingSettings:
     schedule: Schedule = "inverse_square_root"
     warmup_steps: int = 400
     batch_tokens: int = 4096
+    accumulate: int = 1
     label_smoothing: float = 0.1
     patience: int = 5
     average_checkpoints: int = 5
@@ -62,7 +64,7 @@ class TrainingSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_tokens", "patience", "average_checkpoints"):
+        for name in ("epochs", "batch_tokens", "accumulate", "patience", "average_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "gradient_clip"):
