@@ -1,0 +1,63 @@
+"""Finished models come in with what they compute; what can not come in is refused by name."""
+
+import numpy as np
+import pytest
+
+from optops.models.importing import import_keras, import_saved_model
+from optops.models.keras import keras as keras_2
+from optops.models.keras import tf
+from optops.runtimes import load_executable
+
+
+def functional(keras):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((4,), name="features")
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3, name="scores")(hidden))
+
+
+def outputs_of(folder, features):
+    (array,) = load_executable(folder, 1)({"features": features}).values()
+    return array
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_keras_file_computes_what_the_model_did(version, tmp_path):
+    keras = keras_2 if version == 2 else pytest.importorskip("keras")
+    model = functional(keras)
+    model.save(tmp_path / "model.keras")
+    info = import_keras(tmp_path / "model.keras", tmp_path / "serving")
+    assert info.inputs == {"features": {"dtype": "float32", "shape": [None, 4]}}
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(outputs_of(tmp_path / "serving", features), np.asarray(model(features)), atol=1e-6)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_keras_file_that_carries_code_is_refused(version, tmp_path):
+    keras = keras_2 if version == 2 else pytest.importorskip("keras")
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs)).save(tmp_path / "code.keras")
+    with pytest.raises(ValueError, match=rf"code\.keras \(Keras {version}\..*can not be loaded"):
+        import_keras(tmp_path / "code.keras", tmp_path / "serving")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK not a zip", None])
+def test_a_file_that_is_none_is_refused(content, tmp_path):
+    path = tmp_path / "model.keras"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.keras is no \.keras file"):
+        import_keras(path, tmp_path / "serving")
+
+
+def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is no SavedModel: saved_model\.pb is missing"):
+        import_saved_model(tmp_path, tmp_path / "serving")
+
+
+def test_a_saved_model_without_the_signature_is_refused(tmp_path):
+    module = tf.Module()
+    module.double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec([None], tf.float32)])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"double": module.double})
+    with pytest.raises(ValueError, match=r"no signature 'serving_default' \(it has double\)"):
+        import_saved_model(tmp_path / "model", tmp_path / "serving")
