@@ -1,9 +1,11 @@
 """Lowers a serving-only model, a SavedModel that nobody here can train: frozen, folded, or converted to ONNX."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optops.graph.freezing import SIGNATURE, freeze
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_quantization import quantize_all_products
 from optops.models.keras import tf
@@ -12,7 +14,6 @@ from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.onnxruntime import MODEL
 from optops.runtimes.tensorflow import SAVED_MODEL
 
-SIGNATURE = "serving_default"
 OPSET = 18
 
 
@@ -24,7 +25,7 @@ def lower_to_tensorflow(serving: Path, plan: PrecisionPlan, folder: Path) -> Low
     """
     if plan.precision != "fp32":
         raise LoweringError(f"an imported SavedModel runs in TensorFlow in fp32, not in {plan.precision}")
-    frozen = _freeze(serving)
+    frozen = freeze(serving / SAVED_MODEL)
     info = ExecutableInfo.load(serving)
     names = list(info.outputs)
 
@@ -55,7 +56,7 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     if plan.precision not in ("fp32", "int8"):
         raise LoweringError(f"an imported SavedModel runs in ONNX Runtime in fp32 or int8, not in {plan.precision}")
     info = ExecutableInfo.load(serving)
-    frozen = _freeze(serving)
+    frozen = freeze(serving / SAVED_MODEL)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
             frozen.graph.as_graph_def(),
@@ -65,20 +66,11 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         )
     except Exception as error:
         raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
-    _rename(model, [tensor.name.partition(":")[0] for tensor in frozen.inputs], sorted(info.outputs))
+    _name_inputs(model, [tensor.name.partition(":")[0] for tensor in frozen.inputs])
     quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
     facts: dict[str, float | str] = {"nodes_after": len(model.graph.node), "nodes_quantized": quantized}
     replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
     return Lowering(facts, [f"{len(model.graph.node)} ONNX nodes, {quantized} products in int8"])
-
-
-def _freeze(serving: Path) -> Any:
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    loaded = tf.saved_model.load(str(serving / SAVED_MODEL))
-    frozen = convert_variables_to_constants_v2(loaded.signatures[SIGNATURE])
-    frozen.keep_alive = loaded
-    return frozen
 
 
 def _spec(name: str, tensor: Any) -> tf.TensorSpec:
@@ -92,15 +84,20 @@ def _save(model: Any, folder: Path) -> int:
     return 0
 
 
-def _rename(model: Any, inputs: list[str], outputs: list[str]) -> None:
-    # tf2onnx keeps TensorFlow's tensor names (`ids:0`, `Identity:0`); callers know those of the signature.
-    graph = model.graph
-    names = {tensor.name: name for tensor, name in zip(graph.input, inputs, strict=True)}
-    names |= {tensor.name: name for tensor, name in zip(graph.output, outputs, strict=True)}
-    for tensor in (*graph.input, *graph.output):
+def _name_inputs(model: Any, inputs: list[str]) -> None:
+    # tf2onnx keeps TensorFlow's tensor names (`ids:0`); callers know those of the signature. Outputs keep theirs, for
+    # in ONNX no output may be called as an input is; they are known by their order, that of their sorted names.
+    names = {tensor.name: name for tensor, name in zip(model.graph.input, inputs, strict=True)}
+    for tensor in model.graph.input:
         tensor.name = names[tensor.name]
+    _rename_uses(model.graph, names)
+
+
+def _rename_uses(graph: Any, names: Mapping[str, str]) -> None:
     for node in graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = names.get(name, name)
-        for place, name in enumerate(node.output):
-            node.output[place] = names.get(name, name)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                # The body of a loop sees the tensors around it.
+                _rename_uses(attribute.g, names)

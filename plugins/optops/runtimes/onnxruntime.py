@@ -39,11 +39,11 @@ class OnnxRuntime(Runtime):
         if info.driver != GRAPH:
             raise ValueError(f"{folder}: driver {info.driver!r} is unknown; known are {GRAPH}, {TRANSLATE}")
         session = open_session(folder / MODEL, threads)
-        names = list(info.outputs)
+        names = sorted(info.outputs)  # the graph gives them in this order, under names of its own
 
         def execute(inputs: Arrays) -> dict[str, np.ndarray]:
             info.check(inputs)
-            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+            return dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
         return execute
 

@@ -1,0 +1,54 @@
+"""A SavedModel that nobody here made computes the same once it is lowered, loops and all."""
+
+import numpy as np
+import pytest
+
+from optops.graph.lowering import lower_serving
+from optops.models.importing import import_saved_model
+from optops.models.keras import tf
+from optops.precision import PrecisionPlan
+from optops.runtimes import load_executable
+
+
+class Follower(tf.Module):
+    """Follows a chain of ids by looking each one up in a loop: the embedding of an id is nearest to the next id's."""
+
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(0)
+        keys = random.normal(size=(9, 16)).astype(np.float32)
+        self.keys = tf.Variable(keys)
+        self.table = tf.Variable(keys[(np.arange(9) * 2 + 1) % 9])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
+    def serve(self, ids):
+        def body(step, last, written):
+            scores = tf.matmul(tf.nn.embedding_lookup(self.table, last), self.keys, transpose_b=True)
+            following = tf.argmax(scores, axis=1, output_type=tf.int32)
+            return step + 1, following, tf.concat([written, following[:, None]], axis=1)
+
+        shapes = (tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None, None]))
+        start = (tf.constant(0), ids[:, -1], ids[:, :0])
+        return {"ids": tf.while_loop(lambda step, *_: step < tf.shape(ids)[1], body, start, shapes)[2]}
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imported")
+    module = Follower()
+    tf.saved_model.save(module, str(folder / "theirs"), signatures={"serving_default": module.serve})
+    import_saved_model(folder / "theirs", folder / "serving")
+    return folder / "serving"
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "onnxruntime"])
+def test_a_loop_that_embeds_what_it_wrote_is_lowered_also_where_input_and_output_share_a_name(
+    runtime, imported, tmp_path
+):
+    lower_serving(imported, PrecisionPlan("fp32"), runtime, tmp_path / "serving")
+    for shape in ((1, 3), (4, 7)):
+        ids = np.random.default_rng(1).integers(0, 9, shape).astype(np.int32)
+        expected = load_executable(imported, 1)({"ids": ids})["ids"]
+        assert expected.shape == shape
+        assert (expected[:, 0] == (ids[:, -1] * 2 + 1) % 9).all()
+        np.testing.assert_array_equal(load_executable(tmp_path / "serving", 1)({"ids": ids})["ids"], expected)
