@@ -131,6 +131,8 @@ class Prune(Teaching):
         description="Shares of the feed-forward units (and heads) to remove in all, one after the other; each is "
         "pruned from the one before and becomes a candidate, so that the benchmark and the validation split choose.",
     )
+    encoder_layers: int = Field(0, ge=0, description="Encoder layers to leave out first, those that are missed least.")
+    decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
     models: Literal["all", "last"] = Field(
         "all", description="Prune the trained model and its student, or the last of them alone."
     )

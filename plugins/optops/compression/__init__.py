@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "drop_layers": "optops.compression.pruning.layers",
     "distill": "optops.compression.distillation.distill",
     "prune": "optops.compression.pruning.prune",
 }
-__all__ = ["distill", "prune"]
+__all__ = ["distill", "drop_layers", "prune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
-from optops.compression import prune
+from optops.compression import drop_layers, prune
 from optops.models.base import load_architecture
 from optops.recipe import Prune
 from optops.stage_spec import StageResult
@@ -35,10 +35,20 @@ def run(job: Job) -> StageResult:
 def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Candidate]:
     whole = load_architecture(candidate.architecture).load(job.fetch(candidate) / "trainable")
     made: list[Candidate] = []
-    model, removed = whole, 0.0
+    batches = _sample(job, settings, candidate, examples)
+    # A student of one decoder layer has none to spare.
+    spare = {stack: len(getattr(whole.config, stack)) - 1 for stack in ("encoder", "decoder")}
+    model = drop_layers(
+        whole,
+        encoder=min(settings.encoder_layers, spare["encoder"]),
+        decoder=min(settings.decoder_layers, spare["decoder"]),
+        batches=batches,
+    )
+    removed = 0.0
     for ratio in settings.ratios:
-        # The ratio is of all that there was; the pruner counts from what is left.
-        model = _step(job, settings, candidate, model, 1 - (1 - ratio) / (1 - removed), examples)
+        # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
+        share = 1 - (1 - ratio) / (1 - removed)
+        model = prune(model, heads=share if settings.heads else 0.0, feed_forward=share, batches=batches)
         name = f"{candidate.name} pruned {100 * ratio:.0f}"
         job.log(f"{name}: {model.count_params():,} of {whole.count_params():,} parameters left")
         folder = with_assets(job, candidate)
@@ -50,8 +60,7 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
     return made
 
 
-def _step(job: Job, settings: Prune, candidate: Candidate, model: Any, ratio: float, examples: "pd.DataFrame") -> Any:
+def _sample(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Any]:
     sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
     assets = job.fetch(candidate) / "assets"
-    batches = job.workload.batches(job.recipe, sample, assets, settings.train)
-    return prune(model, heads=ratio if settings.heads else 0.0, feed_forward=ratio, batches=batches(1))
+    return list(job.workload.batches(job.recipe, sample, assets, settings.train)(1))

@@ -1,5 +1,6 @@
 """What a training run may be validated with where there is no better measure."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from optops.models.keras import tf
@@ -17,13 +18,20 @@ def held_out_likelihood(batches: Batches) -> Validate:
     if not held_out:
         raise ValueError("there are no held-out batches to validate on; give some")
 
-    def validate(model: Any) -> float:
-        total, tokens = 0.0, 0
-        for batch in held_out:
-            logits = model({"source": batch["source"], "target": batch["target"]}, training=False)
-            count = int(tf.math.count_nonzero(batch["labels"] != PADDING))
-            total += float(smoothed_cross_entropy(batch["labels"], logits, 0.0)) * count
-            tokens += count
-        return -total / tokens
+    return lambda model: -mean_cross_entropy(model, held_out)
 
-    return validate
+
+def mean_cross_entropy(model: Any, batches: Iterable[Any]) -> float:
+    """Returns the cross-entropy per token of the labels, without dropout and smoothing.
+
+    Args:
+        model: An encoder-decoder model; see `sequence_loss`.
+        batches: Tensors `source`, `target` and `labels` by name.
+    """
+    total, tokens = 0.0, 0
+    for batch in batches:
+        logits = model({"source": batch["source"], "target": batch["target"]}, training=False)
+        count = int(tf.math.count_nonzero(batch["labels"] != PADDING))
+        total += float(smoothed_cross_entropy(batch["labels"], logits, 0.0)) * count
+        tokens += count
+    return total / tokens

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -58,15 +60,11 @@ def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer
             raise ValueError(
                 f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start afresh"
             )
-    arrays = {weight.name: weight.numpy() for weight in teacher.weights}
-    chosen = {name: value for name, value in arrays.items() if not IN_A_LAYER.match(name)}
-    for side, wanted, available in (
-        ("encoder", len(config.encoder), len(teacher.config.encoder)),
-        ("decoder", len(config.decoder), len(teacher.config.decoder)),
-    ):
-        for index, origin in enumerate(_evenly_spaced(wanted, available, side)):
-            old, new = f"transformer/{side}_{origin}/", f"transformer/{side}_{index}/"
-            chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
+    origins = {
+        stack: _evenly_spaced(len(getattr(config, stack)), len(getattr(teacher.config, stack)), stack)
+        for stack in ("encoder", "decoder")
+    }
+    chosen = {weight.name: weight.numpy() for weight in keep_layers(teacher, **origins).weights}
     for name, count in config.units().items():
         norms = _norms(chosen, name, config.head_size)
         if count > len(norms):
@@ -75,6 +73,36 @@ def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer
     student = Transformer(config)
     _assign(student, chosen)
     return student
+
+
+def keep_layers(
+    model: Transformer, encoder: Sequence[int] | None = None, decoder: Sequence[int] | None = None
+) -> Transformer:
+    """Returns a model with some of the layers of `model`, in the order given.
+
+    Args:
+        model: Left as it is.
+        encoder: Indices of the encoder layers to keep; all if None.
+        decoder: Indices of the decoder layers to keep; all if None.
+
+    Raises:
+        ValueError: If no layer of a stack is kept, or an index is out of range.
+    """
+    arrays = {weight.name: weight.numpy() for weight in model.weights}
+    chosen = {name: value for name, value in arrays.items() if not IN_A_LAYER.match(name)}
+    sizes: dict[str, tuple[Any, ...]] = {}
+    for stack, wanted in (("encoder", encoder), ("decoder", decoder)):
+        layers = getattr(model.config, stack)
+        kept = range(len(layers)) if wanted is None else wanted
+        if not kept or not set(kept) <= set(range(len(layers))):
+            raise ValueError(f"keep_layers: the {stack} has layers 0 to {len(layers) - 1}; keep some, not {list(kept)}")
+        sizes[stack] = tuple(layers[index] for index in kept)
+        for index, origin in enumerate(kept):
+            old, new = f"transformer/{stack}_{origin}/", f"transformer/{stack}_{index}/"
+            chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
+    shallower = Transformer(replace(model.config, encoder=sizes["encoder"], decoder=sizes["decoder"]))
+    _assign(shallower, chosen)
+    return shallower
 
 
 def _evenly_spaced(wanted: int, available: int, side: str) -> list[int]:
