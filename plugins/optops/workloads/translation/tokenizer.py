@@ -1,13 +1,25 @@
 """Text to token ids and back: one joint sentencepiece model for both languages."""
 
 import io
+import logging
+from bisect import bisect
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 TOKENIZER_FILE = "tokenizer.model"
 PADDING, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+
+USUAL_COVERAGE = 0.9995
+"""Share of the text whose characters are kept in a language of ideographs, as sentencepiece's documentation advises."""
+
+LEAST_COVERAGE = 0.98
+"""The least share that sentencepiece takes."""
+
+logger = logging.getLogger(__name__)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
@@ -19,7 +31,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
         path: The file to write.
 
     Raises:
-        ValueError: If the corpus has no text to learn from.
+        ValueError: If the corpus has no text to learn from, or too many characters for so small a vocabulary.
     """
     import sentencepiece
 
@@ -47,8 +59,27 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
 def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:
     # Rare characters of an alphabet (an initial umlaut) must stay; of thousands of ideographs the rarest would crowd
     # out the pieces that make sentences short.
-    alphabet = len(set().union(*texts))
-    return 1.0 if alphabet <= vocabulary // 2 else 0.9995
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    if len(counts) <= vocabulary // 2:
+        return 1.0
+    # Sentencepiece refuses a vocabulary that can not hold all characters it must keep.
+    shares = list(accumulate(count / counts.total() for _, count in counts.most_common()))
+    kept = shares[min(vocabulary * 3 // 4, len(shares)) - 1]
+    if kept < LEAST_COVERAGE:
+        least = -(-4 * (bisect(shares, LEAST_COVERAGE) + 1) // 3)
+        raise ValueError(
+            f"model.vocabulary is {vocabulary}; the training text has {len(counts)} different characters and needs at "
+            f"least {least}, better several times as many"
+        )
+    if kept < USUAL_COVERAGE:
+        logger.warning(
+            "a vocabulary of %d is small for %d characters: the rarest, %.2f%% of the text, become unknown; raise "
+            "`model.vocabulary`",
+            vocabulary,
+            len(counts),
+            100 * (1 - kept),
+        )
+    return min(kept, USUAL_COVERAGE)
 
 
 class Tokenizer:
