@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,12 @@ def _report_change(client: Client, path: str, task: Mapping[str, Any], report: R
 
 def _report_progress(client: Client, path: str, tasks: Sequence[Mapping[str, Any]], told: str, report: Report) -> str:
     """Says what the running tasks said last, unless that was told already; returns it."""
-    running = [task for task in tasks if task["state"] == "running"]
-    said = {_label(task): _last_lines(client, path, task)[-1:] for task in running}
+    said: dict[str, list[str]] = {}
+    for task in tasks:
+        if task["state"] == "running":
+            # A task that has only just started may have no log yet.
+            with suppress(ServiceError):
+                said[_label(task)] = _last_lines(client, path, task)[-1:]
     now = "\n".join(f"{' ' * 27}{label}: {line}" for label, lines in said.items() for line in lines)
     if now and now != told:
         report(now)
