@@ -46,9 +46,7 @@ def beam_search(decoder: Decoder, lengths: np.ndarray, settings: SearchSettings)
         settings: Beam, length penalty, limits.
     """
     state = _State(lengths, settings)
-    while state.sentences.size:
-        state.take(decoder.step(state.tokens, state.parents, state.alive, state.position))
-        state.drop_finished(decoder)
+    state.search(decoder)
     longest = int((state.best_ids != PAD).sum(axis=1).max())
     return state.best_ids[:, :longest], state.best_scores
 
@@ -72,9 +70,7 @@ def n_best(decoder: Decoder, lengths: np.ndarray, settings: SearchSettings) -> l
         settings: Beam, length penalty, limits.
     """
     state = _AllFinished(lengths, settings)
-    while state.sentences.size:
-        state.take(decoder.step(state.tokens, state.parents, state.alive, state.position))
-        state.drop_finished(decoder)
+    state.search(decoder)
     return [sorted(hypotheses, key=lambda one: -one.score) for hypotheses in state.hypotheses]
 
 
@@ -96,6 +92,12 @@ class _State:
         self.alive = np.full([batch, beam], -np.inf, np.float32)
         self.alive[:, 0] = 0
         self.written = np.zeros([batch, beam, int(self.limits.max())], np.int32)
+
+    def search(self, decoder: Decoder) -> None:
+        """Searches until all sentences are done."""
+        while self.sentences.size:
+            self.take(decoder.step(self.tokens, self.parents, self.alive, self.position))
+            self.drop_finished(decoder)
 
     def take(self, found: Continuations) -> None:
         """Finishes hypotheses that end, and lets the best of the others run on."""

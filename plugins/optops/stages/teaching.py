@@ -41,12 +41,18 @@ def taught_examples(job: Job, teacher: Candidate, teaching: Teaching) -> "pd.Dat
     examples = job.examples(TRAIN)
     if teaching.labels == "given":
         return examples
-    source, assets = job.fetch(teacher), job.fetch(teacher) / "assets"
+    source = job.fetch(teacher)
     name = derive_key("teacher-labels", teacher=teacher.key, labels=teaching.labels)
     with file_lock(name, lambda seconds: job.log(f"another run writes the teacher's labels; waiting {seconds:.0f} s")):
         kept = subfolder("work", name)
         taught = job.workload.teacher_labels(
-            examples, _fast_teacher(job, teacher, source), teacher.key, assets, kept, job.progress, teaching.labels
+            examples,
+            _fast_teacher(job, teacher, source),
+            teacher.key,
+            source / "assets",
+            kept,
+            job.progress,
+            teaching.labels,
         )
     if len(taught) < LEAST_ANSWERED * len(examples):
         raise NothingToTeachError(

@@ -64,24 +64,23 @@ def state_transfer(student: Any, teacher: Any, ids: Any) -> Any:
     return error / (tf.reduce_sum(tf.square(teacher) * rows) + TINY)
 
 
-def relation_divergence(student: Any, teacher: Any, queries: Any, keys: Any) -> Any:
+def relation_divergence(student: Any, teacher: Any, ids: Any) -> Any:
     """Returns KL(teacher || student) of the relations softmax(V V^T / sqrt(head size)), mean over heads and positions.
 
     Args:
         student: Values, float32 [batch, heads, time, head size].
         teacher: The same but for the head size; no gradient flows into it.
-        queries: int32 [batch, time]; rows of padding do not count.
-        keys: int32 [batch, time]; columns of padding get no share.
+        ids: int32 [batch, time]; rows of padding do not count, columns of padding get no share.
 
-    Source: Wang et al. 2020 (MiniLM), section 3.2, equations 6 and 7.
+    Source: Wang et al. 2020 (MiniLM), section 3.2.
     """
 
     def logits(values: Any) -> Any:
         size = tf.cast(tf.shape(values)[-1], tf.float32)
-        hidden = tf.cast(tf.equal(keys, PADDING), tf.float32)[:, None, None, :] * -1e9
+        hidden = tf.cast(tf.equal(ids, PADDING), tf.float32)[:, None, None, :] * -1e9
         return tf.nn.log_softmax(tf.matmul(values, values, transpose_b=True) * tf.math.rsqrt(size) + hidden)
 
-    return _divergence(logits(student), logits(tf.stop_gradient(teacher)), queries)
+    return _divergence(logits(student), logits(tf.stop_gradient(teacher)), ids)
 
 
 def attention_divergence(student: Any, teacher: Any, queries: Any) -> Any:
@@ -92,7 +91,7 @@ def attention_divergence(student: Any, teacher: Any, queries: Any) -> Any:
         teacher: The same; no gradient flows into it.
         queries: int32 [batch, queries]; rows of padding do not count.
 
-    Source: Wang et al. 2020 (MiniLM), section 3.1, equation 5.
+    Source: Wang et al. 2020 (MiniLM), section 3.1.
     """
     return _divergence(tf.math.log(student + TINY), tf.math.log(tf.stop_gradient(teacher) + TINY), queries)
 
@@ -159,7 +158,7 @@ class LastLayerRelations:
     Raises:
         ValueError: If the last layers differ in their heads.
 
-    Source: Wang et al. 2020 (MiniLM), section 3, equation 8; here for all three attentions of a translation model.
+    Source: Wang et al. 2020 (MiniLM), section 3; here for all three attentions of a translation model.
     """
 
     variables: Sequence[Any] = ()
@@ -188,7 +187,7 @@ class LastLayerRelations:
         for mine, theirs, queries, keys in self._pairs:
             found.append(attention_divergence(student.attention[mine], teacher.attention[theirs], batch[queries]))
             values = student.values[mine], teacher.values[theirs]
-            found.append(relation_divergence(*values, batch[keys], batch[keys]))
+            found.append(relation_divergence(*values, batch[keys]))
         return _mean(found)
 
 
