@@ -192,7 +192,7 @@ def test_a_loader_that_hangs_is_ended(loaders):
 def test_threads_are_fixed_before_any_import(loaders, inputs):
     with Worker(contender(loaders, "environment")) as worker:
         worker.load_inputs([inputs])
-        worker.run(1)
+        assert len(worker.run(1)) == 1
 
 
 def test_too_few_threads_are_refused(tmp_path):

@@ -181,6 +181,7 @@ def test_a_process_that_left_the_group_does_not_hold_up_the_result(stage):
         "child = subprocess.Popen(['sleep', '60'], start_new_session=True); deliver(output={'child': child.pid})"
     )
     child = run(runner).output["child"]
+    assert is_alive(child)
     os.kill(child, signal.SIGKILL)
 
 
