@@ -78,6 +78,14 @@ class Train(Section):
     accumulate: int = Field(
         1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
     )
+    replicas: int = Field(
+        2,
+        ge=1,
+        description="Parts of a batch whose gradients are computed side by side, each on a share of the cores.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of products while training; bf16 is faster where the processor computes with it."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
     schedule: Literal["inverse_square_root", "cosine"] = Field(
         "inverse_square_root",

@@ -1,6 +1,7 @@
 """Teaches a faster student with the trained model's outputs, its distribution and its features."""
 
 from optops.models.base import load_architecture
+from optops.models.training.threads import share_cores
 from optops.recipe import Distill
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
@@ -14,6 +15,7 @@ def run(job: Job) -> StageResult:
     """Returns the candidates so far and the student."""
     settings = job.recipe.distill
     assert isinstance(settings, Distill)
+    share_cores(settings.train.replicas)
     baseline = job.baseline
     folder = with_assets(job, baseline)
     teacher = load_architecture(baseline.architecture).load(job.fetch(baseline) / "trainable")

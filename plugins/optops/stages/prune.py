@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from optops.candidate import Candidate
 from optops.compression import drop_layers, prune
 from optops.models.base import load_architecture
+from optops.models.training.threads import share_cores
 from optops.recipe import Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
@@ -19,6 +20,7 @@ def run(job: Job) -> StageResult:
     """Returns the candidates so far and their pruned forms, one for each ratio."""
     settings = job.recipe.prune
     assert isinstance(settings, Prune)
+    share_cores(settings.train.replicas)
     upstream = job.result("distill").candidates
     trainable = [candidate for candidate in upstream if candidate.trainable]
     chosen = trainable if settings.models == "all" else trainable[-1:]

@@ -1,6 +1,7 @@
 """Trains the baseline, or imports it; its serving form is executed by stock TensorFlow."""
 
 from optops.models.base import Description
+from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
@@ -13,6 +14,7 @@ def run(job: Job) -> StageResult:
     """Returns the baseline as the one candidate that goes on."""
     if not job.workload.trainable(job.recipe.model):
         return _import(job)
+    share_cores(job.recipe.train.replicas)
     folder = job.new_folder()
     assets = folder / "assets"
     assets.mkdir()

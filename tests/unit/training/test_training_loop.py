@@ -1,5 +1,7 @@
 """The training loop learns, resumes exactly, stops early, averages, and fails clearly."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -178,7 +180,7 @@ def test_the_step_is_traced_once_for_batches_of_different_size_and_length(small)
     batches = [{"ids": np.ones(size, np.int32)} for size in sizes]
     signature = common_signature(batches)
     assert signature["ids"].shape.as_list() == [None, None]
-    step = TrainingStep(model, loss, 1.0, signature, accumulate=1)
+    step = TrainingStep(model, loss, signature, TrainingSettings(epochs=1, replicas=1))
     for batch in batches:
         step([batch], learning_rate=0.1, progress=0.5)
     assert len(calls) == 1
@@ -201,6 +203,47 @@ def test_two_accumulated_batches_make_the_step_of_both_together(small, tmp_path)
         np.testing.assert_allclose(left, right, atol=2e-5)
     assert [record.step for record in of_halves.records] == [record.step for record in of_whole.records]
     assert of_halves.records[0].loss == pytest.approx(of_whole.records[0].loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 7])
+def test_replicas_together_make_the_step_of_the_whole_batch(small, tmp_path, replicas):
+    def without_dropout(model, batch, progress):
+        error = tf.reduce_mean(tf.square(model(batch["input"], training=False) - batch["label"]))
+        return error, {"error": error}
+
+    def uneven(epoch):  # 5 examples in each, so that some replicas have fewer than others, or none
+        return [{name: array[:5] for name, array in batch.items()} for batch in small.batches(epoch)]
+
+    one, of_one = small.train(tmp_path / "one", loss=without_dropout, batches=uneven, replicas=1)
+    split, of_split = small.train(tmp_path / "split", loss=without_dropout, batches=uneven, replicas=replicas)
+    for left, right in zip(one.get_weights(), split.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+    assert of_split.records[-1].scalars["error"] == pytest.approx(of_one.records[-1].scalars["error"], rel=1e-4)
+
+
+@pytest.mark.skipif("avx512_bf16" not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with bfloat16")
+def test_products_in_bfloat16_are_for_the_steps_alone():
+    values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    model = keras.Sequential([keras.layers.Dense(64, use_bias=False)])
+    model.build((None, 64))
+    batch = {"input": values}
+
+    @tf.function
+    def outside(batch):
+        return tf.reduce_sum(tf.square(model(batch)))
+
+    def loss(model, batch, progress):
+        return tf.reduce_sum(tf.square(model(batch["input"])))
+
+    found = {}
+    expected = float(outside(tf.constant(values)))
+    for precision in ("fp32", "bf16"):
+        settings = TrainingSettings(epochs=1, replicas=1, precision=precision)
+        found[precision], _, _ = TrainingStep(model, loss, common_signature([batch]), settings)([batch], 0.0, 0.0)
+    assert found["fp32"] == pytest.approx(expected, rel=1e-6)
+    assert found["bf16"] == pytest.approx(expected, rel=1e-2)
+    assert found["bf16"] != pytest.approx(expected, rel=1e-6)
+    assert float(outside(tf.constant(values))) == expected
 
 
 def test_what_is_left_of_an_epoch_makes_a_smaller_step(small, tmp_path):

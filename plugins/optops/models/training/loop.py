@@ -102,7 +102,7 @@ class _Trainer:
         self.step = 0
         use_generators(model)
         signature = common_signature(first)
-        self.train_step = TrainingStep(model, loss, settings.gradient_clip, signature, settings.accumulate)
+        self.train_step = TrainingStep(model, loss, signature, settings)
         if names := unrepeatable_operations(self.train_step.traced):
             log.warning("a resumed run will differ: the state of these random operations can't be saved: %s", names)
 

@@ -19,6 +19,7 @@ Validate: TypeAlias = Callable[[Any], float]
 """Called as `validate(model)` after each epoch; higher is better."""
 
 Schedule = Literal["inverse_square_root", "cosine"]
+TrainingPrecision = Literal["fp32", "bf16"]
 
 
 class Batches(Protocol):
@@ -44,6 +45,10 @@ class TrainingSettings:
         warmup_steps: Steps of linear rise from zero to the peak.
         batch_tokens: Tokens per batch, counted on the longer side with its padding.
         accumulate: Batches whose mean gradient makes one step: larger steps than the memory holds at once.
+        replicas: Parts of a batch whose gradients are computed side by side, each on its share of the cores. Sizes of
+            models that train on a CPU leave cores idle otherwise.
+        precision: Of products while training: fp32, or bf16, which is faster on processors that compute with it (AMX,
+            AVX-512 BF16) and slower on others. Weights, sums, norms and losses are fp32 in any case.
         label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
         patience: Epochs without a better validation before training stops.
         average_checkpoints: Epochs around the best one whose weights are averaged at the end; 1 means none.
@@ -57,6 +62,8 @@ class TrainingSettings:
     warmup_steps: int = 400
     batch_tokens: int = 4096
     accumulate: int = 1
+    replicas: int = 2
+    precision: TrainingPrecision = "fp32"
     label_smoothing: float = 0.1
     patience: int = 5
     average_checkpoints: int = 5
@@ -64,7 +71,7 @@ class TrainingSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_tokens", "accumulate", "patience", "average_checkpoints"):
+        for name in ("epochs", "batch_tokens", "accumulate", "replicas", "patience", "average_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "gradient_clip"):
@@ -74,8 +81,9 @@ class TrainingSettings:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(get_args(Schedule))}")
+        for name, choices in (("schedule", get_args(Schedule)), ("precision", get_args(TrainingPrecision))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)

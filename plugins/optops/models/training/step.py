@@ -1,6 +1,7 @@
 """One update of a model: gradients of one batch or of several, clipped, applied by Adam; traced once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from optops.models.keras import tf
 from optops.models.training.adam import Adam
-from optops.models.training.settings import Batch, Batches, Loss
+from optops.models.training.settings import Batch, Batches, Loss, TrainingSettings
 
 SHAPE_SAMPLE = 16
+BFLOAT16_PRODUCTS = "auto_mixed_precision_onednn_bfloat16"
 
 
 class TrainingStep:
@@ -19,33 +21,35 @@ class TrainingStep:
     Args:
         model: A tf_keras model whose variables exist.
         loss: See `Loss`; its own variables are trained too.
-        gradient_clip: Largest global norm of the gradient.
         signature: A TensorSpec per array that fits every batch; see `common_signature`.
-        accumulate: Batches per update; with one, gradients are never kept between calls.
+        settings: Of these `accumulate`, `replicas`, `precision` and `gradient_clip` count.
 
     Attributes:
         variables: State beside the model's that a resumed run needs: the optimizer's and the loss's own.
     """
 
-    def __init__(
-        self, model: Any, loss: Loss, gradient_clip: float, signature: Mapping[str, Any], accumulate: int
-    ) -> None:
-        self._model, self._loss, self._gradient_clip = model, loss, gradient_clip
+    def __init__(self, model: Any, loss: Loss, signature: Mapping[str, Any], settings: TrainingSettings) -> None:
+        self._model, self._loss, self._settings = model, loss, settings
         beside = list(getattr(loss, "variables", ()))
         self._trained = [*model.trainable_variables, *beside]
         self._optimizer = Adam(self._trained)
         self.variables = [*self._optimizer.variables, *beside]
-        kept = self._trained if accumulate > 1 else []
+        # With one batch per update, gradients are never kept between calls.
+        kept = self._trained if settings.accumulate > 1 else []
         self._sums = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in kept]
         scalar = tf.TensorSpec([], tf.float32)
-        function = self._collect if accumulate > 1 else self._update
-        scalars = (scalar,) if accumulate > 1 else (scalar, scalar)
+        function = self._collect if kept else self._update
+        scalars = (scalar,) if kept else (scalar, scalar)
         self.traced = function.get_concrete_function(dict(signature), *scalars)
 
     def __call__(self, batches: Sequence[Batch], learning_rate: float, progress: float) -> tuple[float, float, Any]:
         """Returns loss, global norm of the gradient before clipping, and other scalars by name, after one update."""
         rate, done = tf.constant(learning_rate, tf.float32), tf.constant(progress, tf.float32)
         tensors = [{name: tf.convert_to_tensor(array) for name, array in batch.items()} for batch in batches]
+        with _products_in(self._settings.precision):
+            return self._run(tensors, rate, done)
+
+    def _run(self, tensors: Sequence[Any], rate: Any, done: Any) -> tuple[float, float, Any]:
         if not self._sums:
             (batch,) = tensors
             value, norm, scalars = self._update(batch, done, rate)
@@ -56,6 +60,26 @@ class TrainingStep:
         return float(np.mean([value for value, _ in found])), float(norm), means
 
     def _gradients(self, batch: Any, progress: Any) -> tuple[Any, Any, list[Any]]:
+        """Returns loss, scalars and gradients: means over the replicas, each counting by its examples."""
+        count = self._settings.replicas
+        if count == 1:
+            return self._gradients_of(batch, progress)
+        examples = tf.shape(next(iter(batch.values())))[0]
+        # A replica past the last example sees that one again, at no weight: every loss would have to bear no examples.
+        starts = [tf.minimum(index, examples - 1) for index in range(count)]
+        parts = [{name: array[start::count] for name, array in batch.items()} for start in starts]
+        sizes = [tf.maximum((examples - index + count - 1) // count, 0) for index in range(count)]
+        shares = [tf.cast(size / examples, tf.float32) for size in sizes]
+        found = [self._gradients_of(part, progress) for part in parts]
+
+        def mean(values: Sequence[Any]) -> Any:
+            return tf.add_n([value * share for value, share in zip(values, shares, strict=True)])
+
+        scalars = {name: mean([scalars[name] for _, scalars, _ in found]) for name in found[0][1]}
+        gradients = [mean(each) for each in zip(*(gradients for _, _, gradients in found), strict=True)]
+        return mean([value for value, _, _ in found]), scalars, gradients
+
+    def _gradients_of(self, batch: Any, progress: Any) -> tuple[Any, Any, list[Any]]:
         with tf.GradientTape() as tape:
             result = self._loss(self._model, batch, progress)
             value, scalars = result if isinstance(result, tuple) else (result, {})
@@ -64,7 +88,7 @@ class TrainingStep:
         return value, scalars, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _apply(self, gradients: Sequence[Any], learning_rate: Any) -> Any:
-        gradients, norm = tf.clip_by_global_norm(gradients, self._gradient_clip)
+        gradients, norm = tf.clip_by_global_norm(gradients, self._settings.gradient_clip)
         self._optimizer.apply(gradients, learning_rate)
         return norm
 
@@ -86,6 +110,23 @@ class TrainingStep:
         for total in self._sums:
             total.assign(tf.zeros_like(total))
         return norm
+
+
+@contextmanager
+def _products_in(precision: str) -> Iterator[None]:
+    """Lets what runs inside compute its products in bfloat16, if asked; all else, weights included, stays float32.
+
+    TensorFlow's graph optimiser chooses the operations. It is switched back, since validation and export run in the
+    same process.
+    """
+    if precision == "fp32":
+        yield
+        return
+    tf.config.optimizer.set_experimental_options({BFLOAT16_PRODUCTS: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({BFLOAT16_PRODUCTS: False})
 
 
 def common_signature(batches: Batches) -> dict[str, Any]:
