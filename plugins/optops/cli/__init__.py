@@ -2,7 +2,7 @@
 
 import typer
 
-from optops.cli import demo, doctor, garbage, init, rollback, run, schema, show, validate
+from optops.cli import demo, doctor, evaluate, garbage, init, rollback, run, schema, show, validate
 
 EX_USAGE = 64
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 for command in (
     run.run,
     show.show,
+    evaluate.evaluate,
     validate.validate,
     init.init,
     schema.schema,

@@ -14,16 +14,6 @@ FAILED = 1
 """Exit status of a command that did not do what it was asked to."""
 
 
-EXPLAINED = (
-    __name__,
-    "optops.recipe_file",
-    "optops.registry",
-    "optops.services.processes",
-    "optops.tracking",
-)
-"""Modules whose errors speak to people; named, not imported, for their libraries are heavy."""
-
-
 class CommandError(Exception):
     """Something that a command can not do; the message names the thing and the remedy."""
 
@@ -46,7 +36,7 @@ def explained(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
 
 def _message(error: Exception) -> str | None:
-    if type(error).__module__ in EXPLAINED:
+    if type(error).__module__.startswith("optops."):  # all errors of our own speak to people
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -61,8 +61,7 @@ def find_run(tracking: Tracking, name: str) -> Run:
 
 def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
     """Returns what MLflow knows of a parent run, as plain data."""
-    children = list(all_runs(tracking, f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"))
-    children.sort(key=lambda child: (_order(child), child.info.start_time))
+    children = _children(tracking, run)
     results = {child.info.run_id: _result(tracking, child) for child in children}
     found = [result for result in results.values() if result is not None]
     return {
@@ -80,6 +79,17 @@ def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
         "candidates": _candidates(found),
         "registered": _registered(tracking, found),
     }
+
+
+def stage_results(tracking: Tracking, run: Run) -> list[StageResult]:
+    """Returns what the stages of a parent run handed on, in the order of the flow; those without a result left out."""
+    results = (_result(tracking, child) for child in _children(tracking, run))
+    return [result for result in results if result is not None]
+
+
+def _children(tracking: Tracking, run: Run) -> list[Run]:
+    children = list(all_runs(tracking, f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"))
+    return sorted(children, key=lambda child: (_order(child), child.info.start_time))
 
 
 def _metric(run: Run) -> str:

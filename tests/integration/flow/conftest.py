@@ -71,6 +71,13 @@ def home(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def other_pairs(tmp_path):
+    """A folder with 150 pairs, `other.en` and `other.de`, that no split has."""
+    write_pairs(tmp_path, "other", 150, seed=99)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def run(home):
     """Runs the flow and returns its outcome and the lines that the stages wrote."""

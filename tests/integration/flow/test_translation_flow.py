@@ -1,6 +1,7 @@
 """The whole flow on a small corpus, with real stages in processes of their own and a real MLflow store."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,30 @@ def test_int8_really_is_int8(first):
     executables = {c.name: c for task in outcome.tasks if task.stage == "fuse" for c in task.result.candidates}
     assert executables["student int8 onnxruntime"].metrics["nodes_quantized"] > 0
     assert executables["student fp32 onnxruntime"].metrics["parity"] >= 0.97
+
+
+def test_all_models_of_a_run_can_be_measured_on_the_test_split_and_on_other_data(first, home, other_pairs):
+    outcome, _ = first
+    evaluate = [sys.executable, "-m", "optops", "evaluate", outcome.run.label, "--json"]
+    environment = {**os.environ, "OPTOPS_HOME": str(home / "home")}
+
+    def measured(*settings):
+        options = [part for setting in settings for part in ("--set", setting)]
+        done = subprocess.run([*evaluate, *options], capture_output=True, text=True, check=True, env=environment)
+        return json.loads(done.stdout)
+
+    on_test = measured()
+    baseline, *others = on_test["scores"]
+    assert on_test["examples"] == 400
+    assert {score["name"] for score in others} == {
+        c.name for task in outcome.tasks if task.stage == "fuse" for c in task.result.candidates
+    }
+    assert baseline["change"] == baseline["change_low"] == baseline["change_high"] == 0
+    for score in on_test["scores"]:
+        assert score["low"] <= score["value"] <= score["high"]
+    other = measured(f"data.test={{source: {other_pairs}/other.en, target: {other_pairs}/other.de}}")
+    assert other["examples"] == 150
+    assert other["scores"][0]["value"] > 50
 
 
 def test_the_champion_translates_in_a_process_that_has_only_the_package(first, tmp_path):

@@ -14,7 +14,20 @@ from typer.testing import CliRunner
 from optops.cli import app
 from optops.recipe_file import read_recipe
 
-COMMANDS = ("run", "show", "validate", "init", "schema", "doctor", "rollback", "gc", "demo-data", "demo", "ui")
+COMMANDS = (
+    "run",
+    "show",
+    "evaluate",
+    "validate",
+    "init",
+    "schema",
+    "doctor",
+    "rollback",
+    "gc",
+    "demo-data",
+    "demo",
+    "ui",
+)
 OPTOPS = (sys.executable, "-m", "optops")
 
 

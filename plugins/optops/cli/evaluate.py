@@ -1,0 +1,84 @@
+"""`optops evaluate`: how all models of a run do on other data, long after the run."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from optops.cli.console import CommandError, explained, show_json
+from optops.cli.run import read_settings
+from optops.cli.show import PIPE_WIDTH
+
+if TYPE_CHECKING:
+    from optops.evaluation import Report
+    from optops.recipe import Recipe
+    from optops.tracking import Tracking
+
+
+@explained
+def evaluate(
+    run: Annotated[
+        str,
+        typer.Argument(help="MLflow run id, the beginning of one, a label, or a recipe's name.", show_default=False),
+    ],
+    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Other data or metric, e.g. data.test.source=/data/2017.en."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON; progress goes to stderr.")] = False,
+) -> None:
+    """Measure the baseline and every executable of a run on its test split, or on data of your own.
+
+    This is for reports, after all choices: who chooses a model by what it does on the test split has none left to
+    prove anything with.
+    """
+    from rich.console import Console
+
+    from optops.cli.records import find_run, stage_results
+    from optops.evaluation import evaluate_run
+
+    if split not in ("test", "validation"):
+        raise CommandError(f"--split {split!r}: choose `test` or `validation`")
+    chosen: Literal["test", "validation"] = "test" if split == "test" else "validation"
+    from optops.tracking import Tracking
+
+    tracking, progress = Tracking(), Console(stderr=True, highlight=False)
+    parent = find_run(tracking, run)
+    recipe = _recipe_of(tracking, parent.info.run_id, settings or [])
+    results = stage_results(tracking, parent)
+    report = evaluate_run(tracking, recipe, results, chosen, lambda line: progress.print(line, markup=False))
+    if as_json:
+        show_json({"run_id": parent.info.run_id, "recipe": recipe.name, **asdict(report)})
+    else:
+        _show(report)
+
+
+def _recipe_of(tracking: "Tracking", run_id: str, settings: list[str]) -> "Recipe":
+    import tempfile
+
+    from optops.recipe_file import parse_recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(tracking.client.download_artifacts(run_id, "recipe.yaml", folder))
+        text = path.read_text(encoding="utf-8")
+    # The run keeps its recipe with absolute paths; those of --set are relative to where the command is called.
+    return parse_recipe(text, Path("recipe.yaml"), read_settings(settings))
+
+
+def _show(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print(f"{report.examples} examples, {report.split}; {report.signature}", soft_wrap=True)
+    table = Table("model", report.metric, "95 % interval", "against the baseline", "95 % interval", box=None)
+    for score in report.scores:
+        interval = f"[{score.low:.2f}, {score.high:.2f}]"
+        against = ("", "")
+        if score.name != report.scores[0].name:
+            against = (f"{score.change:+.2f}", f"[{score.change_low:+.2f}, {score.change_high:+.2f}]")
+        table.add_row(score.name, f"{score.value:.2f}", interval, *against)
+    console.print(table)

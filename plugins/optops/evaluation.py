@@ -1,0 +1,120 @@
+"""Measures the baseline and all executables of a finished run on one split, with paired bootstrap intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from optops.candidate import Candidate
+from optops.measurement.statistics import bootstrap_weights
+from optops.recipe import Recipe
+from optops.runtimes.base import load_executable
+from optops.stage_spec import StageResult
+from optops.tracking import Tracking
+from optops.workloads.base import load_workload
+
+INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model reached.
+
+    Attributes:
+        name: Of the candidate.
+        key: Of the candidate.
+        value: The metric, in its own unit.
+        low: Lower end of its 95 % interval over resamples of the examples.
+        high: Upper end.
+        change: Difference from the baseline on the same examples.
+        change_low: Lower end of its 95 % interval over the same resamples.
+        change_high: Upper end.
+    """
+
+    name: str
+    key: str
+    value: float
+    low: float
+    high: float
+    change: float
+    change_low: float
+    change_high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All scores on one split; the baseline's first.
+
+    Attributes:
+        split: Name of the split.
+        examples: How many it has.
+        metric: Name of the metric.
+        signature: What a reader needs to reproduce the metric.
+        scores: One per model.
+    """
+
+    split: str
+    examples: int
+    metric: str
+    signature: str
+    scores: tuple[Score, ...]
+
+
+def evaluate_run(
+    tracking: Tracking,
+    recipe: Recipe,
+    results: Sequence[StageResult],
+    split: Literal["test", "validation"],
+    report: Callable[[str], None],
+) -> Report:
+    """Returns how the baseline and every executable of a run do on a split.
+
+    Args:
+        tracking: Holds the models.
+        recipe: Of the run; its `data` may name other files.
+        results: Of the run's stages.
+        split: Which of the data's splits.
+        report: Called with lines for people.
+
+    Raises:
+        FileNotFoundError: If the run has no baseline.
+    """
+    workload = load_workload(recipe.workload)
+    examples = workload.read(recipe.data, recipe.seed)[split]
+    weights = bootstrap_weights(len(examples), recipe.gate.resamples, recipe.seed)
+    scores: list[Score] = []
+    reference: tuple[float, np.ndarray] | None = None
+    for candidate in _models(results):
+        folder = tracking.fetch(candidate.artifact)
+        executable = load_executable(folder / "serving", recipe.target.threads)
+        predictions = workload.predict(executable, examples, folder / "assets")
+        statistics = workload.statistics(predictions, examples, recipe.data)
+        value, resampled = float(workload.metric(statistics)[0]), workload.metric(statistics, weights)
+        reference = reference or (value, resampled)
+        low, high = np.percentile(resampled, INTERVAL)
+        change_low, change_high = np.percentile(resampled - reference[1], INTERVAL)
+        change = value - reference[0]
+        scores.append(
+            Score(
+                candidate.name,
+                candidate.key,
+                value,
+                float(low),
+                float(high),
+                change,
+                float(change_low),
+                float(change_high),
+            )
+        )
+        report(f"{candidate.name}: {workload.metric_name} {value:.2f}")
+    signature = workload.metric_signature(recipe.data)
+    return Report(split, len(examples), workload.metric_name, signature, tuple(scores))
+
+
+def _models(results: Sequence[StageResult]) -> list[Candidate]:
+    baseline = [result.candidates[0] for result in results if result.stage == "train" and result.candidates]
+    if not baseline:
+        raise FileNotFoundError("this run has no baseline: its stage `train` did not finish; see `optops show`")
+    executables = [candidate for result in results if result.stage == "fuse" for candidate in result.candidates]
+    return [*baseline, *executables]
