@@ -45,8 +45,9 @@ format: setup  ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: setup  ## Write docs/recipe.md anew from the recipe's models
+docs: setup  ## Write docs/recipe.md anew from the recipe's models, docs/results.md from docs/results.json
 	$(PYTHON) -m optops.recipe_reference docs/recipe.md
+	$(PYTHON) docs/results.py write
 
 services:  ## Install what the browser tests need (Debian packages, as root)
 	apt-get update --quiet --quiet

@@ -1,9 +1,10 @@
 """`optops evaluate`: how all models of a run do on other data, long after the run."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,7 +48,7 @@ def evaluate(
 
     tracking, progress = Tracking(), Console(stderr=True, highlight=False)
     parent = find_run(tracking, run)
-    recipe = _recipe_of(tracking, parent.info.run_id, settings or [])
+    recipe = recipe_of(tracking, parent.info.run_id, read_settings(settings or ()))
     results = stage_results(tracking, parent)
     report = evaluate_run(tracking, recipe, results, chosen, lambda line: progress.print(line, markup=False))
     if as_json:
@@ -56,7 +57,8 @@ def evaluate(
         _show(report)
 
 
-def _recipe_of(tracking: "Tracking", run_id: str, settings: list[str]) -> "Recipe":
+def recipe_of(tracking: "Tracking", run_id: str, changes: Mapping[str, Any]) -> "Recipe":
+    """Returns the recipe that a parent run keeps, with changes by dotted key; relative paths are the caller's."""
     import tempfile
 
     from optops.recipe_file import parse_recipe
@@ -64,8 +66,7 @@ def _recipe_of(tracking: "Tracking", run_id: str, settings: list[str]) -> "Recip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(tracking.client.download_artifacts(run_id, "recipe.yaml", folder))
         text = path.read_text(encoding="utf-8")
-    # The run keeps its recipe with absolute paths; those of --set are relative to where the command is called.
-    return parse_recipe(text, Path("recipe.yaml"), read_settings(settings))
+    return parse_recipe(text, Path("recipe.yaml"), changes)
 
 
 def _show(report: "Report") -> None:

@@ -1,0 +1,256 @@
+"""Puts the figures of finished runs on record, and writes results.md and its plots from the record.
+
+    python docs/results.py record RUN [--set KEY=VALUE ...] [--commit COMMIT]
+    python docs/results.py write
+
+RUN is a finished run; with `--set` its models are measured a second time, with another metric or on other data.
+
+`results.json` holds one record per figure. A record with the same subject, seed, model and `what` replaces the old one.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from optops.cli.evaluate import recipe_of
+from optops.cli.records import find_run, read_record, stage_results
+from optops.cli.run import read_settings
+from optops.evaluation import evaluate_run
+from optops.measurement import plots
+from optops.measurement.host import Fingerprint
+from optops.tracking import Tracking
+
+FOLDER = Path(__file__).parent
+RECORD, PAGE = FOLDER / "results.json", FOLDER / "results.md"
+BASELINE = "baseline"
+SPEED_UP = "speed-up at batch "
+LATENCY = "p50 at batch "
+DEFECTS = "label defects, "
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its origin.
+
+    Attributes:
+        subject: Name of the recipe.
+        seed: Of the recipe.
+        model: Name of the candidate; empty for what belongs to the data.
+        what: What was measured.
+        value: In `unit`.
+        low: Lower end of the 95 % interval; None where there is none.
+        high: Upper end.
+        unit: Of the value.
+        command: Makes the figure again.
+        host: Processor, cores, threads.
+        date: ISO date.
+        commit: Of this repository, at which it was measured.
+    """
+
+    subject: str
+    seed: int
+    model: str
+    what: str
+    value: float
+    low: float | None
+    high: float | None
+    unit: str
+    command: str
+    host: str
+    date: str
+    commit: str
+
+    @property
+    def place(self) -> tuple[str, int, str, str]:
+        """What the figure is about."""
+        return self.subject, self.seed, self.model, self.what
+
+
+def record(run: str, settings: Sequence[str], commit: str) -> None:
+    """Adds a run's figures to the record: quality on test, latency, size, label defects."""
+    tracking = Tracking()
+    parent = find_run(tracking, run)
+    results = stage_results(tracking, parent)
+    own = recipe_of(tracking, parent.info.run_id, {})
+    host = Fingerprint.of_this_host()
+    origin: dict[str, Any] = {
+        "subject": own.name,
+        "seed": own.seed,
+        "host": f"{host.cpu_model}, {host.cores} cores, {own.target.threads} threads",
+        "date": time.strftime("%Y-%m-%d", time.gmtime(parent.info.start_time / 1000)),
+        "commit": commit,
+    }
+    seed = f" --set seed={own.seed}"
+    made = {"command": f"optops run dags/recipes/{own.name}.yaml{seed}", **origin}
+    figures = [*_speeds(read_record(tracking, parent), made), *_defects(results, made)]
+    for changes in ([], list(settings)) if settings else ([],):
+        recipe = recipe_of(tracking, parent.info.run_id, read_settings(changes))
+        report = evaluate_run(tracking, recipe, results, "test", _say)
+        command = " ".join(["optops evaluate", own.name, *(f"--set {change}" for change in changes)])
+        what = report.signature.replace("|", " ")
+        for score in report.scores:
+            measured = {**origin, "model": score.name, "unit": report.metric, "command": command}
+            figures.append(Figure(what=what, value=score.value, low=score.low, high=score.high, **measured))
+            changed = (score.change, score.change_low, score.change_high)
+            value, low, high = (100 * change / report.scores[0].value for change in changed)
+            measured["unit"] = "%"
+            figures.append(Figure(what=f"change of {what}", value=value, low=low, high=high, **measured))
+    places = {figure.place for figure in figures}
+    everything = [*(figure for figure in read() if figure.place not in places), *figures]
+    everything.sort(key=lambda figure: (figure.subject, figure.seed))
+    RECORD.write_text(json.dumps([asdict(figure) for figure in everything], indent=1) + "\n", encoding="utf-8")
+
+
+def _speeds(run: dict[str, Any], made: dict[str, Any]) -> Iterator[Figure]:
+    for candidate in run["candidates"]:
+        if "parameters" in candidate["metrics"]:
+            value = candidate["metrics"]["parameters"]
+            yield Figure(model=candidate["name"], what="parameters", value=value, low=None, high=None, unit="", **made)
+        for cell, measured in candidate["cells"].items():
+            batch = cell.split()[1]
+            speed = {"value": measured["ratio"], "low": measured["low"], "high": measured["high"], "unit": "x"}
+            yield Figure(model=candidate["name"], what=SPEED_UP + batch, **speed, **made)
+            latency = {"value": measured["p50_seconds"] * 1e3, "low": None, "high": None, "unit": "ms"}
+            yield Figure(model=candidate["name"], what=LATENCY + batch, **latency, **made)
+
+
+def _defects(results: Sequence[Any], made: dict[str, Any]) -> Iterator[Figure]:
+    for result in results:
+        if result.stage == "check_labels":
+            for outcome in result.output["outcomes"]:
+                if outcome["count"]:
+                    what = f"{DEFECTS}{outcome['split']}: {outcome['check']}"
+                    counted = {"value": outcome["count"], "low": None, "high": None, "unit": "examples"}
+                    yield Figure(model="", what=what, **counted, **made)
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=FOLDER, capture_output=True, text=True, check=True)  # noqa: S607
+        return done.stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def read() -> list[Figure]:
+    """Returns all figures on record."""
+    if not RECORD.exists():
+        return []
+    return [Figure(**figure) for figure in json.loads(RECORD.read_text(encoding="utf-8"))]
+
+
+def write() -> None:
+    """Writes results.md and its plots."""
+    parts = [
+        "# Results",
+        "What recipes of this repository came to on real data. `docs/results.py` writes this page from "
+        "[results.json](results.json), which has the command, host, date and commit of every figure.",
+    ]
+    for subject, figures in groupby(read(), key=lambda figure: figure.subject):
+        parts += _subject(subject, list(figures))
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _subject(subject: str, figures: list[Figure]) -> Iterator[str]:
+    yield f"## {subject}"
+    hosts = sorted({figure.host for figure in figures})
+    yield f"Measured on {'; '.join(hosts)}. Intervals are of 95 %; changes and speed-ups are against the baseline."
+    seeds = sorted({figure.seed for figure in figures})
+    for seed in seeds:
+        of_seed = [figure for figure in figures if figure.seed == seed]
+        yield f"### Seed {seed}"
+        yield _table(of_seed)
+        picture = FOLDER / "images" / f"results_{subject}_{seed}.png"
+        _draw(of_seed, picture)
+        yield f"![Quality against speed]({picture.relative_to(FOLDER)})"
+    if len(seeds) > 1:
+        yield f"### Spread over {len(seeds)} seeds"
+        yield _spread(figures)
+    defects = [figure for figure in figures if figure.what.startswith(DEFECTS) and figure.seed == seeds[0]]
+    if defects:
+        yield "### Label defects found"
+        rows = (f"| {f.what.removeprefix(DEFECTS).replace(': ', ' | ')} | {f.value:.0f} |" for f in defects)
+        yield "\n".join(["| split | check | examples |", "|---|---|---|", *rows])
+
+
+def _table(figures: list[Figure]) -> str:
+    columns = list(dict.fromkeys(f.what for f in figures if f.model and not f.what.startswith(LATENCY)))
+    lines = [f"| model | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for model in dict.fromkeys(figure.model for figure in figures if figure.model):
+        cells = {figure.what: figure for figure in figures if figure.model == model}
+        lines.append(f"| {model} | {' | '.join(_cell(cells, column) for column in columns)} |")
+    return "\n".join(lines)
+
+
+def _cell(cells: dict[str, Figure], column: str) -> str:
+    figure = cells.get(column)
+    if figure is None:
+        return ""
+    if not figure.unit:
+        return f"{figure.value:,.0f}"
+    text = f"{figure.value:.2f}{figure.unit if figure.unit == 'x' else ''}"
+    if figure.low is not None and figure.high is not None and figure.low < figure.high:
+        text += f" [{figure.low:.2f}, {figure.high:.2f}]"
+    latency = cells.get(column.replace(SPEED_UP, LATENCY)) if column.startswith(SPEED_UP) else None
+    return f"{text}, {latency.value:.1f} ms" if latency else text
+
+
+def _draw(figures: list[Figure], picture: Path) -> None:
+    change = next(figure.what for figure in figures if figure.what.startswith("change of "))
+    quality = change.removeprefix("change of ")
+    found = {(figure.model, figure.what): figure for figure in figures}
+    baseline = found[BASELINE, quality].value
+    points = [plots.QualityPoint(BASELINE, 1, 1, 1, baseline, baseline, baseline, "baseline")]
+    for (model, what), speed in found.items():
+        changed = found.get((model, change))
+        if what == f"{SPEED_UP}1" and changed and model != BASELINE:
+            low, high = (baseline * (1 + (end or 0) / 100) for end in (changed.low, changed.high))
+            value = found[model, quality].value
+            ends = (speed.low or speed.value, speed.high or speed.value)
+            points.append(plots.QualityPoint(model, speed.value, *ends, value, low, high))
+    region = plots.AcceptedRegion(1.0, 0.96 * baseline, f"{quality.split(' ')[0]} on test")
+    plots.quality_against_latency(points, region, picture)
+
+
+def _spread(figures: list[Figure]) -> str:
+    lines = ["| model | figure | mean | standard deviation | lowest | highest |", "|---|---|---|---|---|---|"]
+    for (model, what), group in groupby(
+        sorted((f for f in figures if f.model and not f.what.startswith(LATENCY)), key=lambda f: (f.model, f.what)),
+        key=lambda f: (f.model, f.what),
+    ):
+        values = [figure.value for figure in group]
+        if len(values) > 1 and min(values) < max(values):
+            ends = f"{min(values):.2f} | {max(values):.2f}"
+            lines.append(f"| {model} | {what} | {mean(values):.2f} | {stdev(values):.2f} | {ends} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    recording.add_argument("run")
+    recording.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    recording.add_argument("--commit", help="at which the run was made; the one checked out if not given")
+    commands.add_parser("write")
+    arguments = parser.parse_args()
+    if arguments.command == "record":
+        record(arguments.run, arguments.settings, arguments.commit or _commit())
+    write()
+
+
+if __name__ == "__main__":
+    main()
