@@ -141,6 +141,7 @@ class Prune(Teaching):
     )
     encoder_layers: int = Field(0, ge=0, description="Encoder layers to leave out first, those that are missed least.")
     decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
+    outputs: bool = Field(True, description="Take words that occur in no training target out of the output layer.")
     models: Literal["all", "last"] = Field(
         "all", description="Prune the trained model and its student, or the last of them alone."
     )

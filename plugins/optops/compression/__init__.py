@@ -5,10 +5,11 @@ from typing import Any
 
 _HOMES = {
     "drop_layers": "optops.compression.pruning.layers",
+    "drop_unused_outputs": "optops.compression.pruning.outputs",
     "distill": "optops.compression.distillation.distill",
     "prune": "optops.compression.pruning.prune",
 }
-__all__ = ["distill", "drop_layers", "prune"]
+__all__ = ["distill", "drop_layers", "drop_unused_outputs", "prune"]
 
 
 def __getattr__(name: str) -> Any:

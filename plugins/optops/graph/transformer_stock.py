@@ -107,7 +107,7 @@ class StockSearch:
         }
 
     def _step(self, state: dict[str, Any], memory: Any, limits: tf.Tensor) -> dict[str, Any]:
-        beam, vocabulary = self.settings.beam, self.model.config.vocabulary
+        beam, vocabulary = self.settings.beam, self.model.config.outputs
         log_probabilities, cache = self._next(state, memory)
         last = state["step"] + 1 >= limits
         only_end = tf.one_hot(END, vocabulary, on_value=0.0, off_value=IMPOSSIBLE)
@@ -151,7 +151,7 @@ class StockSearch:
             states += layer.cross_attention.attend(queries, cross_keys, cross_values, bias)[0]
             states += layer.feed_forward(layer.feed_forward_norm(states))
         logits = model.project(model.decoder_norm(states))[:, 0]
-        never = tf.reduce_sum(tf.one_hot([PAD, BEGIN], model.config.vocabulary), axis=0) * MASKED
+        never = tf.reduce_sum(tf.one_hot([PAD, BEGIN], model.config.outputs), axis=0) * MASKED
         return tf.nn.log_softmax(logits + never), cache
 
     def _finish(

@@ -151,7 +151,7 @@ def read_weights(model: Transformer) -> TransformerWeights:
         for index, size in enumerate(config.decoder)
     )
     table = reader.arrays[EMBEDDING]
-    never = np.zeros(config.vocabulary, np.float32)
+    never = np.zeros(config.outputs, np.float32)
     never[[PAD, BEGIN]] = MASKED
     return TransformerWeights(
         embedding=_float32(table * config.width**0.5),
@@ -160,7 +160,7 @@ def read_weights(model: Transformer) -> TransformerWeights:
         encoder_norm=reader.norm("encoder_norm"),
         decoder=decoder,
         decoder_norm=reader.norm("decoder_norm"),
-        projection=Product(EMBEDDING, _float32(table.T), never),
+        projection=Product(EMBEDDING, _float32(table[: config.outputs].T), never),
         head_size=config.head_size,
     )
 

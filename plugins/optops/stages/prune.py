@@ -1,11 +1,13 @@
 """Makes models smaller, step by step: removes the heads and units that matter least, then teaches what is left."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
-from optops.compression import drop_layers, prune
+from optops.compression import drop_layers, drop_unused_outputs, prune
 from optops.models.base import load_architecture
 from optops.models.training.threads import share_cores
+from optops.pipeline import TRAIN
 from optops.recipe import Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
@@ -46,6 +48,9 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
         decoder=min(settings.decoder_layers, spare["decoder"]),
         batches=batches,
     )
+    if settings.outputs:
+        model = drop_unused_outputs(model, _all_batches(job, settings, candidate, examples))
+        job.log(f"{candidate.name}: {model.config.outputs:,} of {whole.config.outputs:,} outputs are used")
     removed = 0.0
     for ratio in settings.ratios:
         # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
@@ -64,5 +69,14 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
 
 def _sample(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Any]:
     sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
-    assets = job.fetch(candidate) / "assets"
-    return list(job.workload.batches(job.recipe, sample, assets, settings.train)(1))
+    return list(_batches(job, settings, candidate, sample))
+
+
+def _all_batches(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> Iterator[Any]:
+    """Gives the batches that are learnt from, and those of the given labels: both may be written."""
+    yield from _batches(job, settings, candidate, examples)
+    yield from _batches(job, settings, candidate, job.examples(TRAIN))
+
+
+def _batches(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> Iterable[Any]:
+    return job.workload.batches(job.recipe, examples, job.fetch(candidate) / "assets", settings.train)(1)

@@ -71,7 +71,8 @@ class Reference:
             normed = self.norm(x, f"{name}/cross_attention_norm")
             x = x + self.attention(normed, memory, f"{name}/cross_attention", True)
             x = x + self.feed_forward(self.norm(x, f"{name}/feed_forward_norm"), f"{name}/feed_forward")
-        return self.norm(x, "decoder_norm") @ self.weights["transformer/embedding/embeddings:0"].T
+        rows = self.weights["transformer/embedding/embeddings:0"][: self.config["output_vocabulary"]]
+        return self.norm(x, "decoder_norm") @ rows.T
 
     def log_probabilities(self, prefix, memory):
         logits = self.logits(np.array(prefix), memory)[-1]
@@ -139,15 +140,17 @@ CONFIG = {
     ],
     "max_positions": 32,
     "dropout": 0.1,
+    "output_vocabulary": None,
 }
 
 
-def save_trained(folder: Path, seed: int, end_bias: float, **serving: Any) -> Reference:
+def save_trained(folder: Path, seed: int, end_bias: float, outputs: int | None, **serving: Any) -> Reference:
     """Saves a random model that is lively: all weights random, sharp logits, and some liking for the end id."""
     from optops.models.base import load_architecture
 
     architecture = load_architecture("transformer")
-    model = architecture.build(CONFIG)
+    config = {**CONFIG, "output_vocabulary": outputs}
+    model = architecture.build(config)
     generator = np.random.default_rng(seed)
     for weight in model.weights:
         kind = weight.name.rsplit("/", 1)[1]
@@ -163,7 +166,7 @@ def save_trained(folder: Path, seed: int, end_bias: float, **serving: Any) -> Re
     model.decoder_norm.set_weights([scale, offset])
     architecture.save(model, folder, {**SERVING, **serving})
     with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-        return Reference(dict(arrays), CONFIG, {**SERVING, **serving})
+        return Reference(dict(arrays), config, {**SERVING, **serving})
 
 
 @pytest.fixture
@@ -198,14 +201,16 @@ def unpad() -> Callable[[np.ndarray], list[list[int]]]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Callable[..., tuple[Path, Reference]]:
-    """Saves a random model once for each (seed, end_bias, serving) and gives its folder and its reference."""
+    """Saves a random model once for each set of arguments and gives its folder and its reference."""
     made: dict[Any, tuple[Path, Reference]] = {}
 
-    def make(seed: int = 0, end_bias: float = 3.0, **serving: Any) -> tuple[Path, Reference]:
-        key = (seed, end_bias, *sorted(serving.items()))
+    def make(
+        seed: int = 0, end_bias: float = 3.0, outputs: int | None = None, **serving: Any
+    ) -> tuple[Path, Reference]:
+        key = (seed, end_bias, outputs, *sorted(serving.items()))
         if key not in made:
             folder = tmp_path_factory.mktemp("trainable")
-            made[key] = folder, save_trained(folder, seed, end_bias, **serving)
+            made[key] = folder, save_trained(folder, seed, end_bias, outputs, **serving)
         return made[key]
 
     return make

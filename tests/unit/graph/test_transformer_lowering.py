@@ -21,6 +21,7 @@ TIE = 2e-5
     ("runtime", "model"),
     [
         *[(runtime, {"seed": 0}) for runtime in RUNTIMES],
+        *[(runtime, {"seed": 0, "outputs": 27}) for runtime in RUNTIMES],
         ("onnxruntime", {"seed": 2, "end_bias": 5.0, "length_penalty": 1.0, "beam": 3}),
         ("onnxruntime", {"seed": 3, "end_bias": 3.0, "length_penalty": 0.0}),
     ],

@@ -114,7 +114,7 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):
 
 def test_a_corpus_without_text_has_no_vocabulary(tmp_path):
     with pytest.raises(ValueError, match="no text to learn a vocabulary from"):
-        train_tokenizer(["", " "], 100, tmp_path / "t.model")
+        train_tokenizer(["", " "], [""], 100, tmp_path / "t.model")
 
 
 def echo(inputs):

@@ -99,7 +99,9 @@ class DistillationLoss:
         settings, labels = self._settings, batch["labels"]
         inputs = {"source": batch["source"], "target": batch["target"]}
         mine, theirs = student.features(inputs, training=True), self._teacher.features(inputs, training=False)
-        soft = soft_loss(labels, mine.logits, theirs.logits, settings.temperature)
+        # A student with a smaller output vocabulary can say what comes first in the teacher's.
+        known = theirs.logits[..., : mine.logits.shape[-1]]
+        soft = soft_loss(labels, mine.logits, known, settings.temperature)
         hard = smoothed_cross_entropy(labels, mine.logits, self._label_smoothing)
         total = settings.alpha * soft + (1 - settings.alpha) * hard
         scalars = {"soft": soft, "hard": hard, "accuracy": token_accuracy(labels, mine.logits)}

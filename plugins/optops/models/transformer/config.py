@@ -54,6 +54,8 @@ class TransformerConfig:
         decoder: One size per decoder layer.
         max_positions: Longest sequence, in ids.
         dropout: Rate on embeddings and on what each block adds to the residual stream.
+        output_vocabulary: Ids that can be written: those below it. All if None; fewer where the target language uses
+            only the first part of the vocabulary.
     """
 
     vocabulary: int
@@ -63,6 +65,7 @@ class TransformerConfig:
     decoder: tuple[DecoderLayerSize, ...]
     max_positions: int = DEFAULT_MAX_POSITIONS
     dropout: float = 0.1
+    output_vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         sizes = {"width": self.width, "head_size": self.head_size, "max_positions": self.max_positions} | self.units()
@@ -74,6 +77,11 @@ class TransformerConfig:
                 f"Transformer: vocabulary is {self.vocabulary}; it must exceed the {SPECIAL_IDS} ids "
                 "of padding, begin, end and unknown"
             )
+        if not SPECIAL_IDS < self.outputs <= self.vocabulary:
+            raise ValueError(
+                f"Transformer: output_vocabulary is {self.output_vocabulary}; it must exceed {SPECIAL_IDS} and be at "
+                f"most the vocabulary, {self.vocabulary}"
+            )
         if self.width % 2:
             raise ValueError(f"Transformer: width is {self.width}; it must be even, for the sinusoidal positions")
         if not 0 <= self.dropout < 1:
@@ -81,6 +89,11 @@ class TransformerConfig:
         for name, layers in (("encoder", self.encoder), ("decoder", self.decoder)):
             if not layers:
                 raise ValueError(f"Transformer: {name} has no layers; it needs at least one")
+
+    @property
+    def outputs(self) -> int:
+        """How many ids can be written; the width of the logits."""
+        return self.vocabulary if self.output_vocabulary is None else self.output_vocabulary
 
     def units(self) -> dict[str, int]:
         """Returns how many units each prunable group has: heads of an attention, hidden units of a feed-forward block.
@@ -130,7 +143,7 @@ class TransformerConfig:
 
         Args:
             data: The fields of this class; or `vocabulary`, `width`, `heads`, `feed_forward`, `encoder_layers`,
-                `decoder_layers` and, if wanted, `dropout` and `max_positions`.
+                `decoder_layers` and, if wanted, `dropout`, `max_positions` and `output_vocabulary`.
 
         Raises:
             ValueError: If a field is missing, unknown, or out of range.
@@ -154,6 +167,7 @@ class TransformerConfig:
         decoder_layers: int,
         dropout: float = 0.1,
         max_positions: int = DEFAULT_MAX_POSITIONS,
+        output_vocabulary: int | None = None,
     ) -> "TransformerConfig":
         """Returns a config whose layers are all of one size, with `width / heads` as the size of a head.
 
@@ -170,11 +184,12 @@ class TransformerConfig:
             decoder=(DecoderLayerSize(heads, heads, feed_forward),) * decoder_layers,
             max_positions=max_positions,
             dropout=dropout,
+            output_vocabulary=output_vocabulary,
         )
 
 
 def _checked(data: Mapping[str, Any], required: frozenset[str]) -> dict[str, Any]:
-    known = required | {"dropout", "max_positions"}
+    known = required | {"dropout", "max_positions", "output_vocabulary"}
     missing, unknown = sorted(required - set(data)), sorted(set(data) - known)
     if missing:
         raise ValueError(

@@ -19,7 +19,7 @@ class Features(NamedTuple):
     """What a forward pass saw on its way, for distillation.
 
     Attributes:
-        logits: float32 [b, t, vocabulary].
+        logits: float32 [b, t, outputs].
         attention: Maps by the name of the attention, for example `decoder_0/cross_attention` [b, heads, t, s].
         values: Values by the name of the attention [b, heads, s, head_size].
         hidden: The residual stream by the name of the layer it left, for example `encoder_0` [b, s, width];
@@ -68,7 +68,7 @@ class Transformer(keras.Model):
         self({"source": token, "target": token})
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Returns logits, float32 [b, t, vocabulary].
+        """Returns logits, float32 [b, t, outputs].
 
         Args:
             inputs: `source` int32 [b, s], ending in the end id and padded with 0; `target` int32 [b, t], starting
@@ -101,7 +101,7 @@ class Transformer(keras.Model):
         return self._encode(source, training, _Trace({}))
 
     def decode(self, target: tf.Tensor, memory: tf.Tensor, source: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns logits [b, t, vocabulary] for `target` int32 [b, t], given what `encode` made of `source`."""
+        """Returns logits [b, t, outputs] for `target` int32 [b, t], given what `encode` made of `source`."""
         return self._decode(target, memory, source, training, _Trace({}))
 
     def unit_gates(self) -> dict[str, tf.Tensor]:
@@ -115,8 +115,8 @@ class Transformer(keras.Model):
         return self.embedding(ids) * self.config.width**0.5 + positions
 
     def project(self, states: tf.Tensor) -> tf.Tensor:
-        """Returns logits [b, t, vocabulary] for normalised decoder states [b, t, width]."""
-        return tf.einsum("btw,vw->btv", states, self.embedding.embeddings)
+        """Returns logits [b, t, outputs] for normalised decoder states [b, t, width]."""
+        return tf.einsum("btw,vw->btv", states, self.embedding.embeddings[: self.config.outputs])
 
     def _encode(self, source: tf.Tensor, training: bool, trace: "_Trace") -> tf.Tensor:
         bias = padding_bias(source)

@@ -64,10 +64,10 @@ class SearchSettings:
             raise ValueError(
                 f"serving: max_length is {self.max_length}, the model has {config.max_positions} positions; lower it"
             )
-        if 2 * self.beam > config.vocabulary - 2:
+        if 2 * self.beam > config.outputs - 2:
             raise ValueError(
                 f"serving: a beam of {self.beam} needs a vocabulary of at least {2 * self.beam + 2} ids, "
-                f"the model has {config.vocabulary}; narrow the beam"
+                f"the model has {config.outputs}; narrow the beam"
             )
 
     def limits(self, lengths: np.ndarray) -> np.ndarray:

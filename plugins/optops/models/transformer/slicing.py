@@ -105,6 +105,17 @@ def keep_layers(
     return shallower
 
 
+def cut_outputs(model: Transformer, outputs: int) -> Transformer:
+    """Returns a model that can write the first `outputs` ids alone, with the same weights.
+
+    Raises:
+        ValueError: If there are not that many, or no more than the special ids.
+    """
+    cut = Transformer(replace(model.config, output_vocabulary=outputs))
+    _assign(cut, {weight.name: weight.numpy() for weight in model.weights})
+    return cut
+
+
 def _evenly_spaced(wanted: int, available: int, side: str) -> list[int]:
     if wanted > available:
         raise ValueError(f"from_teacher: {wanted} {side} layers wanted, the teacher has only {available}")

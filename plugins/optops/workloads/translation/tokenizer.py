@@ -22,11 +22,12 @@ LEAST_COVERAGE = 0.98
 logger = logging.getLogger(__name__)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
-    """Trains a sentencepiece BPE model and writes it.
+def train_tokenizer(sources: Sequence[str], targets: Sequence[str], vocabulary: int, path: Path) -> None:
+    """Trains a sentencepiece BPE model of both languages and writes it; the pieces that targets use come first.
 
     Args:
-        texts: Sentences of both languages.
+        sources: Sentences of the source language.
+        targets: Sentences of the target language.
         vocabulary: Wanted size; a small corpus may give fewer pieces.
         path: The file to write.
 
@@ -35,6 +36,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
     """
     import sentencepiece
 
+    texts = [*sources, *targets]
     if not any(text.strip() for text in texts):
         raise ValueError("the training split has no text to learn a vocabulary from")
     model = io.BytesIO()
@@ -53,7 +55,28 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, path: Path) -> None:
         num_threads=2,
         minloglevel=2,
     )
-    path.write_bytes(model.getvalue())
+    path.write_bytes(_numbered_by_use(model.getvalue(), targets))
+
+
+def _numbered_by_use(model: bytes, targets: Sequence[str]) -> bytes:
+    """Returns the same model with the pieces in another order: special ones, those that occur in targets, the rest.
+
+    What a text is cut into does not change: BPE goes by the pieces' scores.
+    """
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    used = {piece for pieces in processor.encode(list(targets)) for piece in pieces}
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    first = UNKNOWN + 1
+    order = sorted(range(first, len(proto.pieces)), key=lambda index: (index not in used, index))
+    pieces = [sentencepiece_model_pb2.ModelProto.SentencePiece() for _ in order]
+    for piece, index in zip(pieces, order, strict=True):
+        piece.CopyFrom(proto.pieces[index])
+    del proto.pieces[first:]
+    proto.pieces.extend(pieces)
+    return bytes(proto.SerializeToString())
 
 
 def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:

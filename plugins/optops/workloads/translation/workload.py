@@ -119,8 +119,8 @@ class TranslationWorkload(Workload):
         """Trains the tokenizer."""
         from optops.workloads.translation.tokenizer import TOKENIZER_FILE, train_tokenizer
 
-        texts = [*examples["source"], *examples["target"]]
-        train_tokenizer(texts, _as(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
+        sources, targets = list(examples["source"]), list(examples["target"])
+        train_tokenizer(sources, targets, _as(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh Transformer."""
