@@ -5,6 +5,7 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := .venv/bin/python
 EXTRA ?= cpu
+KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -17,7 +18,7 @@ help:  ## Show this list
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv
 
-.venv/.ready: pyproject.toml uv.lock | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+.venv/.ready: pyproject.toml uv.lock $(KERNELS) | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	$(UV) sync --frozen --extra $(EXTRA) --compile-bytecode
 	@touch $@
 
@@ -32,6 +33,7 @@ ui: setup  ## Start Airflow and MLflow on loopback and say where they are
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/clang-format --dry-run --Werror $(filter %.cc %.h,$(KERNELS))
 
 typecheck: setup
 	.venv/bin/mypy
@@ -44,6 +46,7 @@ unit:
 format: setup  ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+	.venv/bin/clang-format -i $(filter %.cc %.h,$(KERNELS))
 
 docs: setup  ## Write docs/recipe.md anew from the recipe's models, docs/results.md from docs/results.json
 	$(PYTHON) -m optops.recipe_reference docs/recipe.md

@@ -94,10 +94,21 @@ def _runtimes() -> Iterator[Finding]:
         text = reason or f"available; precisions {', '.join(sorted(runtime.precisions))}"
         worse: State = "missing" if name == STOCK else "note"
         yield Finding("runtimes", name, worse if reason else "ok", text)
-    text = (
-        "absent in this version: recipes can not ask for the runtime `tensorflow+kernels`, all others are as they are"
-    )
-    yield Finding("runtimes", "compiled operators", "note", text)
+    yield _kernels()
+
+
+def _kernels() -> Finding:
+    from optops.kernels import KernelsUnavailableError, instruction_set, instruction_sets, threads
+
+    try:
+        chosen, available = instruction_set(), instruction_sets()
+    except KernelsUnavailableError as error:
+        return Finding("runtimes", "compiled operators", "note", str(error))
+    if not chosen:
+        remedy = f"this processor and build have {', '.join(available)}; unset it or name one of these"
+        return Finding("runtimes", "compiled operators", "missing", f"OPTOPS_ISA={os.environ['OPTOPS_ISA']}: {remedy}")
+    text = f"{chosen} of {', '.join(available)}; {threads()} threads; fp32, bf16 and int8; no runtime uses them yet"
+    return Finding("runtimes", "compiled operators", "ok", text)
 
 
 def _home() -> Iterator[Finding]:

@@ -1,0 +1,49 @@
+// Arrays that start on a cache line, without a constructor per element.
+#ifndef OPTOPS_CORE_ALIGNED_H_
+#define OPTOPS_CORE_ALIGNED_H_
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace optops {
+
+inline constexpr std::size_t kCacheLine = 64;
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+template <typename T>
+using Aligned = std::unique_ptr<T[], Free>;
+
+// Returns memory for `count` elements; throws std::bad_alloc where there is none.
+template <typename T>
+Aligned<T> allocate(std::size_t count) {
+  const std::size_t bytes = (count * sizeof(T) + kCacheLine - 1) / kCacheLine * kCacheLine;
+  void* memory = std::aligned_alloc(kCacheLine, bytes ? bytes : kCacheLine);
+  if (!memory) throw std::bad_alloc();
+  return Aligned<T>(static_cast<T*>(memory));
+}
+
+// Memory of one thread that grows to the largest size asked for and is used again by the next call.
+template <typename T>
+class Scratch {
+ public:
+  T* of(std::size_t count) {
+    if (count > count_) {
+      memory_ = allocate<T>(count);
+      count_ = count;
+    }
+    return memory_.get();
+  }
+
+ private:
+  Aligned<T> memory_;
+  std::size_t count_ = 0;
+};
+
+}  // namespace optops
+
+#endif  // OPTOPS_CORE_ALIGNED_H_

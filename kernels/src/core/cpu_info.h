@@ -1,0 +1,18 @@
+// Which instruction sets this processor can run.
+#ifndef OPTOPS_CORE_CPU_INFO_H_
+#define OPTOPS_CORE_CPU_INFO_H_
+
+namespace optops {
+
+enum class Isa { kGeneric, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
+inline constexpr int kIsaCount = 5;
+
+// Returns the name in messages, in OPTOPS_ISA and in file names.
+const char* isa_name(Isa isa);
+
+// Returns whether the processor, and the operating system with it, can run an instruction set.
+bool can_run(Isa isa);
+
+}  // namespace optops
+
+#endif  // OPTOPS_CORE_CPU_INFO_H_

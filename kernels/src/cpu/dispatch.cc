@@ -1,0 +1,61 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "core/status.h"
+#include "cpu/kernel_table.h"
+
+namespace optops {
+
+extern const KernelTable generic_kernels;
+#if defined(__x86_64__) && !defined(OPTOPS_GENERIC_ONLY)
+extern const KernelTable avx2_kernels, avx512_kernels, avx512_vnni_kernels, avx512_bf16_kernels;
+#endif
+
+namespace {
+
+// Best first.
+constexpr const KernelTable* kTables[] = {
+#if defined(__x86_64__) && !defined(OPTOPS_GENERIC_ONLY)
+    &avx512_bf16_kernels, &avx512_vnni_kernels, &avx512_kernels, &avx2_kernels,
+#endif
+    &generic_kernels,
+};
+
+struct Choice {
+  const KernelTable* table = nullptr;
+  char names[64] = "";
+};
+
+Choice choose() {
+  Choice choice;
+  const char* wanted = std::getenv("OPTOPS_ISA");
+  for (const KernelTable* table : kTables) {
+    if (!can_run(table->isa)) continue;
+    const char* name = isa_name(table->isa);
+    if (choice.names[0])
+      std::strncat(choice.names, ",", sizeof(choice.names) - std::strlen(choice.names) - 1);
+    std::strncat(choice.names, name, sizeof(choice.names) - std::strlen(choice.names) - 1);
+    const bool fits = !wanted || !*wanted || std::strcmp(wanted, name) == 0;
+    if (fits && !choice.table) choice.table = table;
+  }
+  return choice;
+}
+
+const Choice& choice() {
+  static const Choice chosen = choose();
+  return chosen;
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  if (!choice().table) {
+    fail(OPTOPS_UNSUPPORTED, "OPTOPS_ISA is %s; this processor and build have %s",
+         std::getenv("OPTOPS_ISA"), choice().names);
+  }
+  return *choice().table;
+}
+
+const char* available_isas() { return choice().names; }
+
+}  // namespace optops

@@ -1,0 +1,333 @@
+// Products of packed weights: a tile of up to six rows and one panel is held in registers while the
+// inputs go by.
+//
+// Tiles: with 32 registers of 16 floats, 6 rows x 4 registers of a panel leave 8 for weights and
+// the row's value; with 16 registers, 6 rows x 2 registers. Each weight that is loaded serves six
+// rows, and the sums never leave the registers. Every row adds up in the same order whatever the
+// tile, so a row's result does not depend on its neighbours.
+#include "cpu/kernel_table.h"
+
+namespace optops::OPTOPS_NAMESPACE {
+
+inline constexpr int kPanelWidth = 64;
+inline constexpr int kMostRows = 6;
+#if defined(__AVX512F__)
+inline constexpr int kVectors = 4;
+#else
+inline constexpr int kVectors = 2;
+#endif
+inline constexpr int kTileWidth = kVectors * kWidth;
+inline constexpr int64_t kGroupStride =
+    kPanelWidth * 4;  // bytes from one group of inputs to the next
+// How far ahead weights are asked for where they are read once: the distance that hides the latency
+// of memory.
+inline constexpr int64_t kPrefetch = 10240;
+
+// How the groups of one precision are multiplied and added up. `kUnsigned`: activations are taken
+// as a + 128, and the sums start at what that adds too much.
+struct Fp32 {
+  using Sum = Floats;
+  using Input = float;
+  static constexpr int kGroup = 1;
+  static constexpr bool kInteger = false, kUnsigned = false;
+  using Activation = Floats;
+  static inline Activation activation(const float* x) { return spread(*x); }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+    sum += a * load<Floats>(weights);
+  }
+};
+
+#if defined(__AVX512BF16__)
+struct Bf16 {
+  using Sum = Floats;
+  using Input = uint16_t;
+  static constexpr int kGroup = 2;
+  static constexpr bool kInteger = false, kUnsigned = false;
+  using Activation = __m512i;
+  static inline Activation activation(const uint16_t* x) {
+    int32_t pair;
+    memcpy(&pair, x, sizeof(pair));
+    return _mm512_set1_epi32(pair);
+  }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+    asm("vdpbf16ps %1, %2, %0"
+        : "+v"(sum)
+        : "v"(load<__m512i>(weights)), "v"(a));  // as for int8 below
+  }
+};
+#else
+struct Bf16 {
+  using Sum = Floats;
+  using Input = uint16_t;
+  static constexpr int kGroup = 2;
+  static constexpr bool kInteger = false, kUnsigned = false;
+  struct Activation {
+    Floats even, odd;
+  };
+  static inline float widen(uint16_t half) {
+    const uint32_t bits = static_cast<uint32_t>(half) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
+  static inline Activation activation(const uint16_t* x) {
+    return {spread(widen(x[0])), spread(widen(x[1]))};
+  }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+    const Words pairs = load<Words>(weights), even = pairs << 16, odd = pairs & 0xffff0000U;
+    sum += a.even * load<Floats>(&even);
+    sum += a.odd * load<Floats>(&odd);
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__)
+struct Int8 {
+  using Sum = Ints;
+  using Input = uint8_t;
+  static constexpr int kGroup = 4;
+  static constexpr bool kInteger = true, kUnsigned = true;
+  using Activation = __m512i;
+  static inline Activation activation(const uint8_t* x) {
+    int32_t four;
+    memcpy(&four, x, sizeof(four));
+    return _mm512_set1_epi32(four);
+  }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+    // gcc 12 copies registers around the intrinsic, which halves the speed.
+    asm("vpdpbusd %1, %2, %0" : "+v"(sum) : "v"(load<Ints>(weights)), "v"(a));
+  }
+};
+#elif defined(__AVX2__)
+// Two s8 products in s16 may not fit 16 bits, so each byte is widened first; sums of two s16
+// products are exact.
+struct Int8 {
+  using Sum = Ints;
+  using Input = uint8_t;
+  static constexpr int kGroup = 4;
+  static constexpr bool kInteger = true, kUnsigned = false;
+#if defined(__AVX512BW__)
+  using Register = __m512i;
+  static inline Register low(Register v) { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
+  static inline Register high(Register v) { return _mm512_srai_epi16(v, 8); }
+  static inline Register multiply(Register a, Register b) { return _mm512_madd_epi16(a, b); }
+  static inline Register four(int32_t value) { return _mm512_set1_epi32(value); }
+#else
+  using Register = __m256i;
+  static inline Register low(Register v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+  static inline Register high(Register v) { return _mm256_srai_epi16(v, 8); }
+  static inline Register multiply(Register a, Register b) { return _mm256_madd_epi16(a, b); }
+  static inline Register four(int32_t value) { return _mm256_set1_epi32(value); }
+#endif
+  struct Activation {
+    Register low, high;
+  };
+  static inline Activation activation(const uint8_t* x) {
+    uint32_t word;
+    memcpy(&word, x, sizeof(word));
+    const Register bytes =
+        four(static_cast<int32_t>(word ^ 0x80808080U));  // a + 128 as an unsigned byte is a
+    return {low(bytes), high(bytes)};
+  }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+    const Register bytes = load<Register>(weights);
+    sum += (Ints)multiply(low(bytes), a.low) + (Ints)multiply(high(bytes), a.high);
+  }
+};
+#else
+struct Int8 {
+  using Sum = Ints;
+  using Input = uint8_t;
+  static constexpr int kGroup = 4;
+  static constexpr bool kInteger = true, kUnsigned = false;
+  struct Activation {
+    int32_t values[4];
+  };
+  static inline Activation activation(const uint8_t* x) {
+    return {{x[0] - 128, x[1] - 128, x[2] - 128, x[3] - 128}};
+  }
+  static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#error "packed weights are little-endian"
+#endif
+    const Ints bytes = load<Ints>(weights);
+    for (int i = 0; i < 4; ++i) sum += a.values[i] * ((bytes << (24 - 8 * i)) >> 24);
+  }
+};
+#endif
+
+// Sums of one tile: `Rows` rows, the panel's columns from `column` on.
+template <typename Precision, int Rows, bool Ahead>
+static inline void sum_tile(const typename Precision::Input* x, int64_t x_stride,
+                            const uint8_t* weights, int64_t groups,
+                            const typename Precision::Sum* start,
+                            typename Precision::Sum (&sums)[kMostRows][kVectors]) {
+  using Sum = typename Precision::Sum;
+  Sum tile[Rows][kVectors];
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) tile[row][v] = start[v];
+  }
+  for (int64_t group = 0; group < groups; ++group, weights += kGroupStride) {
+    if constexpr (Ahead) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(weights + kPrefetch + v * kWidth * 4);
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      const auto a = Precision::activation(x + row * x_stride + group * Precision::kGroup);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) Precision::add(tile[row][v], weights + v * kWidth * 4, a);
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[row][v] = tile[row][v];
+  }
+}
+
+template <typename Precision, bool Ahead>
+static inline void sum_rows(int rows, const typename Precision::Input* x, int64_t x_stride,
+                            const uint8_t* weights, int64_t groups,
+                            const typename Precision::Sum* start,
+                            typename Precision::Sum (&sums)[kMostRows][kVectors]) {
+  switch (rows) {
+    case 1:
+      return sum_tile<Precision, 1, Ahead>(x, x_stride, weights, groups, start, sums);
+    case 2:
+      return sum_tile<Precision, 2, Ahead>(x, x_stride, weights, groups, start, sums);
+    case 3:
+      return sum_tile<Precision, 3, Ahead>(x, x_stride, weights, groups, start, sums);
+    case 4:
+      return sum_tile<Precision, 4, Ahead>(x, x_stride, weights, groups, start, sums);
+    case 5:
+      return sum_tile<Precision, 5, Ahead>(x, x_stride, weights, groups, start, sums);
+    default:
+      return sum_tile<Precision, 6, Ahead>(x, x_stride, weights, groups, start, sums);
+  }
+}
+
+static inline Floats activate(Floats value, optops_activation activation) {
+  switch (activation) {
+    case OPTOPS_RELU:
+      return value > 0.0F ? value : value * 0.0F;  // NaN stays NaN
+    case OPTOPS_GELU_ERF:
+      return 0.5F * value * (1.0F + error_function(value * 0.70710678F));
+    case OPTOPS_GELU_TANH:
+      return 0.5F * value *
+             (1.0F + hyperbolic_tangent(0.79788456F * (value + 0.044715F * value * value * value)));
+    case OPTOPS_SILU:
+      return value / (1.0F + exponential(-value));
+    default:
+      return value;
+  }
+}
+
+// Writes one row of a tile: scales, bias, activation, residual.
+template <typename Precision>
+static inline void finish_row(const ProductTask& task, int64_t row, int64_t column,
+                              const typename Precision::Sum* sums) {
+  float* y = task.y + row * task.outputs + column;
+  const float* residual = task.residual ? task.residual + row * task.outputs + column : nullptr;
+  const int64_t left = task.outputs - column;
+  for (int v = 0; v < kVectors && v * kWidth < left; ++v) {
+    const int64_t at = column + v * kWidth;
+    Floats value;
+    if constexpr (Precision::kInteger) {
+      const Floats scales = load<Floats>(task.column_scales + at) * task.row_scales[row];
+      value = __builtin_convertvector(sums[v], Floats) * scales;
+    } else {
+      value = sums[v];
+    }
+    value = activate(value + load<Floats>(task.bias + at), task.activation);
+    const int64_t count = left - v * kWidth < kWidth ? left - v * kWidth : kWidth;
+    if (count == kWidth) {
+      if (residual) value += load<Floats>(residual + v * kWidth);
+      store(y + v * kWidth, value);
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        y[v * kWidth + i] = residual ? value[i] + residual[v * kWidth + i] : value[i];
+      }
+    }
+  }
+}
+
+template <typename Precision>
+static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
+                    int64_t panel_begin, int64_t panel_end) {
+  using Sum = typename Precision::Sum;
+  const auto* x = static_cast<const typename Precision::Input*>(task.x);
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    for (int64_t column = panel * kPanelWidth;
+         column < (panel + 1) * kPanelWidth && column < task.outputs; column += kTileWidth) {
+      const uint8_t* weights =
+          task.weights + panel * task.groups * kGroupStride + (column % kPanelWidth) * 4;
+      Sum start[kVectors] = {};
+      if constexpr (Precision::kUnsigned) memcpy(start, task.offsets + column, sizeof(start));
+      for (int64_t row = row_begin; row < row_end; row += kMostRows) {
+        const int rows = static_cast<int>(row_end - row < kMostRows ? row_end - row : kMostRows);
+        Sum sums[kMostRows][kVectors];
+        // The first rows bring the weights from memory, the next ones find them in the cache.
+        if (row == row_begin) {
+          sum_rows<Precision, true>(rows, x + row * task.x_stride, task.x_stride, weights,
+                                    task.groups, start, sums);
+        } else {
+          sum_rows<Precision, false>(rows, x + row * task.x_stride, task.x_stride, weights,
+                                     task.groups, start, sums);
+        }
+        for (int i = 0; i < rows; ++i) finish_row<Precision>(task, row + i, column, sums[i]);
+      }
+    }
+  }
+}
+
+static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* rounded,
+                       int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, x += inputs, rounded += stride) {
+    for (int64_t i = 0; i < inputs; ++i) {
+      uint32_t bits;
+      memcpy(&bits, x + i, sizeof(bits));
+      const uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+      rounded[i] =
+          static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : nearest);
+    }
+    for (int64_t i = inputs; i < stride; ++i) rounded[i] = 0;
+  }
+}
+
+static void quantize_rows(const float* x, int64_t rows, int64_t inputs, uint8_t* quantized,
+                          int64_t stride, float* scales) {
+  for (int64_t row = 0; row < rows; ++row, x += inputs, quantized += stride) {
+    Floats largest = {}, poison = {};  // 0 * x is NaN where x is not finite
+    int64_t i = 0;
+    for (; i + kWidth <= inputs; i += kWidth) {
+      const Floats value = load<Floats>(x + i), size = value < 0.0F ? -value : value;
+      largest = size > largest ? size : largest;
+      poison += value * 0.0F;
+    }
+    float most = 0.0F, finite = 0.0F;
+    for (int lane = 0; lane < kWidth; ++lane) {
+      if (largest[lane] > most) most = largest[lane];
+      finite += poison[lane];
+    }
+    for (; i < inputs; ++i) {
+      if (magnitude(x[i]) > most) most = magnitude(x[i]);
+      finite += x[i] * 0.0F;
+    }
+    scales[row] = most / 127.0F + finite;
+    const float inverse = most > 0.0F ? 127.0F / most : 0.0F;
+    for (i = 0; i < inputs; ++i) {
+      const float shifted = x[i] * inverse + kRounder;
+      uint32_t bits;  // its lowest byte is the rounded value as a signed byte
+      memcpy(&bits, &shifted, sizeof(bits));
+      quantized[i] = static_cast<uint8_t>(bits ^ 0x80);
+    }
+    for (; i < stride; ++i) quantized[i] = 128;
+  }
+}
+
+inline constexpr ProductKernel kProducts[3] = {product<Fp32>, product<Bf16>, product<Int8>};
+
+}  // namespace optops::OPTOPS_NAMESPACE

@@ -1,0 +1,83 @@
+// Vectors as wide as the instruction set that this file is compiled for, and the functions on them.
+//
+// The compiler's own vector types: one text for every processor. Included once per instruction set,
+// inside a namespace of its own; nothing here may come from std::, for the linker could keep one
+// instruction set's copy for all.
+#ifndef OPTOPS_NAMESPACE
+#error "included by the file of one instruction set, which names its namespace"
+#endif
+
+#include <stdint.h>
+#include <string.h>
+
+namespace optops::OPTOPS_NAMESPACE {
+
+#if defined(__AVX512F__)
+inline constexpr int kWidth = 16;
+#elif defined(__AVX2__)
+inline constexpr int kWidth = 8;
+#else
+inline constexpr int kWidth = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(kWidth * 4)));
+typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t Words __attribute__((vector_size(kWidth * 4)));
+
+static inline Floats spread(float value) { return Floats{} + value; }
+
+template <typename Vector>
+static inline Vector load(const void* from) {
+  Vector vector;
+  memcpy(&vector, from, sizeof(vector));
+  return vector;
+}
+
+template <typename Vector>
+static inline void store(void* to, Vector vector) {
+  memcpy(to, &vector, sizeof(vector));
+}
+
+static inline float magnitude(float value) { return __builtin_fabsf(value); }
+
+// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, halves to even.
+inline constexpr float kRounder = 12582912.0F;
+
+// e^x within 2 units in the last place for |x| <= 87; beyond, what it is there. Cody and Waite's
+// reduction, and the polynomial of Cephes' expf (Moshier 1992).
+static inline Floats exponential(Floats x) {
+  const Floats low = spread(-87.0F), high = spread(88.0F);
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  const Floats n = (x * 1.44269504F + kRounder) - kRounder;
+  const Floats r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
+  Floats p = spread(1.9875691500e-4F);
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  p = p * r * r + r + 1.0F;
+  const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
+  return p * load<Floats>(&power);
+}
+
+// tanh(x) = 1 - 2 / (e^2x + 1), which is within 1e-7 of it: near zero too, in absolute terms.
+static inline Floats hyperbolic_tangent(Floats x) {
+  return 1.0F - 2.0F / (exponential(2.0F * x) + 1.0F);
+}
+
+// erf(x) within 2e-7: Abramowitz & Stegun 1964, formula 7.1.26.
+static inline Floats error_function(Floats x) {
+  const Floats size = x < 0.0F ? -x : x;
+  const Floats t = 1.0F / (1.0F + 0.3275911F * size);
+  Floats p = spread(1.061405429F);
+  p = p * t - 1.453152027F;
+  p = p * t + 1.421413741F;
+  p = p * t - 0.284496736F;
+  p = p * t + 0.254829592F;
+  const Floats value = 1.0F - p * t * exponential(-size * size);
+  return x < 0.0F ? -value : value;
+}
+
+}  // namespace optops::OPTOPS_NAMESPACE

@@ -1,0 +1,90 @@
+"""The shared library of compiled operators: found, loaded, its functions declared, its errors raised."""
+
+import ctypes
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+LIBRARY = Path(__file__).with_name("liboptops_kernels.so")
+
+INVALID = 1
+
+
+class KernelsUnavailableError(ImportError):
+    """The compiled operators are not here, or can not be loaded; all else works without them."""
+
+
+class KernelError(RuntimeError):
+    """An operator could not do what it was asked to."""
+
+
+class Status(ctypes.Structure):
+    """`optops_status` of the C interface."""
+
+    _fields_ = (("code", ctypes.c_int32), ("message", ctypes.c_char * 256))
+
+
+Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+StatusPointer = ctypes.POINTER(Status)
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "optops_isa": (ctypes.c_char_p, ()),
+    "optops_isas": (ctypes.c_char_p, ()),
+    "optops_threads": (Int, ()),
+    "optops_product_pack": (Pointer, (Pointer, Pointer, Size, Size, Int, StatusPointer)),
+    "optops_product_free": (None, (Pointer,)),
+    "optops_product_bytes": (ctypes.c_size_t, (Pointer,)),
+    "optops_product_run": (Int, (Pointer, Pointer, Size, Int, Pointer, Pointer, Int, StatusPointer)),
+}
+
+
+@lru_cache(maxsize=1)
+def library() -> Any:
+    """Returns the loaded library.
+
+    Raises:
+        KernelsUnavailableError: If it was not built, or this machine can not load it.
+    """
+    if not LIBRARY.is_file():
+        raise KernelsUnavailableError(
+            f"{LIBRARY} is missing: this copy of optops was installed without its compiled operators; install it with "
+            "`pip install .` or `uv sync` where there are a C++ compiler and cmake"
+        )
+    try:
+        loaded = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise KernelsUnavailableError(f"{LIBRARY} can not be loaded: {error}; build it anew on this machine") from error
+    for name, (result, arguments) in FUNCTIONS.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function of the library whose last argument is a status, and returns its result.
+
+    Raises:
+        ValueError: If an argument is wrong.
+        KernelError: If it could not be done for another reason.
+    """
+    status = Status()
+    result = function(*arguments, ctypes.byref(status))
+    if status.code:
+        message = status.message.decode("utf-8", "replace")
+        raise ValueError(message) if status.code == INVALID else KernelError(message)
+    return result
+
+
+def instruction_set() -> str:
+    """Returns the instruction set in use, for example `avx512_vnni`; empty if OPTOPS_ISA names one that is not here."""
+    return str(library().optops_isa().decode())
+
+
+def instruction_sets() -> list[str]:
+    """Returns the instruction sets that the library has and this processor can run, best first."""
+    return str(library().optops_isas().decode()).split(",")
+
+
+def threads() -> int:
+    """Returns how many threads a call uses if it is not told."""
+    return int(library().optops_threads())

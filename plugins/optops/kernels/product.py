@@ -1,0 +1,111 @@
+"""Products with weights that were packed once, on NumPy arrays."""
+
+import ctypes
+import weakref
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.kernels.library import call, library
+
+Precision = Literal["fp32", "bf16", "int8"]
+Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
+Floats = NDArray[np.float32]
+
+PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
+ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
+
+
+class PackedProduct:
+    """`activation(x @ weights + bias) + residual` with weights in the form that the processor reads fastest.
+
+    fp32 adds up in the order of the inputs. bf16 rounds activations and weights to bfloat16 and adds up in fp32. int8
+    has a scale for each row of activations, taken from its largest magnitude at every call, and for each column of
+    weights, and adds up exactly. The result is the same to the last bit for any number of threads, and a row's for any
+    other rows beside it.
+
+    Args:
+        weights: float32 [inputs, outputs], finite.
+        bias: float32 [outputs], finite; zero if None.
+        precision: `fp32`, `bf16` or `int8`.
+
+    Raises:
+        ValueError: If shapes do not fit, or a value is not finite.
+        KernelsUnavailableError: If the compiled operators are not installed.
+    """
+
+    def __init__(self, weights: Floats, bias: Floats | None = None, precision: Precision = "fp32") -> None:
+        if weights.ndim != 2:
+            raise ValueError(f"weights have shape {weights.shape}; they must be [inputs, outputs]")
+        if bias is not None and bias.shape != weights.shape[1:]:
+            raise ValueError(f"the bias has shape {bias.shape}; for weights {weights.shape} it is {weights.shape[1:]}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        self.inputs, self.outputs = weights.shape
+        self.precision: Precision = precision
+        self._library = library()
+        weights, bias = _contiguous(weights), None if bias is None else _contiguous(bias)
+        self._handle = call(
+            self._library.optops_product_pack,
+            _address(weights),
+            _address(bias),
+            self.inputs,
+            self.outputs,
+            PRECISIONS[precision],
+        )
+        weakref.finalize(self, self._library.optops_product_free, self._handle)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of packed weights that a call reads."""
+        return int(self._library.optops_product_bytes(self._handle))
+
+    def __call__(
+        self,
+        x: Floats,
+        *,
+        activation: Activation = "linear",
+        residual: Floats | None = None,
+        threads: int = 0,
+    ) -> Floats:
+        """Returns float32 [..., outputs].
+
+        Args:
+            x: float32 [..., inputs].
+            activation: `gelu` is the exact one (erf), `gelu_tanh` its approximation.
+            residual: float32 [..., outputs], added at the end.
+            threads: 0 means OPTOPS_THREADS, or all processors that the process may run on.
+
+        Raises:
+            ValueError: If a shape or a name does not fit.
+        """
+        if x.ndim < 1 or x.shape[-1] != self.inputs:
+            raise ValueError(f"x has shape {x.shape}; the last axis must be {self.inputs}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+        shape = (*x.shape[:-1], self.outputs)
+        if residual is not None and residual.shape != shape:
+            raise ValueError(f"the residual has shape {residual.shape}; for x {x.shape} it is {shape}")
+        x, residual = _contiguous(x), None if residual is None else _contiguous(residual)
+        y = np.empty(shape, np.float32)
+        rows = y.size // self.outputs
+        call(
+            self._library.optops_product_run,
+            self._handle,
+            _address(x),
+            rows,
+            ACTIVATIONS[activation],
+            _address(residual),
+            _address(y),
+            threads,
+        )
+        return y
+
+
+def _contiguous(array: Floats) -> Floats:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _address(array: Floats | None) -> ctypes.c_void_p | None:
+    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
