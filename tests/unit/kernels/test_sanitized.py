@@ -28,6 +28,8 @@ def test_the_library_passes_its_own_tests_as_built_for(build, tmp_path):
     test = ["ctest", "--test-dir", tmp_path / "build", "--output-on-failure"]
     for command in (configure, ["cmake", "--build", tmp_path / "build"], test):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "unexpected memory mapping" in done.stdout + done.stderr:
+            pytest.skip("this kernel lays out memory in a way that gcc's thread sanitizer does not know")
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "runtime error" not in done.stdout
     assert "100% tests passed" in done.stdout
