@@ -2,31 +2,17 @@
 // processor.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <thread>
 #include <vector>
 
+#include "expect.h"
 #include "optops/kernels.h"
 
 namespace {
 
-int failures = 0;
-
-void expect(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "FAILED: %s\n", what);
-  ++failures;
-}
-
-std::vector<float> random_values(size_t count, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(generator);
-  return values;
-}
+using optops::tests::expect;
+using optops::tests::random_values;
 
 struct Case {
   int64_t rows, inputs, outputs;
@@ -140,6 +126,5 @@ int main() {
   products_are_right_for_all_tails();
   hostile_arguments_are_refused();
   callers_at_once_get_their_own_results();
-  if (failures) std::fprintf(stderr, "%d expectations failed\n", failures);
-  return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+  return optops::tests::outcome();
 }

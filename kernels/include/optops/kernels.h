@@ -86,6 +86,52 @@ OPTOPS_API int32_t optops_product_run(const optops_product* product, const float
                                       int32_t activation, const float* residual, float* y,
                                       int32_t threads, optops_status* status);
 
+/* The sizes of an encoder. */
+typedef struct {
+  int32_t width;
+  int32_t head_size;
+  int32_t layers;
+  const int32_t* heads;        /* [layers] */
+  const int32_t* feed_forward; /* [layers], hidden units */
+  int32_t norm_first; /* 1: norms before each block and after the last layer; 0: after each block,
+                         as in BERT */
+  float epsilon;      /* of the norms */
+  int32_t activation; /* of the hidden units, an optops_activation */
+  int32_t precision;  /* of the products, an optops_precision; all else is fp32 */
+} optops_encoder_config;
+
+/* A Transformer encoder's weights, packed. */
+typedef struct optops_encoder optops_encoder;
+
+/* Packs the weights of an encoder; all are copied.
+ *
+ * weights: 12 arrays for each layer, then 2 if norm_first:
+ *   scale and offset of the norm before (or after) attention, [width] each;
+ *   query, key and value side by side [width, 3 * heads * head_size], and their bias;
+ *   attention output [heads * head_size, width], and its bias;
+ *   scale and offset of the norm before (or after) the hidden units;
+ *   expand [width, feed_forward], and its bias; contract [feed_forward, width], and its bias;
+ *   scale and offset of the last norm.
+ * count: how many arrays there are. Returns NULL where status says why. Free it with
+ * optops_encoder_free.
+ */
+OPTOPS_API optops_encoder* optops_encoder_pack(const optops_encoder_config* config,
+                                               const float* const* weights, int64_t count,
+                                               optops_status* status);
+
+OPTOPS_API void optops_encoder_free(optops_encoder* encoder);
+
+/* Encodes sentences that stand one after the other without padding.
+ *
+ * x: [tokens, width], embedded. y: [tokens, width]; may be x. starts: [sentences + 1], the first
+ * token of each sentence, rising from 0, then the number of tokens. No sentence may be empty or
+ * longer than 65536 tokens. The result of a sentence is the same to the last bit for any number of
+ * threads and for any other sentences.
+ */
+OPTOPS_API int32_t optops_encoder_run(const optops_encoder* encoder, const float* x,
+                                      const int64_t* starts, int64_t sentences, float* y,
+                                      int32_t threads, optops_status* status);
+
 #ifdef __cplusplus
 }
 #endif

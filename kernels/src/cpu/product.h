@@ -212,7 +212,7 @@ static inline void sum_rows(int rows, const typename Precision::Input* x, int64_
 static inline Floats activate(Floats value, optops_activation activation) {
   switch (activation) {
     case OPTOPS_RELU:
-      return value > 0.0F ? value : value * 0.0F;  // NaN stays NaN
+      return value < 0.0F ? Floats{} : value;  // NaN stays NaN
     case OPTOPS_GELU_ERF:
       return 0.5F * value * (1.0F + error_function(value * 0.70710678F));
     case OPTOPS_GELU_TANH:
@@ -229,8 +229,8 @@ static inline Floats activate(Floats value, optops_activation activation) {
 template <typename Precision>
 static inline void finish_row(const ProductTask& task, int64_t row, int64_t column,
                               const typename Precision::Sum* sums) {
-  float* y = task.y + row * task.outputs + column;
-  const float* residual = task.residual ? task.residual + row * task.outputs + column : nullptr;
+  float* y = task.y + row * task.y_stride + column;
+  const float* residual = task.residual ? task.residual + row * task.y_stride + column : nullptr;
   const int64_t left = task.outputs - column;
   for (int v = 0; v < kVectors && v * kWidth < left; ++v) {
     const int64_t at = column + v * kWidth;

@@ -25,6 +25,22 @@ class Status(ctypes.Structure):
     _fields_ = (("code", ctypes.c_int32), ("message", ctypes.c_char * 256))
 
 
+class EncoderConfig(ctypes.Structure):
+    """`optops_encoder_config` of the C interface."""
+
+    _fields_ = (
+        ("width", ctypes.c_int32),
+        ("head_size", ctypes.c_int32),
+        ("layers", ctypes.c_int32),
+        ("heads", ctypes.POINTER(ctypes.c_int32)),
+        ("feed_forward", ctypes.POINTER(ctypes.c_int32)),
+        ("norm_first", ctypes.c_int32),
+        ("epsilon", ctypes.c_float),
+        ("activation", ctypes.c_int32),
+        ("precision", ctypes.c_int32),
+    )
+
+
 Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 StatusPointer = ctypes.POINTER(Status)
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -35,6 +51,9 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "optops_product_free": (None, (Pointer,)),
     "optops_product_bytes": (ctypes.c_size_t, (Pointer,)),
     "optops_product_run": (Int, (Pointer, Pointer, Size, Int, Pointer, Pointer, Int, StatusPointer)),
+    "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), ctypes.POINTER(Pointer), Size, StatusPointer)),
+    "optops_encoder_free": (None, (Pointer,)),
+    "optops_encoder_run": (Int, (Pointer, Pointer, Pointer, Size, Pointer, Int, StatusPointer)),
 }
 
 

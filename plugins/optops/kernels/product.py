@@ -1,20 +1,11 @@
 """Products with weights that were packed once, on NumPy arrays."""
 
-import ctypes
 import weakref
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from optops.kernels.arrays import ACTIVATIONS, PRECISIONS, Activation, Floats, Precision, address, checked, contiguous
 from optops.kernels.library import call, library
-
-Precision = Literal["fp32", "bf16", "int8"]
-Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
-Floats = NDArray[np.float32]
-
-PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
-ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
 
 class PackedProduct:
@@ -40,19 +31,18 @@ class PackedProduct:
             raise ValueError(f"weights have shape {weights.shape}; they must be [inputs, outputs]")
         if bias is not None and bias.shape != weights.shape[1:]:
             raise ValueError(f"the bias has shape {bias.shape}; for weights {weights.shape} it is {weights.shape[1:]}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        code = checked("precision", precision, PRECISIONS)
         self.inputs, self.outputs = weights.shape
         self.precision: Precision = precision
         self._library = library()
-        weights, bias = _contiguous(weights), None if bias is None else _contiguous(bias)
+        weights, bias = contiguous(weights), None if bias is None else contiguous(bias)
         self._handle = call(
             self._library.optops_product_pack,
-            _address(weights),
-            _address(bias),
+            address(weights),
+            address(bias),
             self.inputs,
             self.outputs,
-            PRECISIONS[precision],
+            code,
         )
         weakref.finalize(self, self._library.optops_product_free, self._handle)
 
@@ -82,30 +72,21 @@ class PackedProduct:
         """
         if x.ndim < 1 or x.shape[-1] != self.inputs:
             raise ValueError(f"x has shape {x.shape}; the last axis must be {self.inputs}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+        code = checked("activation", activation, ACTIVATIONS)
         shape = (*x.shape[:-1], self.outputs)
         if residual is not None and residual.shape != shape:
             raise ValueError(f"the residual has shape {residual.shape}; for x {x.shape} it is {shape}")
-        x, residual = _contiguous(x), None if residual is None else _contiguous(residual)
+        x, residual = contiguous(x), None if residual is None else contiguous(residual)
         y = np.empty(shape, np.float32)
         rows = y.size // self.outputs
         call(
             self._library.optops_product_run,
             self._handle,
-            _address(x),
+            address(x),
             rows,
-            ACTIVATIONS[activation],
-            _address(residual),
-            _address(y),
+            code,
+            address(residual),
+            address(y),
             threads,
         )
         return y
-
-
-def _contiguous(array: Floats) -> Floats:
-    return np.ascontiguousarray(array, np.float32)
-
-
-def _address(array: Floats | None) -> ctypes.c_void_p | None:
-    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)

@@ -1,4 +1,4 @@
-"""Runs products in a process of their own under a forced instruction set: the library chooses once per process."""
+"""Runs operators in a process of their own under a forced instruction set: the library chooses once per process."""
 
 import os
 import subprocess
@@ -11,16 +11,9 @@ from optops.kernels import instruction_sets
 
 CHILD = """
 import sys, numpy as np
-from optops.kernels import PackedProduct, instruction_set
-cases = dict(np.load(sys.argv[1]))
-found = {"isa": np.array(instruction_set())}
-for name in {key.split("/")[0] for key in cases}:
-    precision, activation = str(cases[f"{name}/precision"]), str(cases[f"{name}/activation"])
-    x, weights, bias, residual = (cases[f"{name}/{part}"] for part in ("x", "weights", "bias", "residual"))
-    product = PackedProduct(weights, bias, precision)
-    for threads in (1, 2):
-        found[f"{name}/{threads}"] = product(x, activation=activation, residual=residual, threads=threads)
-    found[f"{name}/rows"] = np.stack([product(row, activation=activation, residual=r) for row, r in zip(x, residual)])
+from optops.kernels import instruction_set
+arrays, found = dict(np.load(sys.argv[1])), {"isa": np.array(instruction_set())}
+exec(sys.argv[3])
 np.savez(sys.argv[2], **found)
 """
 
@@ -32,14 +25,13 @@ def isa(request):
 
 
 @pytest.fixture(scope="session")
-def run_cases(tmp_path_factory):
-    """Runs cases under an instruction set; gives the outputs on one thread, on two, and row by row."""
+def run_under(tmp_path_factory):
+    """Runs code, which reads `arrays` and fills `found`, under an instruction set; gives what it found."""
 
-    def run(isa, cases):
+    def run(isa, code, arrays):
         folder = tmp_path_factory.mktemp(isa)
-        arrays = {f"{name}/{part}": value for name, case in cases.items() for part, value in case.items()}
-        np.savez(folder / "cases.npz", **arrays)
-        command = [sys.executable, "-c", CHILD, folder / "cases.npz", folder / "found.npz"]
+        np.savez(folder / "arrays.npz", **arrays)
+        command = [sys.executable, "-c", CHILD, folder / "arrays.npz", folder / "found.npz", code]
         subprocess.run(command, check=True, env={**os.environ, "OPTOPS_ISA": isa})
         found = dict(np.load(folder / "found.npz"))
         assert str(found.pop("isa")) == isa

@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from optops.kernels import KernelError, PackedProduct, instruction_set, threads
-from optops.kernels.product import ACTIVATIONS
+from optops.kernels.arrays import ACTIVATIONS
 
 SIZES = list(itertools.product((1, 2, 5, 6, 7, 13), (1, 3, 4, 64, 65, 130), (1, 15, 16, 63, 64, 65, 200)))
+RUN = """
+from optops.kernels import PackedProduct
+for name in {key.split("/")[0] for key in arrays}:
+    precision, activation = str(arrays[f"{name}/precision"]), str(arrays[f"{name}/activation"])
+    x, weights, bias, residual = (arrays[f"{name}/{part}"] for part in ("x", "weights", "bias", "residual"))
+    product = PackedProduct(weights, bias, precision)
+    for threads in (1, 2):
+        found[f"{name}/{threads}"] = product(x, activation=activation, residual=residual, threads=threads)
+    found[f"{name}/rows"] = np.stack([product(row, activation=activation, residual=r) for row, r in zip(x, residual)])
+"""
 TOLERANCE = {"fp32": 1e-6, "bf16": 8e-3, "int8": 2e-2}
 
 
@@ -42,6 +52,14 @@ def make_case(random, rows, inputs, outputs, precision, activation):
         "precision": precision,
         "activation": activation,
     }
+
+
+@pytest.fixture(scope="module")
+def run_cases(run_under):
+    """Runs cases under an instruction set; gives the outputs on one thread, on two, and row by row."""
+    return lambda isa, cases: run_under(
+        isa, RUN, {f"{name}/{part}": value for name, case in cases.items() for part, value in case.items()}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,63 @@
+// Functions of one row at a time: layer normalisation and softmax.
+#include "cpu/kernel_table.h"
+
+namespace optops::OPTOPS_NAMESPACE {
+
+static inline float sum_of(Floats value) {
+  float total = 0.0F;
+  for (int lane = 0; lane < kWidth; ++lane) total += value[lane];
+  return total;
+}
+
+static void normalize_rows(const float* x, int64_t rows, int64_t width, const float* scale,
+                           const float* offset, float epsilon, float* y) {
+  const int64_t whole = width / kWidth * kWidth;
+  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    Floats sums = {};
+    for (int64_t i = 0; i < whole; i += kWidth) sums += load<Floats>(x + i);
+    float total = sum_of(sums);
+    for (int64_t i = whole; i < width; ++i) total += x[i];
+    const float mean = total / static_cast<float>(width);
+    // The squares of the differences, not the difference of the squares: that would cancel for a
+    // large mean.
+    Floats squares = {};
+    for (int64_t i = 0; i < whole; i += kWidth) {
+      const Floats centred = load<Floats>(x + i) - mean;
+      squares += centred * centred;
+    }
+    float variance = sum_of(squares);
+    for (int64_t i = whole; i < width; ++i) variance += (x[i] - mean) * (x[i] - mean);
+    const float factor = 1.0F / __builtin_sqrtf(variance / static_cast<float>(width) + epsilon);
+    for (int64_t i = 0; i < whole; i += kWidth) {
+      store(y + i, (load<Floats>(x + i) - mean) * factor * load<Floats>(scale + i) +
+                       load<Floats>(offset + i));
+    }
+    for (int64_t i = whole; i < width; ++i) y[i] = (x[i] - mean) * factor * scale[i] + offset[i];
+  }
+}
+
+// Softmax of the first `count` of `stride` scores, in place; the others become 0. `stride` is a
+// multiple of kWidth.
+static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
+  for (int64_t i = count; i < stride; ++i) scores[i] = -__builtin_inff();
+  Floats largest = load<Floats>(scores);
+  for (int64_t i = kWidth; i < stride; i += kWidth) {
+    const Floats value = load<Floats>(scores + i);
+    largest = value > largest ? value : largest;
+  }
+  float most = largest[0];
+  for (int lane = 1; lane < kWidth; ++lane) most = largest[lane] > most ? largest[lane] : most;
+  Floats sums = {};
+  for (int64_t i = 0; i < stride; i += kWidth) {
+    const Floats value = exponential(load<Floats>(scores + i) - most);
+    sums += value;
+    store(scores + i, value);
+  }
+  // What the padding added, which is e^-87 each, is less than half a unit in the last place of the
+  // sum.
+  const float factor = 1.0F / sum_of(sums);
+  for (int64_t i = 0; i < count; ++i) scores[i] *= factor;
+  for (int64_t i = count; i < stride; ++i) scores[i] = 0.0F;
+}
+
+}  // namespace optops::OPTOPS_NAMESPACE

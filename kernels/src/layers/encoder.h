@@ -1,0 +1,48 @@
+// A Transformer encoder in one call: all its layers in one parallel region, over sentences without
+// padding.
+#ifndef OPTOPS_LAYERS_ENCODER_H_
+#define OPTOPS_LAYERS_ENCODER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "pack/product_weights.h"
+
+namespace optops {
+
+struct NormWeights {
+  Aligned<float> scale;   // [width]
+  Aligned<float> offset;  // [width]
+};
+
+struct EncoderLayer {
+  int64_t heads;
+  NormWeights attention_norm;
+  ProductWeights query_key_value;  // [width, 3 * heads * head_size]: queries, keys, values
+  ProductWeights output;           // [heads * head_size, width]
+  NormWeights feed_forward_norm;
+  ProductWeights expand;    // [width, feed_forward]
+  ProductWeights contract;  // [feed_forward, width]
+};
+
+struct Encoder {
+  int64_t width;
+  int64_t head_size;
+  bool norm_first;  // pre-norm, with a last norm at the end; else each norm follows its residual
+                    // sum, as in BERT
+  float epsilon;
+  optops_activation activation;
+  std::vector<EncoderLayer> layers;
+  NormWeights last_norm;  // pre-norm
+};
+
+// Encodes sentences that stand one after the other.
+//
+// x: [tokens, width], embedded. starts: [sentences + 1], rising from 0 to the tokens; no sentence
+// is empty. y: [tokens, width]; may be x.
+void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, int64_t sentences,
+                 float* y, int threads);
+
+}  // namespace optops
+
+#endif  // OPTOPS_LAYERS_ENCODER_H_

@@ -1,0 +1,36 @@
+"""What all operators on arrays share: names of precisions and activations, and addresses."""
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Precision = Literal["fp32", "bf16", "int8"]
+Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
+Floats = NDArray[np.float32]
+
+PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
+ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
+
+
+def checked(what: str, name: str, choices: Mapping[str, int]) -> int:
+    """Returns the library's number for a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in choices:
+        raise ValueError(f"{what} is {name!r}; choose one of {', '.join(choices)}")
+    return choices[name]
+
+
+def contiguous(array: NDArray[Any]) -> Floats:
+    """Returns the array as the library reads it: float32, row after row."""
+    return np.ascontiguousarray(array, np.float32)
+
+
+def address(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
+    """Returns where an array is; None for None."""
+    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)

@@ -1,0 +1,193 @@
+"""The encoder in one call computes what its layers do, on every instruction set, whatever stands beside a sentence."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from optops.kernels import EncoderLayerWeights, PackedEncoder
+
+PAIRS = [field.name for field in fields(EncoderLayerWeights) if field.name != "heads"]
+LENGTHS = [5, 70, 1, 64, 33]
+TOLERANCE = {"fp32": 2e-5, "bf16": 5e-2, "int8": 1e-1}
+RUN = """
+from optops.kernels import EncoderLayerWeights, PackedEncoder
+names = sorted({key.split("/")[1] for key in arrays if key.startswith("0/")} - {"heads"})
+def pair(name): return arrays[f"{name}/0"], arrays[f"{name}/1"]
+count = len({key.split("/")[0] for key in arrays if key[0].isdigit()})
+layers = []
+for i in range(count):
+    parts = {}
+    for name in names: parts[name] = pair(f"{i}/{name}")
+    layers.append(EncoderLayerWeights(int(arrays[f"{i}/heads"]), **parts))
+last_norm = pair("last_norm") if "last_norm/0" in arrays else None
+for precision in ("fp32", "bf16", "int8"):
+    encoder = PackedEncoder(layers, head_size=16, last_norm=last_norm, activation="gelu", precision=precision)
+    for threads in (1, 2):
+        found[f"{precision}/{threads}"] = encoder(arrays["x"], arrays["lengths"], threads=threads)
+"""
+
+
+def make_layer(random, width, heads, head_size, units):
+    def product(inputs, outputs):
+        kernel = random.normal(size=(inputs, outputs)) / np.sqrt(inputs)
+        return kernel.astype(np.float32), random.normal(size=outputs).astype(np.float32) * np.float32(0.1)
+
+    def norm():
+        return tuple((random.normal(size=width) * 0.1 + centre).astype(np.float32) for centre in (1, 0))
+
+    inner = heads * head_size
+    return EncoderLayerWeights(
+        heads,
+        norm(),
+        product(width, 3 * inner),
+        product(inner, width),
+        norm(),
+        product(width, units),
+        product(units, width),
+    )
+
+
+def reference(x, layers, head_size, last_norm):
+    """One sentence in float64, with GELU."""
+    x = x.astype(np.float64)
+
+    def norm(x, pair):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * pair[0] + pair[1]
+
+    def attention(x, layer):
+        part = layer.heads * head_size
+        joined = x @ layer.query_key_value[0] + layer.query_key_value[1]
+        contexts = []
+        for start in range(0, part, head_size):
+            q, k, v = (joined[:, offset + start : offset + start + head_size] for offset in (0, part, 2 * part))
+            scores = q @ k.T / np.sqrt(head_size)
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            contexts.append(scores / scores.sum(-1, keepdims=True) @ v)
+        return np.concatenate(contexts, axis=1) @ layer.output[0] + layer.output[1]
+
+    def feed_forward(x, layer):
+        hidden = x @ layer.expand[0] + layer.expand[1]
+        return 0.5 * hidden * (1 + erf(hidden / np.sqrt(2))) @ layer.contract[0] + layer.contract[1]
+
+    for layer in layers:
+        if last_norm:
+            x = x + attention(norm(x, layer.attention_norm), layer)
+            x = x + feed_forward(norm(x, layer.feed_forward_norm), layer)
+        else:
+            x = norm(x + attention(x, layer), layer.attention_norm)
+            x = norm(x + feed_forward(x, layer), layer.feed_forward_norm)
+    return norm(x, last_norm) if last_norm else x
+
+
+def make_model(norm_first):
+    random = np.random.default_rng(0)
+    layers = [make_layer(random, 40, 3, 16, 72), make_layer(random, 40, 1, 16, 24)]
+    last_norm = make_layer(random, 40, 1, 16, 16).attention_norm if norm_first else None
+    x = random.normal(size=(len(LENGTHS), 80, 40)).astype(np.float32)
+    return layers, last_norm, x
+
+
+@pytest.fixture
+def encoder():
+    layers, last_norm, _ = make_model(norm_first=True)
+    return PackedEncoder(layers, head_size=16, last_norm=last_norm, activation="gelu")
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_it_agrees_with_float64_and_threads_change_no_bit(isa, norm_first, run_under):
+    layers, last_norm, x = make_model(norm_first)
+    arrays = {"x": x, "lengths": LENGTHS} | {f"{i}/heads": layer.heads for i, layer in enumerate(layers)}
+    for i, layer in enumerate(layers):
+        arrays |= {f"{i}/{name}/{j}": getattr(layer, name)[j] for name in PAIRS for j in (0, 1)}
+    arrays |= {f"last_norm/{j}": last_norm[j] for j in (0, 1)} if last_norm else {}
+    found = run_under(isa, RUN, arrays)
+    for precision, tolerance in TOLERANCE.items():
+        np.testing.assert_array_equal(found[f"{precision}/1"], found[f"{precision}/2"])
+        for row, length in enumerate(LENGTHS):
+            expected = reference(x[row, :length], layers, 16, last_norm)
+            np.testing.assert_allclose(found[f"{precision}/1"][row, :length], expected, atol=tolerance, rtol=0)
+            assert not found[f"{precision}/1"][row, length:].any()
+
+
+def test_neither_padding_nor_order_nor_neighbours_change_a_bit(encoder):
+    _, _, x = make_model(norm_first=True)
+    whole = encoder(x, LENGTHS)
+    garbage = x.copy()
+    for row, length in enumerate(LENGTHS):
+        garbage[row, length:] = np.nan
+    np.testing.assert_array_equal(encoder(garbage, LENGTHS), whole)
+    order = np.array([3, 0, 4, 2, 1])
+    np.testing.assert_array_equal(encoder(x[order], np.array(LENGTHS)[order]), whole[order])
+    for row, length in enumerate(LENGTHS):
+        np.testing.assert_array_equal(encoder(x[row : row + 1, :length], [length])[0], whole[row, :length])
+
+
+def test_the_encoder_of_a_keras_model_gives_what_the_model_does():
+    from optops.models.keras import keras, tf
+    from optops.models.transformer.config import DecoderLayerSize, LayerSize, TransformerConfig
+    from optops.models.transformer.model import Transformer
+
+    keras.utils.set_random_seed(0)
+    sizes = (LayerSize(4, 96), LayerSize(2, 48), LayerSize(3, 16))
+    model = Transformer(TransformerConfig(50, 48, 12, sizes, (DecoderLayerSize(1, 1, 16),), dropout=0.0))
+    ids = np.zeros((3, 9), np.int32)
+    lengths = [9, 2, 6]
+    for row, length in enumerate(lengths):
+        ids[row, :length] = np.random.default_rng(row).integers(4, 50, length)
+    expected = model.encode(tf.constant(ids)).numpy()
+    found = PackedEncoder.from_keras(model)(model.embed(tf.constant(ids)).numpy(), lengths)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(found[row, :length], expected[row, :length], atol=1e-5)
+
+
+def test_layers_that_share_their_weights_may_be_given_several_times():
+    layers, _, x = make_model(norm_first=False)
+    shared = PackedEncoder([layers[0]] * 3, head_size=16, activation="gelu")
+    expected = reference(x[0, :5], [layers[0]] * 3, 16, None)
+    np.testing.assert_allclose(shared(x[:1], [5])[0, :5], expected, atol=1e-4)
+
+
+def test_a_sentence_that_is_not_finite_does_not_touch_its_neighbours(encoder):
+    _, _, x = make_model(norm_first=True)
+    clean = encoder(x, LENGTHS)
+    x[1, 3, 7] = np.inf
+    found = encoder(x, LENGTHS)
+    assert not np.isfinite(found[1, : LENGTHS[1]]).any()
+    others = [0, 2, 3, 4]
+    np.testing.assert_array_equal(found[others], clean[others])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([5, 70, 0, 64, 33], "lengths are 0 to 70; each must be 1 to 80"),
+        ([5, 81, 1, 64, 33], "lengths are 1 to 81"),
+        ([5, 70], r"lengths have shape \(2,\); for x \(5, 80, 40\) it is \(5,\)"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(encoder, lengths, message):
+    with pytest.raises(ValueError, match=message):
+        encoder(make_model(norm_first=True)[2], lengths)
+
+
+def test_inputs_and_weights_that_do_not_fit_are_refused(encoder):
+    with pytest.raises(ValueError, match=r"x has shape \(2, 3\); it must be \[sentences, time, 40\]"):
+        encoder(np.ones((2, 3), np.float32), [1, 1])
+    layers, _, _ = make_model(norm_first=False)
+    broken = replace(layers[0], output=(layers[0].output[0][:-1], layers[0].output[1]))
+    with pytest.raises(ValueError, match=r"output has an array of shape \(47, 40\); \(48, 40\) is wanted"):
+        PackedEncoder([broken], head_size=16)
+    poisoned = replace(layers[0], contract=(layers[0].contract[0] * np.float32(np.nan), layers[0].contract[1]))
+    with pytest.raises(ValueError, match=r"the weight of input 0 and output 0 is -?nan"):
+        PackedEncoder([poisoned], head_size=16)
+    with pytest.raises(ValueError, match="at least one layer"):
+        PackedEncoder([], head_size=16)
+    with pytest.raises(ValueError, match="epsilon is 0"):
+        PackedEncoder(layers, head_size=16, epsilon=0.0)
+
+
+def test_no_sentences_are_no_error(encoder):
+    assert encoder(np.ones((0, 4, 40), np.float32), []).shape == (0, 4, 40)
