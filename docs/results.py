@@ -31,8 +31,10 @@ from optops.tracking import Tracking
 FOLDER = Path(__file__).parent
 RECORD, PAGE = FOLDER / "results.json", FOLDER / "results.md"
 BASELINE = "baseline"
+SWITCHES = ("distill", "prune", "quantize", "fuse")
 SPEED_UP = "speed-up at batch "
 LATENCY = "p50 at batch "
+CHANGE = "change of "
 DEFECTS = "label defects, "
 
 
@@ -88,8 +90,8 @@ def record(run: str, settings: Sequence[str], commit: str) -> None:
         "date": time.strftime("%Y-%m-%d", time.gmtime(parent.info.start_time / 1000)),
         "commit": commit,
     }
-    seed = f" --set seed={own.seed}"
-    made = {"command": f"optops run dags/recipes/{own.name}.yaml{seed}", **origin}
+    off = "".join(f" --off {switch}" for switch in SWITCHES if own.is_off(switch))
+    made = {"command": f"optops run dags/recipes/{own.name}.yaml --set seed={own.seed}{off}", **origin}
     figures = [*_speeds(read_record(tracking, parent), made), *_defects(results, made)]
     for changes in ([], list(settings)) if settings else ([],):
         recipe = recipe_of(tracking, parent.info.run_id, read_settings(changes))
@@ -102,7 +104,7 @@ def record(run: str, settings: Sequence[str], commit: str) -> None:
             changed = (score.change, score.change_low, score.change_high)
             value, low, high = (100 * change / report.scores[0].value for change in changed)
             measured["unit"] = "%"
-            figures.append(Figure(what=f"change of {what}", value=value, low=low, high=high, **measured))
+            figures.append(Figure(what=CHANGE + what, value=value, low=low, high=high, **measured))
     places = {figure.place for figure in figures}
     everything = [*(figure for figure in read() if figure.place not in places), *figures]
     everything.sort(key=lambda figure: (figure.subject, figure.seed))
@@ -171,6 +173,8 @@ def _subject(subject: str, figures: list[Figure]) -> Iterator[str]:
     for seed in seeds:
         of_seed = [figure for figure in figures if figure.seed == seed]
         yield f"### Seed {seed}"
+        commands = sorted({figure.command for figure in of_seed}, key=lambda command: "evaluate" in command)
+        yield f"Made by {', '.join(f'`{command}`' for command in commands)}."
         yield _table(of_seed)
         picture = FOLDER / "images" / f"results_{subject}_{seed}.png"
         _draw(of_seed, picture)
@@ -186,30 +190,49 @@ def _subject(subject: str, figures: list[Figure]) -> Iterator[str]:
 
 
 def _table(figures: list[Figure]) -> str:
-    columns = list(dict.fromkeys(f.what for f in figures if f.model and not f.what.startswith(LATENCY)))
-    lines = [f"| model | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    whats = dict.fromkeys(figure.what for figure in figures if figure.model)
+    qualities = [what.removeprefix(CHANGE) for what in whats if what.startswith(CHANGE)]
+    batches = sorted((what for what in whats if what.startswith(SPEED_UP)), key=lambda what: int(what.split()[-1]))
+    heads = ["model", "parameters", *(_short(quality, qualities) for quality in qualities), *batches]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for model in dict.fromkeys(figure.model for figure in figures if figure.model):
-        cells = {figure.what: figure for figure in figures if figure.model == model}
-        lines.append(f"| {model} | {' | '.join(_cell(cells, column) for column in columns)} |")
-    return "\n".join(lines)
+        found = {figure.what: figure for figure in figures if figure.model == model}
+        parameters = f"{found['parameters'].value:,.0f}" if "parameters" in found else ""
+        cells = [
+            model,
+            parameters,
+            *(_quality(found, what) for what in qualities),
+            *(_speed(found, w) for w in batches),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"- {_short(quality, qualities)} is {quality}" for quality in qualities)])
 
 
-def _cell(cells: dict[str, Figure], column: str) -> str:
-    figure = cells.get(column)
-    if figure is None:
+def _short(quality: str, qualities: list[str]) -> str:
+    """Returns the metric's name with what tells it apart from the other metrics."""
+    name, *parts = quality.split(" ")
+    common = set.intersection(*(set(other.split(" ")) for other in qualities))
+    return " ".join([name, *(part for part in parts if part not in common)])
+
+
+def _quality(found: dict[str, Figure], what: str) -> str:
+    change = found[CHANGE + what]
+    text = f"{found[what].value:.2f} [{found[what].low:.2f}, {found[what].high:.2f}]"
+    return (
+        text if change.model == BASELINE else f"{text}, {change.value:+.2f} % [{change.low:+.2f}, {change.high:+.2f}]"
+    )
+
+
+def _speed(found: dict[str, Figure], what: str) -> str:
+    if what not in found:
         return ""
-    if not figure.unit:
-        return f"{figure.value:,.0f}"
-    text = f"{figure.value:.2f}{figure.unit if figure.unit == 'x' else ''}"
-    if figure.low is not None and figure.high is not None and figure.low < figure.high:
-        text += f" [{figure.low:.2f}, {figure.high:.2f}]"
-    latency = cells.get(column.replace(SPEED_UP, LATENCY)) if column.startswith(SPEED_UP) else None
-    return f"{text}, {latency.value:.1f} ms" if latency else text
+    speed, latency = found[what], found[what.replace(SPEED_UP, LATENCY)]
+    return f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}], {latency.value:.1f} ms"
 
 
 def _draw(figures: list[Figure], picture: Path) -> None:
-    change = next(figure.what for figure in figures if figure.what.startswith("change of "))
-    quality = change.removeprefix("change of ")
+    change = next(figure.what for figure in figures if figure.what.startswith(CHANGE))
+    quality = change.removeprefix(CHANGE)
     found = {(figure.model, figure.what): figure for figure in figures}
     baseline = found[BASELINE, quality].value
     points = [plots.QualityPoint(BASELINE, 1, 1, 1, baseline, baseline, baseline, "baseline")]

@@ -26,7 +26,7 @@ def test_the_library_passes_its_own_tests_as_built_for(build, tmp_path):
     shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("CMakeCache.txt", "CMakeFiles"))
     configure = ["cmake", "-S", tmp_path / "kernels", "-B", tmp_path / "build", "-DOPTOPS_TESTS=ON", BUILDS[build]]
     test = ["ctest", "--test-dir", tmp_path / "build", "--output-on-failure"]
-    for command in (configure, ["cmake", "--build", tmp_path / "build"], test):
+    for command in (configure, ["cmake", "--build", tmp_path / "build", "--parallel", "2"], test):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if "unexpected memory mapping" in done.stdout + done.stderr:
             pytest.skip("this kernel lays out memory in a way that gcc's thread sanitizer does not know")
