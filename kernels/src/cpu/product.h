@@ -6,6 +6,7 @@
 // rows, and the sums never leave the registers. Every row adds up in the same order whatever the
 // tile, so a row's result does not depend on its neighbours.
 #include "cpu/kernel_table.h"
+#include "pack/bfloat16.h"
 
 namespace optops::OPTOPS_NAMESPACE {
 
@@ -286,13 +287,7 @@ static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
 static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* rounded,
                        int64_t stride) {
   for (int64_t row = 0; row < rows; ++row, x += inputs, rounded += stride) {
-    for (int64_t i = 0; i < inputs; ++i) {
-      uint32_t bits;
-      memcpy(&bits, x + i, sizeof(bits));
-      const uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-      rounded[i] =
-          static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : nearest);
-    }
+    for (int64_t i = 0; i < inputs; ++i) rounded[i] = to_bfloat16(x[i]);
     for (int64_t i = inputs; i < stride; ++i) rounded[i] = 0;
   }
 }

@@ -143,7 +143,7 @@ def test_killing_the_task_ends_the_stage(task):
 
 
 def test_killing_a_task_that_has_not_started_does_nothing(task):
-    task.make(CheckLabelsOperator).on_kill()
+    assert task.make(CheckLabelsOperator).on_kill() is None
 
 
 def test_opening_freezes_the_recipe_for_the_run(task):
