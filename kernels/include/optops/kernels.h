@@ -69,8 +69,17 @@ OPTOPS_API optops_product* optops_product_pack(const float* weights, const float
 
 OPTOPS_API void optops_product_free(optops_product* product);
 
-/* Bytes of packed weights that a call reads. */
-OPTOPS_API size_t optops_product_bytes(const optops_product* product);
+/* Writes inputs, outputs, and the bytes of packed weights that a call reads. [3] */
+OPTOPS_API void optops_product_sizes(const optops_product* product, int64_t* sizes);
+
+/* Packed weights as one block of bytes, to keep and to open again; a model's are the same for every
+ * processor. `bytes`: [1], how many there are. The block lives as long as what it was asked of.
+ *
+ * An `open` checks a block, its checksum too, and uses it where it lies if it starts on a multiple of
+ * 64 bytes: it must stay there, unchanged, until what was opened is freed. */
+OPTOPS_API const void* optops_product_blob(const optops_product* product, int64_t* bytes);
+OPTOPS_API optops_product* optops_product_open(const void* blob, int64_t bytes,
+                                               optops_status* status);
 
 /* y = activation(x W + b) + residual.
  *
@@ -98,6 +107,8 @@ typedef struct {
   float epsilon;      /* of the norms */
   int32_t activation; /* of the hidden units, an optops_activation */
   int32_t precision;  /* of the products, an optops_precision; all else is fp32 */
+  const int32_t* precisions; /* [layers * 4], of each product in the order of the weights; NULL:
+                                `precision` for all */
 } optops_encoder_config;
 
 /* A Transformer encoder's weights, packed. */
@@ -121,6 +132,13 @@ OPTOPS_API optops_encoder* optops_encoder_pack(const optops_encoder_config* conf
 
 OPTOPS_API void optops_encoder_free(optops_encoder* encoder);
 
+/* Writes the width. [1] */
+OPTOPS_API void optops_encoder_sizes(const optops_encoder* encoder, int64_t* sizes);
+
+OPTOPS_API const void* optops_encoder_blob(const optops_encoder* encoder, int64_t* bytes);
+OPTOPS_API optops_encoder* optops_encoder_open(const void* blob, int64_t bytes,
+                                               optops_status* status);
+
 /* Encodes sentences that stand one after the other without padding.
  *
  * x: [tokens, width], embedded. y: [tokens, width]; may be x. starts: [sentences + 1], the first
@@ -131,6 +149,111 @@ OPTOPS_API void optops_encoder_free(optops_encoder* encoder);
 OPTOPS_API int32_t optops_encoder_run(const optops_encoder* encoder, const float* x,
                                       const int64_t* starts, int64_t sentences, float* y,
                                       int32_t threads, optops_status* status);
+
+/* The sizes of a decoder. */
+typedef struct {
+  int32_t width;
+  int32_t head_size;
+  int32_t layers;
+  const int32_t* self_heads;   /* [layers] */
+  const int32_t* cross_heads;  /* [layers] */
+  const int32_t* feed_forward; /* [layers], hidden units */
+  int32_t norm_first;          /* as in an encoder */
+  float epsilon;
+  int32_t activation;
+  int32_t outputs; /* how many ids there are to write */
+  int32_t precision;
+  const int32_t* precisions; /* [layers * 7 + 1], or NULL */
+} optops_decoder_config;
+
+/* The sizes of a translator: token ids in, token ids out. */
+typedef struct {
+  optops_encoder_config encoder;
+  optops_decoder_config decoder;
+  int32_t vocabulary;       /* of source ids */
+  int32_t positions;        /* the longest sentence, on either side */
+  int32_t padding;          /* what results are filled up with */
+  int32_t begin;            /* what a translation starts from */
+  int32_t end;              /* what closes it */
+  int32_t shared_embedding; /* 1: the target's embedding is the first rows of the source's */
+} optops_translator_config;
+
+/* A translator's weights, packed. */
+typedef struct optops_translator optops_translator;
+
+/* Packs the weights of a translator; all are copied.
+ *
+ * weights:
+ *   the source embedding [vocabulary, width], with all factors on it;
+ *   the target embedding [outputs, width], unless it is shared;
+ *   the positions [positions, width], which are added to both;
+ *   an encoder's arrays;
+ *   20 arrays for each layer of the decoder:
+ *     scale and offset of the norm before (or after) attention over what is written;
+ *     query, key and value side by side [width, 3 * self_heads * head_size], and their bias;
+ *     its output [self_heads * head_size, width], and its bias;
+ *     scale and offset of the norm before (or after) attention over the source;
+ *     query [width, cross_heads * head_size], and its bias;
+ *     key and value side by side [width, 2 * cross_heads * head_size], and their bias;
+ *     its output [cross_heads * head_size, width], and its bias;
+ *     scale and offset of the norm before (or after) the hidden units;
+ *     expand [width, feed_forward], and its bias; contract [feed_forward, width], and its bias;
+ *   scale and offset of its last norm if norm_first;
+ *   the projection to outputs [width, outputs], and its bias: a large negative number there takes
+ *   an output out.
+ */
+OPTOPS_API optops_translator* optops_translator_pack(const optops_translator_config* config,
+                                                     const float* const* weights, int64_t count,
+                                                     optops_status* status);
+
+OPTOPS_API void optops_translator_free(optops_translator* translator);
+
+OPTOPS_API const void* optops_translator_blob(const optops_translator* translator, int64_t* bytes);
+OPTOPS_API optops_translator* optops_translator_open(const void* blob, int64_t bytes,
+                                                     optops_status* status);
+
+/* Writes width, vocabulary, outputs and positions. [4] */
+OPTOPS_API void optops_translator_sizes(const optops_translator* translator, int64_t* sizes);
+
+/* How translations are searched. A hypothesis of n ids, the end included, scores
+ * log P / ((5 + n) / 6) ^ length_penalty. */
+typedef struct {
+  int32_t beam;           /* hypotheses that run at once, 1 to 255; 1 is greedy */
+  int32_t results;        /* translations wanted of each sentence, best first; with more than one
+                             the search goes on until `beam` have ended */
+  int32_t minimum_length; /* in ids, the end included */
+  float length_penalty;
+  const int32_t* limits; /* [sentences], the most ids of each translation, the end included */
+  int32_t capacity;      /* of a row of results; no limit may be larger */
+} optops_search;
+
+/* Encodes sentences that stand one after the other without padding.
+ *
+ * ids: [tokens]. starts: [sentences + 1], as for an encoder. memory: [tokens, width].
+ */
+OPTOPS_API int32_t optops_translator_encode(const optops_translator* translator, const int32_t* ids,
+                                            const int64_t* starts, int64_t sentences, float* memory,
+                                            int32_t threads, optops_status* status);
+
+/* Translates sentences that are encoded.
+ *
+ * memory: [tokens, width]. ids: [sentences, results, capacity], filled up with padding. lengths,
+ * scores: [sentences, results]; 0 and NaN where a search came to fewer results, as it does from
+ * states that are not finite. A sentence's results are the same to the last bit for any number of
+ * threads and any other sentences.
+ */
+OPTOPS_API int32_t optops_translator_decode(const optops_translator* translator,
+                                            const float* memory, const int64_t* starts,
+                                            int64_t sentences, const optops_search* search,
+                                            int32_t* ids, int32_t* lengths, float* scores,
+                                            int32_t threads, optops_status* status);
+
+/* Encodes and translates; source: [tokens]. */
+OPTOPS_API int32_t optops_translator_run(const optops_translator* translator, const int32_t* source,
+                                         const int64_t* starts, int64_t sentences,
+                                         const optops_search* search, int32_t* ids,
+                                         int32_t* lengths, float* scores, int32_t threads,
+                                         optops_status* status);
 
 #ifdef __cplusplus
 }

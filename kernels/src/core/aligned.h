@@ -40,6 +40,13 @@ class Scratch {
     return memory_.get();
   }
 
+  // Gives the memory back if it is larger than that.
+  void trim(std::size_t bytes) {
+    if (count_ * sizeof(T) <= bytes) return;
+    memory_.reset();
+    count_ = 0;
+  }
+
  private:
   Aligned<T> memory_;
   std::size_t count_ = 0;

@@ -6,9 +6,22 @@
 
 namespace optops {
 
-extern const KernelTable generic_kernels;
+namespace generic {
+extern const KernelTable kTable;
+}
 #if defined(__x86_64__) && !defined(OPTOPS_GENERIC_ONLY)
-extern const KernelTable avx2_kernels, avx512_kernels, avx512_vnni_kernels, avx512_bf16_kernels;
+namespace avx2 {
+extern const KernelTable kTable;
+}
+namespace avx512 {
+extern const KernelTable kTable;
+}
+namespace avx512_vnni {
+extern const KernelTable kTable;
+}
+namespace avx512_bf16 {
+extern const KernelTable kTable;
+}
 #endif
 
 namespace {
@@ -16,9 +29,9 @@ namespace {
 // Best first.
 constexpr const KernelTable* kTables[] = {
 #if defined(__x86_64__) && !defined(OPTOPS_GENERIC_ONLY)
-    &avx512_bf16_kernels, &avx512_vnni_kernels, &avx512_kernels, &avx2_kernels,
+    &avx512_bf16::kTable, &avx512_vnni::kTable, &avx512::kTable, &avx2::kTable,
 #endif
-    &generic_kernels,
+    &generic::kTable,
 };
 
 struct Choice {

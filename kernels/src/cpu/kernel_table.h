@@ -48,6 +48,71 @@ struct AttentionTask {
   int64_t context_stride;
 };
 
+// Attention of hypotheses over the sentences that they translate: keys and values stand in panels.
+struct MemoryAttentionTask {
+  const float* queries;         // [rows, query_stride]
+  int64_t query_stride;
+  const int64_t* first_rows;    // [sentences + 1], the rows of each sentence
+  const float* panels;          // of all sentences, of each head one after the other
+  const int64_t* offsets;       // [sentences], floats from one head's panels on to a sentence's
+  const int64_t* tokens;        // [sentences], of the memory
+  int64_t heads;
+  int64_t head_size;
+  float* context;  // [rows, context_stride]
+  int64_t context_stride;
+};
+
+// Attention of hypotheses over what they have written so far. Keys and values of a position stay
+// where they were written: a hypothesis finds its own through its ancestors.
+struct WrittenAttentionTask {
+  const float* joined;  // [rows, joined_stride]: queries, keys and values of all heads side by side
+  int64_t joined_stride;
+  const int64_t* first_rows;       // [sentences + 1], the rows of each sentence
+  float* cache;                    // of all sentences; see cache_floats
+  const int64_t* offsets;          // [sentences], floats from one head's cache on to a sentence's
+  const int64_t* capacities;       // [sentences], positions that a cache has room for
+  const uint8_t* const* ancestors; // [rows][position + 1], the slot of each position
+  int64_t slots;                   // hypotheses of a sentence
+  int64_t position;
+  int64_t heads;
+  int64_t head_size;
+  float scale;
+  float* context;  // [rows, context_stride]
+  int64_t context_stride;
+};
+
+// Features of a head in a cache: whole vectors of any instruction set.
+inline int64_t cached_size(int64_t head_size) { return (head_size + 15) / 16 * 16; }
+
+// Floats of one head's cache of one sentence, [keys, values][position][slot][cached_size].
+inline int64_t cache_floats(int64_t head_size, int64_t capacity, int64_t slots) {
+  return 2 * capacity * slots * cached_size(head_size);
+}
+
+// Floats of the panels of one head's keys and values of one sentence.
+inline int64_t panel_floats(int64_t tokens, int64_t head_size) {
+  const int64_t memory = (tokens + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
+  return memory * head_size + tokens * size;
+}
+
+// The choice of the best outputs of each row, without writing the outputs down.
+struct ChoiceTask {
+  ProductTask product;  // y and residual are not used
+  int64_t choices;
+  int64_t forbidden;     // an output that is not chosen, or -1
+  int64_t noted;         // an output whose value is written down
+  float* best;           // [rows, choices], largest first; -inf where there is none
+  int32_t* best_outputs; // [rows, choices]; -1 where there is none
+  float* noted_values;   // [rows]; by whoever computes its panel
+  float* largest;        // [rows, tiles], the largest output of each tile of `tile_width` outputs
+  float* sums;           // [rows, tiles], of e^(output - largest)
+  int64_t tiles;
+};
+
+// Chooses among the panels [panel_begin, panel_end), for rows [0, rows).
+using ChoiceKernel = void (*)(const ChoiceTask& task, int64_t rows, int64_t panel_begin,
+                              int64_t panel_end);
+
 // Queries whose scores stand in the cache together.
 inline constexpr int64_t kQueryBlock = 48;
 
@@ -56,6 +121,17 @@ inline int64_t attention_scratch(int64_t longest, int64_t head_size) {
   const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
   return memory * head_size + memory * size + kQueryBlock * memory +
          (memory > size ? memory : size);
+}
+
+// Floats of scratch of attend_memory for at most `slots` rows of a sentence.
+inline int64_t memory_scratch(int64_t longest, int64_t head_size, int64_t slots) {
+  const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
+  return slots * memory + (memory > size ? memory : size);
+}
+
+// Floats of scratch of attend_written for at most `positions`.
+inline int64_t written_scratch(int64_t positions, int64_t head_size) {
+  return 2 * cached_size(head_size) + (positions + 15) / 16 * 16;
 }
 
 struct KernelTable {
@@ -78,6 +154,25 @@ struct KernelTable {
 
   // Computes the (sentence, head) pairs [begin, end), numbered sentence * heads + head.
   void (*attend)(const AttentionTask& task, int64_t begin, int64_t end, float* scratch);
+
+  // Writes keys and values [tokens, stride] of one head as panels, the keys times the scale.
+  void (*write_panels)(const float* keys, const float* values, int64_t tokens, int64_t stride,
+                       int64_t head_size, float scale, float* panels);
+
+  // As attend; scratch holds memory_scratch floats.
+  void (*attend_memory)(const MemoryAttentionTask& task, int64_t begin, int64_t end,
+                        float* scratch);
+
+  // As attend, after it has written the position's keys and values down; scratch holds
+  // written_scratch floats.
+  void (*attend_written)(const WrittenAttentionTask& task, int64_t begin, int64_t end,
+                         float* scratch);
+
+  ChoiceKernel choose[3];  // by optops_precision
+  int64_t tile_width;      // outputs of a tile of `choose`
+
+  // Returns the log of the sum of e^output of a row, from its tiles.
+  float (*log_sum)(const float* largest, const float* sums, int64_t tiles);
 };
 
 // The table of the best instruction set, or of the one that OPTOPS_ISA names; throws Error if it

@@ -226,6 +226,19 @@ static inline Floats activate(Floats value, optops_activation activation) {
   }
 }
 
+// Returns a vector of sums as outputs: scaled, with the bias.
+template <typename Precision>
+static inline Floats finish(const ProductTask& task, int64_t row, int64_t column,
+                            typename Precision::Sum sum) {
+  const Floats bias = load<Floats>(task.bias + column);
+  if constexpr (Precision::kInteger) {
+    const Floats scales = load<Floats>(task.column_scales + column) * task.row_scales[row];
+    return __builtin_convertvector(sum, Floats) * scales + bias;
+  } else {
+    return sum + bias;
+  }
+}
+
 // Writes one row of a tile: scales, bias, activation, residual.
 template <typename Precision>
 static inline void finish_row(const ProductTask& task, int64_t row, int64_t column,
@@ -235,14 +248,7 @@ static inline void finish_row(const ProductTask& task, int64_t row, int64_t colu
   const int64_t left = task.outputs - column;
   for (int v = 0; v < kVectors && v * kWidth < left; ++v) {
     const int64_t at = column + v * kWidth;
-    Floats value;
-    if constexpr (Precision::kInteger) {
-      const Floats scales = load<Floats>(task.column_scales + at) * task.row_scales[row];
-      value = __builtin_convertvector(sums[v], Floats) * scales;
-    } else {
-      value = sums[v];
-    }
-    value = activate(value + load<Floats>(task.bias + at), task.activation);
+    Floats value = activate(finish<Precision>(task, row, at, sums[v]), task.activation);
     const int64_t count = left - v * kWidth < kWidth ? left - v * kWidth : kWidth;
     if (count == kWidth) {
       if (residual) value += load<Floats>(residual + v * kWidth);
@@ -255,9 +261,11 @@ static inline void finish_row(const ProductTask& task, int64_t row, int64_t colu
   }
 }
 
-template <typename Precision>
-static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
-                    int64_t panel_begin, int64_t panel_end) {
+// Computes all tiles of the panels [panel_begin, panel_end) and rows [row_begin, row_end), and
+// hands each row of a tile on: `take(row, column, sums)`.
+template <typename Precision, typename Take>
+static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t row_end,
+                             int64_t panel_begin, int64_t panel_end, Take take) {
   using Sum = typename Precision::Sum;
   const auto* x = static_cast<const typename Precision::Input*>(task.x);
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
@@ -278,10 +286,19 @@ static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
           sum_rows<Precision, false>(rows, x + row * task.x_stride, task.x_stride, weights,
                                      task.groups, start, sums);
         }
-        for (int i = 0; i < rows; ++i) finish_row<Precision>(task, row + i, column, sums[i]);
+        for (int i = 0; i < rows; ++i) take(row + i, column, sums[i]);
       }
     }
   }
+}
+
+template <typename Precision>
+static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
+                    int64_t panel_begin, int64_t panel_end) {
+  each_tile<Precision>(task, row_begin, row_end, panel_begin, panel_end,
+                       [&](int64_t row, int64_t column, const typename Precision::Sum* sums) {
+                         finish_row<Precision>(task, row, column, sums);
+                       });
 }
 
 static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* rounded,
@@ -322,7 +339,5 @@ static void quantize_rows(const float* x, int64_t rows, int64_t inputs, uint8_t*
     for (; i < stride; ++i) quantized[i] = 128;
   }
 }
-
-inline constexpr ProductKernel kProducts[3] = {product<Fp32>, product<Bf16>, product<Int8>};
 
 }  // namespace optops::OPTOPS_NAMESPACE

@@ -9,9 +9,12 @@
 namespace optops {
 namespace {
 
+constexpr int64_t kMostLayers = 1024;
+constexpr int kProducts = 4;  // of a layer
+
 // What one call needs beside its input and output; kept by the calling thread for the next one.
 struct Workspace {
-  Scratch<float> normed, wide, context, attention;
+  Scratch<float> wide, context, attention;
   Activations activations;
 
   void reserve(const Encoder& encoder, int64_t tokens, int64_t longest, int threads) {
@@ -21,13 +24,12 @@ struct Workspace {
       most_heads = std::max(most_heads, layer.heads);
       for (const ProductWeights* product :
            {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
-        activations.reserve(*product, tokens);
+        activations.reserve(*product, tokens, threads);
       }
     }
-    normed.of(tokens * encoder.width);
     wide.of(tokens * widest);
-    context.of(tokens * most_heads * encoder.head_size);
-    attention.of(threads * attention_scratch(longest, encoder.head_size));
+    context.of(tokens * most_heads * encoder.sizes.head_size);
+    attention.of(threads * attention_scratch(longest, encoder.sizes.head_size));
   }
 };
 
@@ -42,16 +44,8 @@ struct Call {
   float* states;    // [tokens, width]
   Workspace& room;
 
-  void normalize(Team& team, const NormWeights& norm, const float* from, float* to) const {
-    const Range mine = team.share(tokens);
-    table.normalize_rows(from + mine.begin * encoder.width, mine.end - mine.begin, encoder.width,
-                         norm.scale.get(), norm.offset.get(), encoder.epsilon,
-                         to + mine.begin * encoder.width);
-    team.barrier();
-  }
-
   void attend(Team& team, const EncoderLayer& layer) const {
-    const int64_t part = layer.heads * encoder.head_size;
+    const int64_t head_size = encoder.sizes.head_size, part = layer.heads * head_size;
     const float* joined = room.wide.of(0);
     const AttentionTask task{joined,
                              3 * part,
@@ -61,8 +55,8 @@ struct Call {
                              starts,
                              starts,
                              layer.heads,
-                             encoder.head_size,
-                             1.0F / std::sqrt(static_cast<float>(encoder.head_size)),
+                             head_size,
+                             1.0F / std::sqrt(static_cast<float>(head_size)),
                              false,
                              room.context.of(0),
                              part};
@@ -72,35 +66,110 @@ struct Call {
   }
 
   void run_layer(Team& team, const EncoderLayer& layer) const {
-    float *normed = room.normed.of(0), *wide = room.wide.of(0), *context = room.context.of(0);
-    const auto step = [&](const ProductWeights& weights, const float* from,
+    float *wide = room.wide.of(0), *context = room.context.of(0);
+    const bool norm_first = encoder.sizes.norm_first;
+    const RowNorm attention_norm{layer.attention_norm, encoder.sizes.epsilon};
+    const RowNorm feed_forward_norm{layer.feed_forward_norm, encoder.sizes.epsilon};
+    const auto step = [&](const ProductWeights& weights, const float* from, const RowNorm* norm,
                           optops_activation activation, const float* residual, float* to) {
-      product_step(team, table, weights, from, tokens, activation, residual, to, room.activations);
+      const PreparedRows x = prepare(team, table, weights, from, tokens, norm, room.activations);
+      multiply(team, table, weights, x, tokens, activation, residual, to);
     };
-    const float* input = states;
-    if (encoder.norm_first) {
-      normalize(team, layer.attention_norm, states, normed);
-      input = normed;
-    }
-    step(layer.query_key_value, input, OPTOPS_LINEAR, nullptr, wide);
+    step(layer.query_key_value, states, norm_first ? &attention_norm : nullptr, OPTOPS_LINEAR,
+         nullptr, wide);
     attend(team, layer);
-    step(layer.output, context, OPTOPS_LINEAR, states, states);
-    if (encoder.norm_first) {
-      normalize(team, layer.feed_forward_norm, states, normed);
-    } else {
-      normalize(team, layer.attention_norm, states, states);
-    }
-    step(layer.expand, input, encoder.activation, nullptr, wide);
-    step(layer.contract, wide, OPTOPS_LINEAR, states, states);
-    if (!encoder.norm_first) normalize(team, layer.feed_forward_norm, states, states);
+    step(layer.output, context, nullptr, OPTOPS_LINEAR, states, states);
+    if (!norm_first) normalize(team, table, attention_norm, states, tokens, states);
+    step(layer.expand, states, norm_first ? &feed_forward_norm : nullptr, encoder.sizes.activation,
+         nullptr, wide);
+    step(layer.contract, wide, nullptr, OPTOPS_LINEAR, states, states);
+    if (!norm_first) normalize(team, table, feed_forward_norm, states, tokens, states);
   }
 };
 
 }  // namespace
 
+StackSizes::StackSizes(Numbers& numbers)
+    : width(numbers.next("width", 1, kMostInputs)),
+      head_size(numbers.next("head_size", 1, kMostInputs)),
+      layers(numbers.next("layers", 1, kMostLayers)),
+      norm_first(numbers.next("norm_first", 0, 1) != 0),
+      epsilon(numbers.next_float("epsilon")),
+      activation(
+          static_cast<optops_activation>(numbers.next("activation", OPTOPS_LINEAR, OPTOPS_SILU))) {
+  if (!(epsilon > 0)) {
+    fail(OPTOPS_INVALID, "epsilon is %g; it must be above 0", static_cast<double>(epsilon));
+  }
+}
+
+Encoder::Encoder(Numbers& numbers) : sizes(numbers) {
+  const int64_t width = sizes.width, most_heads = kMostInputs / sizes.head_size;
+  for (int64_t i = 0; i < sizes.layers; ++i) {
+    const int64_t heads = numbers.next("heads of a layer", 1, most_heads);
+    const int64_t units = numbers.next("feed_forward of a layer", 1, kMostInputs);
+    const int64_t inner = heads * sizes.head_size;
+    const auto product = [&](int64_t inputs, int64_t outputs) {
+      return ProductWeights(inputs, outputs, next_precision(numbers));
+    };
+    // Braces evaluate from left to right, which is the order of the precisions.
+    layers.push_back(EncoderLayer{heads, NormWeights{width}, product(width, 3 * inner),
+                                  product(inner, width), NormWeights{width}, product(width, units),
+                                  product(units, width)});
+  }
+  last_norm.width = sizes.norm_first ? width : 0;
+}
+
+void Encoder::place(Places& places) {
+  for (EncoderLayer& layer : layers) {
+    layer.attention_norm.place(places);
+    layer.query_key_value.place(places);
+    layer.output.place(places);
+    layer.feed_forward_norm.place(places);
+    layer.expand.place(places);
+    layer.contract.place(places);
+  }
+  last_norm.place(places);
+}
+
+void Encoder::fill(Arrays& arrays) {
+  for (EncoderLayer& layer : layers) {
+    arrays.fill(layer.attention_norm);
+    arrays.fill(layer.query_key_value);
+    arrays.fill(layer.output);
+    arrays.fill(layer.feed_forward_norm);
+    arrays.fill(layer.expand);
+    arrays.fill(layer.contract);
+  }
+  if (sizes.norm_first) arrays.fill(last_norm);
+}
+
+void check_layers(int64_t layers) {
+  if (layers < 1 || layers > kMostLayers) {
+    fail(OPTOPS_INVALID, "layers is %lld; it may be 1 to %lld", static_cast<long long>(layers),
+         static_cast<long long>(kMostLayers));
+  }
+}
+
+std::vector<int64_t> numbers_of(const optops_encoder_config& config) {
+  std::vector<int64_t> numbers{config.width,      config.head_size,           config.layers,
+                               config.norm_first, number_of(config.epsilon), config.activation};
+  check_layers(config.layers);
+  if (!config.heads || !config.feed_forward)
+    fail(OPTOPS_INVALID, "heads or feed_forward are missing");
+  for (int32_t i = 0; i < config.layers; ++i) {
+    numbers.push_back(config.heads[i]);
+    numbers.push_back(config.feed_forward[i]);
+    for (int product = 0; product < kProducts; ++product) {
+      numbers.push_back(config.precisions ? config.precisions[kProducts * i + product]
+                                          : config.precision);
+    }
+  }
+  return numbers;
+}
+
 void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, int64_t sentences,
                  float* y, int threads) {
-  const int64_t tokens = starts[sentences];
+  const int64_t tokens = starts[sentences], width = encoder.sizes.width;
   int64_t longest = 1, weights = 0;
   for (int64_t i = 0; i < sentences; ++i) longest = std::max(longest, starts[i + 1] - starts[i]);
   for (const EncoderLayer& layer : encoder.layers) {
@@ -114,13 +183,15 @@ void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, 
   static thread_local Workspace workspace;
   Workspace& room = workspace;  // the caller's, whichever thread uses it
   room.reserve(encoder, tokens, longest, threads);
-  if (x != y) std::memcpy(y, x, tokens * encoder.width * sizeof(float));
+  if (x != y) std::memcpy(y, x, tokens * width * sizeof(float));
   const Call call{encoder,   table,  starts,
-                  sentences, tokens, attention_scratch(longest, encoder.head_size),
+                  sentences, tokens, attention_scratch(longest, encoder.sizes.head_size),
                   y,         room};
   parallel(threads, [&](Team& team) {
     for (const EncoderLayer& layer : encoder.layers) call.run_layer(team, layer);
-    if (encoder.norm_first) call.normalize(team, encoder.last_norm, y, y);
+    if (encoder.sizes.norm_first) {
+      normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, tokens, y);
+    }
   });
 }
 

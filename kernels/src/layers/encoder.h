@@ -6,14 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "layers/arrays.h"
 #include "pack/product_weights.h"
 
 namespace optops {
-
-struct NormWeights {
-  Aligned<float> scale;   // [width]
-  Aligned<float> offset;  // [width]
-};
 
 struct EncoderLayer {
   int64_t heads;
@@ -25,16 +21,34 @@ struct EncoderLayer {
   ProductWeights contract;  // [feed_forward, width]
 };
 
-struct Encoder {
+// What the layers of an encoder or a decoder have in common.
+struct StackSizes {
   int64_t width;
   int64_t head_size;
+  int64_t layers;
   bool norm_first;  // pre-norm, with a last norm at the end; else each norm follows its residual
                     // sum, as in BERT
   float epsilon;
   optops_activation activation;
+
+  explicit StackSizes(Numbers& numbers);
+};
+
+struct Encoder {
+  StackSizes sizes;
   std::vector<EncoderLayer> layers;
   NormWeights last_norm;  // pre-norm
+
+  explicit Encoder(Numbers& numbers);
+  void place(Places& places);
+  void fill(Arrays& arrays);
 };
+
+// Throws Error if a config has no layers, or absurdly many.
+void check_layers(int64_t layers);
+
+// Returns the numbers that an Encoder is made from; throws Error if the config lacks an array.
+std::vector<int64_t> numbers_of(const optops_encoder_config& config);
 
 // Encodes sentences that stand one after the other.
 //

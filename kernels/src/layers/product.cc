@@ -1,5 +1,7 @@
 #include "layers/product.h"
 
+#include <algorithm>
+
 namespace optops {
 namespace {
 
@@ -7,57 +9,97 @@ namespace {
 // meet it.
 constexpr int64_t kWorthAThread = 100'000;
 
+// Values up to which each thread prepares all rows for itself: half of them take as long as a
+// barrier.
+constexpr int64_t kPreparedAlone = 4096;
+
 int64_t stride_of(const ProductWeights& weights) {
   return groups(weights.inputs, weights.precision) * group_of(weights.precision);
 }
 
-}  // namespace
-
-void Activations::reserve(const ProductWeights& weights, int64_t rows) {
-  if (weights.precision == OPTOPS_FP32) return;
-  bytes_.of(rows * stride_of(weights) * (weights.precision == OPTOPS_BF16 ? 2 : 1));
-  scales_.of(rows);
+int64_t bytes_of(const ProductWeights& weights, int64_t rows) {
+  const int64_t element = kGroupBytes / group_of(weights.precision), line = kCacheLine;
+  return (rows * stride_of(weights) * element + line - 1) / line * line;
 }
 
-void product_step(Team& team, const KernelTable& table, const ProductWeights& weights,
-                  const float* x, int64_t rows, optops_activation activation, const float* residual,
-                  float* y, Activations& activations) {
-  const Range mine = team.share(rows);
-  const int64_t stride = stride_of(weights);
-  const float* from = x + mine.begin * weights.inputs;
-  ProductTask task{x,
-                   weights.inputs,
-                   nullptr,
-                   weights.weights.get(),
-                   groups(weights.inputs, weights.precision),
-                   weights.bias.get(),
-                   weights.column_scales.get(),
-                   weights.offsets.get(),
-                   weights.outputs,
-                   activation,
-                   residual,
-                   y,
-                   weights.outputs};
-  if (weights.precision != OPTOPS_FP32) {
-    task.x = activations.bytes();
-    task.x_stride = stride;
-    if (weights.precision == OPTOPS_BF16) {
-      auto* to = reinterpret_cast<uint16_t*>(activations.bytes()) + mine.begin * stride;
-      table.round_rows(from, mine.end - mine.begin, weights.inputs, to, stride);
-    } else {
-      task.row_scales = activations.scales();
-      table.quantize_rows(from, mine.end - mine.begin, weights.inputs,
-                          activations.bytes() + mine.begin * stride, stride,
-                          activations.scales() + mine.begin);
+bool prepared_alone(const ProductWeights& weights, int64_t rows) {
+  return rows * weights.inputs <= kPreparedAlone;
+}
+
+}  // namespace
+
+void Activations::reserve(const ProductWeights& weights, int64_t rows, int threads) {
+  const int64_t few = std::min(rows, kPreparedAlone / weights.inputs);
+  bytes_.of(std::max(bytes_of(weights, rows), threads * bytes_of(weights, few)));
+  scales_.of(std::max(rows, threads * few));
+  normed_.of(threads * weights.inputs);
+}
+
+PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
+                     const float* x, int64_t rows, const RowNorm* norm, Activations& activations) {
+  const int64_t inputs = weights.inputs, stride = stride_of(weights);
+  if (weights.precision == OPTOPS_FP32 && !norm) return {x, inputs, nullptr};
+  const bool alone = prepared_alone(weights, rows);
+  const Range mine = alone ? Range{0, rows} : team.share(rows);
+  uint8_t* bytes = activations.bytes_.of(0) + (alone ? team.index() * bytes_of(weights, rows) : 0);
+  float* scales = activations.scales_.of(0) + (alone ? team.index() * rows : 0);
+  float* normed = activations.normed_.of(0) + team.index() * inputs;
+  for (int64_t row = mine.begin; row < mine.end; ++row) {
+    const float* from = x + row * inputs;
+    float* to = weights.precision == OPTOPS_FP32 ? reinterpret_cast<float*>(bytes) + row * stride
+                                                 : normed;
+    if (norm) {
+      table.normalize_rows(from, 1, inputs, norm->weights.scale, norm->weights.offset,
+                           norm->epsilon, to);
+      from = to;
     }
-    team.barrier();
+    if (weights.precision == OPTOPS_BF16) {
+      table.round_rows(from, 1, inputs, reinterpret_cast<uint16_t*>(bytes) + row * stride, stride);
+    } else if (weights.precision == OPTOPS_INT8) {
+      table.quantize_rows(from, 1, inputs, bytes + row * stride, stride, scales + row);
+    }
   }
+  if (!alone) team.barrier();
+  return {bytes, stride, scales};
+}
+
+ProductTask task_of(const ProductWeights& weights, const PreparedRows& x,
+                    optops_activation activation, const float* residual, float* y) {
+  return {x.rows,
+          x.stride,
+          x.scales,
+          weights.weights,
+          groups(weights.inputs, weights.precision),
+          weights.bias,
+          weights.column_scales,
+          weights.offsets,
+          weights.outputs,
+          activation,
+          residual,
+          y,
+          weights.outputs};
+}
+
+void multiply(Team& team, const KernelTable& table, const ProductWeights& weights,
+              const PreparedRows& x, int64_t rows, optops_activation activation,
+              const float* residual, float* y) {
+  const ProductTask task = task_of(weights, x, activation, residual, y);
   if (weights.panels >= team.size()) {
     const Range panels = team.share(weights.panels);
     table.product[weights.precision](task, 0, rows, panels.begin, panels.end);
   } else {
+    const Range mine = team.share(rows);
     table.product[weights.precision](task, mine.begin, mine.end, 0, weights.panels);
   }
+  team.barrier();
+}
+
+void normalize(Team& team, const KernelTable& table, const RowNorm& norm, const float* from,
+               int64_t rows, float* to) {
+  const Range mine = team.share(rows);
+  const int64_t width = norm.weights.width;
+  table.normalize_rows(from + mine.begin * width, mine.end - mine.begin, width, norm.weights.scale,
+                       norm.weights.offset, norm.epsilon, to + mine.begin * width);
   team.barrier();
 }
 
@@ -71,9 +113,11 @@ void run_product(const ProductWeights& weights, const float* x, int64_t rows,
   const KernelTable& table = kernels();
   static thread_local Activations activations;
   Activations& room = activations;  // the caller's, whichever thread uses it
-  room.reserve(weights, rows);
-  parallel(threads_worth(threads, rows * weights.inputs * weights.outputs), [&](Team& team) {
-    product_step(team, table, weights, x, rows, activation, residual, y, room);
+  threads = threads_worth(threads, rows * weights.inputs * weights.outputs);
+  room.reserve(weights, rows, threads);
+  parallel(threads, [&](Team& team) {
+    const PreparedRows prepared = prepare(team, table, weights, x, rows, nullptr, room);
+    multiply(team, table, weights, prepared, rows, activation, residual, y);
   });
 }
 

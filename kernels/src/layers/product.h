@@ -1,4 +1,4 @@
-// A product as a step of a parallel region, and as a call of its own.
+// A product as steps of a parallel region, and as a call of its own.
 #ifndef OPTOPS_LAYERS_PRODUCT_H_
 #define OPTOPS_LAYERS_PRODUCT_H_
 
@@ -10,31 +10,57 @@
 
 namespace optops {
 
-// Room for activations in the form that a precision multiplies.
-class Activations {
- public:
-  // Makes room for rows of a product; to be called before the region, with the largest of its
-  // products.
-  void reserve(const ProductWeights& weights, int64_t rows);
-
-  uint8_t* bytes() { return bytes_.of(0); }
-  float* scales() { return scales_.of(0); }
-
- private:
-  Scratch<uint8_t> bytes_;
-  Scratch<float> scales_;
+// Rows in the form that a precision multiplies.
+struct PreparedRows {
+  const void* rows;
+  int64_t stride;       // elements from one row to the next
+  const float* scales;  // int8: of each row
 };
 
-// y = activation(x W + b) + residual, computed by all threads of a team; y is complete after the
-// barrier at its end. x: [rows, inputs]. y and residual: [rows, outputs]; residual may be null, or
-// y.
-void product_step(Team& team, const KernelTable& table, const ProductWeights& weights,
-                  const float* x, int64_t rows, optops_activation activation, const float* residual,
-                  float* y, Activations& activations);
+// A layer normalisation that rows go through before a product.
+struct RowNorm {
+  const NormWeights& weights;
+  float epsilon;
+};
 
-// The same on as many threads as pay, up to `threads`.
+// Room for rows in the form that precisions multiply.
+class Activations {
+ public:
+  // Makes room for up to `rows` of a product; to be called before the region, for each product.
+  void reserve(const ProductWeights& weights, int64_t rows, int threads);
+
+ private:
+  friend PreparedRows prepare(Team&, const KernelTable&, const ProductWeights&, const float*,
+                              int64_t, const RowNorm*, Activations&);
+  Scratch<uint8_t> bytes_;
+  Scratch<float> scales_, normed_;
+};
+
+// Brings rows [rows, inputs], normalised if there is a norm, into the form that a product takes.
+//
+// A few rows each thread prepares for itself, for it would wait longer for the others than it takes;
+// many are shared, with a barrier at the end. Either way `x` must be complete before.
+PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
+                     const float* x, int64_t rows, const RowNorm* norm, Activations& activations);
+
+// Returns the task of y = activation(x W + b) + residual over prepared rows; y and residual (which
+// may be null, or y): [rows, outputs].
+ProductTask task_of(const ProductWeights& weights, const PreparedRows& x,
+                    optops_activation activation, const float* residual, float* y);
+
+// Computes a product by all threads of a team; y is complete after the barrier at its end.
+void multiply(Team& team, const KernelTable& table, const ProductWeights& weights,
+              const PreparedRows& x, int64_t rows, optops_activation activation,
+              const float* residual, float* y);
+
+// y = activation(x W + b) + residual, in one call, on as many threads as pay, up to `threads`.
 void run_product(const ProductWeights& weights, const float* x, int64_t rows,
                  optops_activation activation, const float* residual, float* y, int threads);
+
+// Normalises rows [rows, width] by all threads; complete after the barrier at its end. `to` may be
+// `from`.
+void normalize(Team& team, const KernelTable& table, const RowNorm& norm, const float* from,
+               int64_t rows, float* to);
 
 // Returns how many of `threads` pay for a number of multiplications.
 int threads_worth(int threads, int64_t multiplications);

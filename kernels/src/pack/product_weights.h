@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "core/aligned.h"
+#include "core/blob.h"
 #include "optops/kernels.h"
 
 namespace optops {
@@ -26,22 +26,56 @@ inline constexpr int64_t groups(int64_t inputs, optops_precision precision) {
 // A group of one output takes four bytes in every precision.
 inline constexpr int64_t kGroupBytes = 4;
 
+inline constexpr int64_t kMostInputs = int64_t{1}
+                                       << 17;  // int32 sums of int8 products hold 2^17 of them
+inline constexpr int64_t kMostOutputs = int64_t{1} << 24;
+
 struct ProductWeights {
   optops_precision precision;
   int64_t inputs;
   int64_t outputs;
   int64_t panels;
-  Aligned<uint8_t> weights;  // [panels][groups][64] groups; zero where there is no input or output
-  Aligned<float> bias;       // [panels * 64]
-  Aligned<float> column_scales;  // int8: [panels * 64]
-  Aligned<int32_t>
-      offsets;  // int8: [panels * 64], -128 times the column's sum: activations come as a + 128
+  uint8_t* weights = nullptr;  // [panels][groups][64] groups; zero where there is no input or output
+  float* bias = nullptr;       // [panels * 64]
+  float* column_scales = nullptr;  // int8: [panels * 64]
+  int32_t* offsets =
+      nullptr;  // int8: [panels * 64], -128 times the column's sum: activations come as a + 128
+
+  ProductWeights(int64_t inputs, int64_t outputs, optops_precision precision);
+
+  // A product that stands alone: its numbers are the precision, the inputs and the outputs.
+  explicit ProductWeights(Numbers& numbers);
+
+  void place(Places& places);
+
+  // Bytes of packed weights.
+  int64_t bytes() const { return panels * groups(inputs, precision) * kPanel * kGroupBytes; }
+
+  // Packs weights [inputs, outputs] and a bias [outputs], which may be null; throws Error if one is
+  // not finite. The places must be zero.
+  void fill(const float* values, const float* bias_values);
 };
 
-// Packs weights [inputs, outputs] and a bias [outputs], which may be null; throws Error if they can
-// not be.
-ProductWeights pack_product(const float* weights, const float* bias, int64_t inputs,
-                            int64_t outputs, optops_precision precision);
+// Returns the next number as a precision.
+optops_precision next_precision(Numbers& numbers);
+
+// Scale and offset of a layer normalisation, [width] each.
+struct NormWeights {
+  int64_t width = 0;
+  float* scale = nullptr;
+  float* offset = nullptr;
+
+  void place(Places& places) {
+    places.place(scale, width);
+    places.place(offset, width);
+  }
+
+  // Copies scale and offset; throws Error if one is not finite.
+  void fill(const float* scale_values, const float* offset_values);
+};
+
+// Copies an array; throws Error, which names it, if a value is not finite.
+void copy_finite(const char* name, const float* from, int64_t count, float* to);
 
 }  // namespace optops
 

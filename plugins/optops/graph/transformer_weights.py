@@ -38,7 +38,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """Products of one attention; the query's holds the factor 1 / sqrt(head size)."""
+    """Products of one attention; the query's holds the factor 1 / sqrt(head size) if it was read so."""
 
     heads: int
     query: Product
@@ -103,9 +103,9 @@ class TransformerWeights:
 
 
 class _Reader:
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, query_factor: float) -> None:
         self.arrays = {weight.name: weight.numpy() for weight in model.weights}
-        self.head_size = model.config.head_size
+        self.query_factor = query_factor
 
     def product(self, name: str, factor: float = 1.0) -> Product:
         kernel, bias = (self.arrays[f"transformer/{name}/{kind}:0"] for kind in ("kernel", "bias"))
@@ -117,7 +117,7 @@ class _Reader:
     def attention(self, name: str, heads: int) -> AttentionWeights:
         return AttentionWeights(
             heads,
-            self.product(f"{name}/query", self.head_size**-0.5),
+            self.product(f"{name}/query", self.query_factor),
             self.product(f"{name}/key"),
             self.product(f"{name}/value"),
             self.product(f"{name}/output"),
@@ -127,9 +127,15 @@ class _Reader:
         return FeedForwardWeights(self.product(f"{name}/expand"), self.product(f"{name}/contract"))
 
 
-def read_weights(model: Transformer) -> TransformerWeights:
-    """Returns the weights of a model; the model is left as it is."""
-    reader, config = _Reader(model), model.config
+def read_weights(model: Transformer, scaled_queries: bool = True) -> TransformerWeights:
+    """Returns the weights of a model; the model is left as it is.
+
+    Args:
+        model: The trained model.
+        scaled_queries: Whether the products of queries get the factor 1 / sqrt(head size), so that scores need none.
+    """
+    config = model.config
+    reader = _Reader(model, config.head_size**-0.5 if scaled_queries else 1.0)
     encoder = tuple(
         EncoderLayerWeights(
             reader.norm(f"encoder_{index}/self_attention_norm"),

@@ -1,15 +1,21 @@
-"""The compiled operators on arrays, without TensorFlow: products over packed weights, a whole encoder in one call."""
+"""The compiled operators on arrays, without TensorFlow: products over packed weights, whole encoders and
+translators in one call."""
 
-from optops.kernels.encoder import EncoderLayerWeights, PackedEncoder
+from optops.kernels.encoder import PackedEncoder
+from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights
 from optops.kernels.library import KernelError, KernelsUnavailableError, instruction_set, instruction_sets, threads
 from optops.kernels.product import PackedProduct
+from optops.kernels.translator import PackedTranslator, Translations
 
 __all__ = [
+    "DecoderLayerWeights",
     "EncoderLayerWeights",
     "KernelError",
     "KernelsUnavailableError",
     "PackedEncoder",
     "PackedProduct",
+    "PackedTranslator",
+    "Translations",
     "instruction_set",
     "instruction_sets",
     "threads",

@@ -1,7 +1,7 @@
 """What all operators on arrays share: names of precisions and activations, and addresses."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -34,3 +34,25 @@ def contiguous(array: NDArray[Any]) -> Floats:
 def address(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
     """Returns where an array is; None for None."""
     return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
+
+
+def sentences_of(
+    name: str, shape: tuple[int, ...], lengths: NDArray[np.integer] | Sequence[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Returns where tokens are, bool [sentences, time], and where each sentence starts without padding, [sentences + 1].
+
+    Raises:
+        ValueError: If the lengths do not fit the shape [sentences, time, ...] of the array called `name`.
+    """
+    counts = np.asarray(lengths, np.int64)
+    if counts.shape != shape[:1]:
+        raise ValueError(f"lengths have shape {counts.shape}; for {name} {shape} it is {shape[:1]}")
+    if counts.size and not (counts.min() >= 1 and counts.max() <= shape[1]):
+        raise ValueError(f"lengths are {counts.min()} to {counts.max()}; each must be 1 to {shape[1]}")
+    there = np.arange(shape[1]) < counts[:, None]
+    return there, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def pointers(arrays: Sequence[Floats]) -> Any:
+    """Returns the addresses of arrays."""
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

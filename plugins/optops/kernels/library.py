@@ -9,6 +9,7 @@ from typing import Any
 LIBRARY = Path(__file__).with_name("liboptops_kernels.so")
 
 INVALID = 1
+KINDS = ("product", "encoder", "translator")
 
 
 class KernelsUnavailableError(ImportError):
@@ -38,22 +39,82 @@ class EncoderConfig(ctypes.Structure):
         ("epsilon", ctypes.c_float),
         ("activation", ctypes.c_int32),
         ("precision", ctypes.c_int32),
+        ("precisions", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+class DecoderConfig(ctypes.Structure):
+    """`optops_decoder_config` of the C interface."""
+
+    _fields_ = (
+        ("width", ctypes.c_int32),
+        ("head_size", ctypes.c_int32),
+        ("layers", ctypes.c_int32),
+        ("self_heads", ctypes.POINTER(ctypes.c_int32)),
+        ("cross_heads", ctypes.POINTER(ctypes.c_int32)),
+        ("feed_forward", ctypes.POINTER(ctypes.c_int32)),
+        ("norm_first", ctypes.c_int32),
+        ("epsilon", ctypes.c_float),
+        ("activation", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("precision", ctypes.c_int32),
+        ("precisions", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+class TranslatorConfig(ctypes.Structure):
+    """`optops_translator_config` of the C interface."""
+
+    _fields_ = (
+        ("encoder", EncoderConfig),
+        ("decoder", DecoderConfig),
+        ("vocabulary", ctypes.c_int32),
+        ("positions", ctypes.c_int32),
+        ("padding", ctypes.c_int32),
+        ("begin", ctypes.c_int32),
+        ("end", ctypes.c_int32),
+        ("shared_embedding", ctypes.c_int32),
+    )
+
+
+class Search(ctypes.Structure):
+    """`optops_search` of the C interface."""
+
+    _fields_ = (
+        ("beam", ctypes.c_int32),
+        ("results", ctypes.c_int32),
+        ("minimum_length", ctypes.c_int32),
+        ("length_penalty", ctypes.c_float),
+        ("limits", ctypes.c_void_p),
+        ("capacity", ctypes.c_int32),
     )
 
 
 Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-StatusPointer = ctypes.POINTER(Status)
+Arrays, StatusPointer = ctypes.POINTER(Pointer), ctypes.POINTER(Status)
+SearchPointer = ctypes.POINTER(Search)
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "optops_isa": (ctypes.c_char_p, ()),
     "optops_isas": (ctypes.c_char_p, ()),
     "optops_threads": (Int, ()),
     "optops_product_pack": (Pointer, (Pointer, Pointer, Size, Size, Int, StatusPointer)),
-    "optops_product_free": (None, (Pointer,)),
-    "optops_product_bytes": (ctypes.c_size_t, (Pointer,)),
     "optops_product_run": (Int, (Pointer, Pointer, Size, Int, Pointer, Pointer, Int, StatusPointer)),
-    "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), ctypes.POINTER(Pointer), Size, StatusPointer)),
-    "optops_encoder_free": (None, (Pointer,)),
+    "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), Arrays, Size, StatusPointer)),
     "optops_encoder_run": (Int, (Pointer, Pointer, Pointer, Size, Pointer, Int, StatusPointer)),
+    "optops_translator_pack": (Pointer, (ctypes.POINTER(TranslatorConfig), Arrays, Size, StatusPointer)),
+    "optops_translator_encode": (Int, (Pointer, Pointer, Pointer, Size, Pointer, Int, StatusPointer)),
+    "optops_translator_decode": (
+        Int,
+        (Pointer, Pointer, Pointer, Size, SearchPointer, Pointer, Pointer, Pointer, Int, StatusPointer),
+    ),
+    "optops_translator_run": (
+        Int,
+        (Pointer, Pointer, Pointer, Size, SearchPointer, Pointer, Pointer, Pointer, Int, StatusPointer),
+    ),
+    **{f"optops_{kind}_free": (None, (Pointer,)) for kind in KINDS},
+    **{f"optops_{kind}_sizes": (None, (Pointer, Pointer)) for kind in KINDS},
+    **{f"optops_{kind}_blob": (Pointer, (Pointer, ctypes.POINTER(Size))) for kind in KINDS},
+    **{f"optops_{kind}_open": (Pointer, (Pointer, Size, StatusPointer)) for kind in KINDS},
 }
 
 

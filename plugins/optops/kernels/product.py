@@ -1,14 +1,15 @@
 """Products with weights that were packed once, on NumPy arrays."""
 
-import weakref
+from typing import ClassVar
 
 import numpy as np
 
 from optops.kernels.arrays import ACTIVATIONS, PRECISIONS, Activation, Floats, Precision, address, checked, contiguous
-from optops.kernels.library import call, library
+from optops.kernels.library import call
+from optops.kernels.packed import Packed
 
 
-class PackedProduct:
+class PackedProduct(Packed):
     """`activation(x @ weights + bias) + residual` with weights in the form that the processor reads fastest.
 
     fp32 adds up in the order of the inputs. bf16 rounds activations and weights to bfloat16 and adds up in fp32. int8
@@ -26,30 +27,31 @@ class PackedProduct:
         KernelsUnavailableError: If the compiled operators are not installed.
     """
 
+    kind: ClassVar[str] = "product"
+
     def __init__(self, weights: Floats, bias: Floats | None = None, precision: Precision = "fp32") -> None:
         if weights.ndim != 2:
             raise ValueError(f"weights have shape {weights.shape}; they must be [inputs, outputs]")
         if bias is not None and bias.shape != weights.shape[1:]:
             raise ValueError(f"the bias has shape {bias.shape}; for weights {weights.shape} it is {weights.shape[1:]}")
         code = checked("precision", precision, PRECISIONS)
-        self.inputs, self.outputs = weights.shape
-        self.precision: Precision = precision
-        self._library = library()
         weights, bias = contiguous(weights), None if bias is None else contiguous(bias)
-        self._handle = call(
-            self._library.optops_product_pack,
-            address(weights),
-            address(bias),
-            self.inputs,
-            self.outputs,
-            code,
-        )
-        weakref.finalize(self, self._library.optops_product_free, self._handle)
+        self._hold(call(self._function("pack"), address(weights), address(bias), *weights.shape, code))
+
+    @property
+    def inputs(self) -> int:
+        """The size of the last axis of what comes in."""
+        return self._sizes(3)[0]
+
+    @property
+    def outputs(self) -> int:
+        """The size of the last axis of what goes out."""
+        return self._sizes(3)[1]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of packed weights that a call reads."""
-        return int(self._library.optops_product_bytes(self._handle))
+        return self._sizes(3)[2]
 
     def __call__(
         self,
@@ -70,17 +72,18 @@ class PackedProduct:
         Raises:
             ValueError: If a shape or a name does not fit.
         """
-        if x.ndim < 1 or x.shape[-1] != self.inputs:
-            raise ValueError(f"x has shape {x.shape}; the last axis must be {self.inputs}")
+        inputs, outputs, _ = self._sizes(3)
+        if x.ndim < 1 or x.shape[-1] != inputs:
+            raise ValueError(f"x has shape {x.shape}; the last axis must be {inputs}")
         code = checked("activation", activation, ACTIVATIONS)
-        shape = (*x.shape[:-1], self.outputs)
+        shape = (*x.shape[:-1], outputs)
         if residual is not None and residual.shape != shape:
             raise ValueError(f"the residual has shape {residual.shape}; for x {x.shape} it is {shape}")
         x, residual = contiguous(x), None if residual is None else contiguous(residual)
         y = np.empty(shape, np.float32)
-        rows = y.size // self.outputs
+        rows = y.size // outputs
         call(
-            self._library.optops_product_run,
+            self._function("run"),
             self._handle,
             address(x),
             rows,

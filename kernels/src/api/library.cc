@@ -1,0 +1,13 @@
+// The C interface: what this library and this processor can do.
+#include "api/arguments.h"
+#include "core/thread_pool.h"
+#include "cpu/kernel_table.h"
+
+const char* optops_isa(void) {
+  return optops::guarded<const char*>(nullptr, "",
+                                      [] { return optops::isa_name(optops::kernels().isa); });
+}
+
+const char* optops_isas(void) { return optops::available_isas(); }
+
+int32_t optops_threads(void) { return optops::default_threads(); }

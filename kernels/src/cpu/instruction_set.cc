@@ -1,0 +1,33 @@
+// All kernels for one instruction set: this file is compiled once for each, with its flags, and
+// with OPTOPS_NAMESPACE and OPTOPS_ISA_OF_FILE as its name; see CMakeLists.txt.
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "cpu/vector.h"
+//
+#include "cpu/product.h"
+#include "cpu/rows.h"
+//
+#include "cpu/attention.h"
+#include "cpu/choice.h"
+
+namespace optops::OPTOPS_NAMESPACE {
+
+extern const KernelTable kTable;
+const KernelTable kTable{
+    .isa = Isa::OPTOPS_ISA_OF_FILE,
+    .product = {product<Fp32>, product<Bf16>, product<Int8>},
+    .round_rows = round_rows,
+    .quantize_rows = quantize_rows,
+    .normalize_rows = normalize_rows,
+    .attend = attend,
+    .write_panels = write_panels,
+    .attend_memory = attend_memory,
+    .attend_written = attend_written,
+    .choose = {choose<Fp32>, choose<Bf16>, choose<Int8>},
+    .tile_width = kTileWidth,
+    .log_sum = log_sum,
+};
+
+}  // namespace optops::OPTOPS_NAMESPACE
