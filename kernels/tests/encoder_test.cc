@@ -40,7 +40,7 @@ struct Weights {
 };
 
 optops_encoder_config config_of(int32_t precision) {
-  return {kWidth, kHeadSize, 2, kHeads, kUnits, 1, 1e-6F, OPTOPS_GELU_TANH, precision};
+  return {kWidth, kHeadSize, 2, kHeads, kUnits, 1, 1e-6F, OPTOPS_GELU_TANH, precision, nullptr};
 }
 
 void sentences_of_all_lengths_are_encoded_alike_by_many_callers() {

@@ -1,4 +1,4 @@
-// Tests of the encoder behind the C interface; that it is right is tested from Python, against
+// Tests of the translator behind the C interface; that it is right is tested from Python, against
 // float64.
 #include <cmath>
 #include <cstring>
@@ -13,131 +13,209 @@ namespace {
 using optops::tests::expect;
 using optops::tests::random_values;
 
-constexpr int32_t kHeads[] = {2, 1}, kUnits[] = {24, 40};
-constexpr int32_t kWidth = 20, kHeadSize = 12;
+constexpr int32_t kHeads[] = {2, 1}, kCrossHeads[] = {1, 3}, kUnits[] = {24, 40};
+constexpr int32_t kWidth = 20, kHeadSize = 12, kVocabulary = 90, kOutputs = 70, kPositions = 30;
+constexpr int32_t kCapacity = 20;
 
-// The weights of a small pre-norm encoder.
 struct Weights {
   std::vector<std::vector<float>> arrays;
 
-  Weights() {
-    for (int layer = 0; layer < 2; ++layer) {
-      const size_t inner = kHeads[layer] * kHeadSize, units = kUnits[layer];
-      for (size_t size : {size_t{kWidth}, size_t{kWidth}, kWidth * 3 * inner, 3 * inner,
-                          inner * kWidth, size_t{kWidth}, size_t{kWidth}, size_t{kWidth},
-                          kWidth * units, units, units * kWidth, size_t{kWidth}}) {
-        arrays.push_back(random_values(size, arrays.size()));
-      }
-    }
-    for (int i = 0; i < 2; ++i) arrays.push_back(random_values(kWidth, arrays.size()));
+  void product(int32_t inputs, int32_t outputs) {
+    arrays.push_back(random_values(inputs * outputs, arrays.size()));
+    arrays.push_back(random_values(outputs, arrays.size()));
   }
 
-  std::vector<const float*> pointers() const {
-    std::vector<const float*> found;
-    for (const auto& array : arrays) found.push_back(array.data());
-    return found;
+  void norm() { product(1, kWidth); }
+
+  Weights() {
+    for (int32_t rows : {kVocabulary, kOutputs, kPositions})
+      arrays.push_back(random_values(rows * kWidth, arrays.size()));
+    for (int layer = 0; layer < 2; ++layer) {
+      const int32_t inner = kHeads[layer] * kHeadSize, units = kUnits[layer];
+      norm();
+      product(kWidth, 3 * inner);
+      product(inner, kWidth);
+      norm();
+      product(kWidth, units);
+      product(units, kWidth);
+    }
+    norm();
+    for (int layer = 0; layer < 2; ++layer) {
+      const int32_t own = kHeads[layer] * kHeadSize, cross = kCrossHeads[layer] * kHeadSize;
+      norm();
+      product(kWidth, 3 * own);
+      product(own, kWidth);
+      norm();
+      product(kWidth, cross);
+      product(kWidth, 2 * cross);
+      product(cross, kWidth);
+      norm();
+      product(kWidth, kUnits[layer]);
+      product(kUnits[layer], kWidth);
+    }
+    norm();
+    product(kWidth, kOutputs);
+  }
+
+  optops_translator* pack(const optops_translator_config& config, optops_status* status) const {
+    std::vector<const float*> pointers;
+    for (const auto& array : arrays) pointers.push_back(array.data());
+    return optops_translator_pack(&config, pointers.data(), static_cast<int64_t>(pointers.size()),
+                                  status);
   }
 };
 
-optops_encoder_config config_of(int32_t precision) {
-  return {kWidth, kHeadSize, 2, kHeads, kUnits, 1, 1e-6F, OPTOPS_GELU_TANH, precision};
+optops_translator_config config_of(int32_t precision) {
+  optops_translator_config config{};
+  config.encoder = {kWidth, kHeadSize, 2,           kHeads,    kUnits,
+                    1,      1e-6F,     OPTOPS_RELU, precision, nullptr};
+  config.decoder = {kWidth, kHeadSize, 2,           kHeads,   kCrossHeads, kUnits,
+                    1,      1e-6F,     OPTOPS_RELU, kOutputs, precision,   nullptr};
+  config.vocabulary = kVocabulary;
+  config.positions = kPositions;
+  config.begin = 1;
+  config.end = 2;
+  return config;
 }
 
-void sentences_of_all_lengths_are_encoded_alike_by_many_callers() {
+struct Results {
+  std::vector<int32_t> ids, lengths;
+  std::vector<float> scores;
+
+  explicit Results(int64_t count) : ids(count * kCapacity), lengths(count), scores(count) {}
+  bool operator==(const Results&) const = default;
+};
+
+const std::vector<int32_t> kLimits(5, kCapacity);
+const std::vector<int64_t> kStarts{0, 1, 20, 21, 50, 58};
+
+optops_search search_of(int32_t beam) { return {beam, 1, 0, 0.6F, kLimits.data(), kCapacity}; }
+
+std::vector<int32_t> some_ids() {
+  std::vector<int32_t> ids(58);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(7 * i % kVocabulary);
+  return ids;
+}
+
+void many_callers_translate_alike() {
   const Weights weights;
-  const int64_t starts[] = {0, 1, 50, 51, 180, 188};
-  const auto x = random_values(188 * kWidth, 7);
+  const auto ids = some_ids();
   for (int32_t precision : {OPTOPS_FP32, OPTOPS_BF16, OPTOPS_INT8}) {
-    const optops_encoder_config config = config_of(precision);
-    optops_encoder* encoder = optops_encoder_pack(&config, weights.pointers().data(), 26, nullptr);
-    expect(encoder, "an encoder can be packed");
-    std::vector<float> expected(x.size());
-    expect(
-        optops_encoder_run(encoder, x.data(), starts, 5, expected.data(), 1, nullptr) == OPTOPS_OK,
-        "and run");
-    for (float value : expected) expect(std::isfinite(value), "its outputs are finite");
+    optops_status status;
+    optops_translator* translator = weights.pack(config_of(precision), &status);
+    expect(translator, status.message);
+    const optops_search search = search_of(3);
+    Results expected(5);
+    expect(optops_translator_run(translator, ids.data(), kStarts.data(), 5, &search,
+                                 expected.ids.data(), expected.lengths.data(),
+                                 expected.scores.data(), 1, nullptr) == OPTOPS_OK,
+           "it can be run");
+    for (int32_t length : expected.lengths)
+      expect(length >= 1 && length <= kCapacity, "every sentence has a translation");
     std::vector<std::thread> callers;
     for (int i = 0; i < 4; ++i) {
       callers.emplace_back([&, i] {
-        auto y = x;  // in place
-        optops_encoder_run(encoder, y.data(), starts, 5, y.data(), 1 + i, nullptr);
-        expect(y == expected, "any number of threads gives the same, also in place");
+        Results found(5);
+        optops_translator_run(translator, ids.data(), kStarts.data(), 5, &search, found.ids.data(),
+                              found.lengths.data(), found.scores.data(), 1 + i, nullptr);
+        expect(found == expected, "any number of threads gives the same");
       });
     }
     for (std::thread& caller : callers) caller.join();
-    optops_encoder_free(encoder);
+    int64_t bytes = 0;
+    const void* blob = optops_translator_blob(translator, &bytes);
+    optops_translator* again = optops_translator_open(blob, bytes, &status);
+    expect(again, "a block opens where it lies");
+    Results found(5);
+    optops_translator_run(again, ids.data(), kStarts.data(), 5, &search, found.ids.data(),
+                          found.lengths.data(), found.scores.data(), 2, nullptr);
+    expect(found == expected, "and translates the same");
+    optops_translator_free(again);
+    optops_translator_free(translator);
   }
 }
 
 void hostile_configs_are_refused() {
   const Weights weights;
-  const auto pointers = weights.pointers();
   optops_status status;
-  const auto refused = [&](optops_encoder_config config, const char* what) {
-    expect(!optops_encoder_pack(&config, pointers.data(), 26, &status) &&
-               status.code == OPTOPS_INVALID,
-           what);
+  const auto refused = [&](const optops_translator_config& config, const char* what) {
+    expect(!weights.pack(config, &status) && status.code == OPTOPS_INVALID, what);
   };
-  const optops_encoder_config good = config_of(OPTOPS_FP32);
-  expect(!optops_encoder_pack(nullptr, pointers.data(), 26, &status), "no config");
-  expect(!optops_encoder_pack(&good, pointers.data(), 25, &status), "an array too few");
-  expect(!optops_encoder_pack(&good, pointers.data(), 0, &status), "no arrays");
-  expect(!optops_encoder_pack(&good, nullptr, 26, &status), "arrays that are nowhere");
-  auto longer = pointers;
-  longer.push_back(pointers[0]);
-  expect(!optops_encoder_pack(&good, longer.data(), 27, &status), "an array too many");
-  auto bad = good;
-  bad.width = 0;
-  refused(bad, "no width");
-  bad = good;
-  bad.layers = -3;
-  refused(bad, "fewer than no layers");
-  bad = good;
-  bad.heads = nullptr;
-  refused(bad, "no heads");
-  bad = good;
-  bad.head_size = INT32_MAX;
-  refused(bad, "absurd heads");
-  bad = good;
-  bad.epsilon = NAN;
-  refused(bad, "an epsilon that is NaN");
-  bad = good;
-  bad.activation = 9;
-  refused(bad, "no such activation");
-  bad = good;
-  bad.precision = -1;
+  auto bad = config_of(OPTOPS_FP32);
+  bad.vocabulary = 0;
+  refused(bad, "no vocabulary");
+  bad = config_of(OPTOPS_FP32);
+  bad.positions = INT32_MAX;
+  refused(bad, "absurd positions");
+  bad = config_of(OPTOPS_FP32);
+  bad.end = kOutputs;
+  refused(bad, "an end that can not be written");
+  bad = config_of(OPTOPS_FP32);
+  bad.begin = -1;
+  refused(bad, "a negative begin");
+  bad = config_of(OPTOPS_FP32);
+  bad.decoder.width = 24;
+  refused(bad, "two widths");
+  bad = config_of(OPTOPS_FP32);
+  bad.decoder.layers = INT32_MAX;
+  refused(bad, "absurdly many layers");
+  bad = config_of(OPTOPS_FP32);
+  bad.decoder.cross_heads = nullptr;
+  refused(bad, "heads that are nowhere");
+  bad = config_of(OPTOPS_FP32);
+  bad.decoder.precision = 3;
   refused(bad, "no such precision");
+  expect(!optops_translator_pack(nullptr, nullptr, 0, &status), "no config");
 }
 
-void hostile_sentences_are_refused() {
+void hostile_calls_are_refused() {
   const Weights weights;
-  const optops_encoder_config config = config_of(OPTOPS_FP32);
-  optops_encoder* encoder = optops_encoder_pack(&config, weights.pointers().data(), 26, nullptr);
-  const auto x = random_values(4 * kWidth, 1);
-  std::vector<float> y(x.size());
-  const auto run = [&](std::vector<int64_t> starts, int64_t sentences) {
-    return optops_encoder_run(encoder, x.data(), starts.data(), sentences, y.data(), 1, nullptr);
+  optops_translator* translator = weights.pack(config_of(OPTOPS_INT8), nullptr);
+  Results results(5);
+  const auto run = [&](const std::vector<int32_t>& ids, const std::vector<int64_t>& starts,
+                       const optops_search& search) {
+    return optops_translator_run(
+        translator, ids.data(), starts.data(), static_cast<int64_t>(starts.size()) - 1, &search,
+        results.ids.data(), results.lengths.data(), results.scores.data(), 1, nullptr);
   };
-  expect(run({0, 2, 4}, 2) == OPTOPS_OK, "two sentences");
-  expect(run({0}, 0) == OPTOPS_OK, "no sentences are no error");
-  expect(run({0, 0, 4}, 2) == OPTOPS_INVALID, "an empty sentence");
-  expect(run({0, 4, 2}, 2) == OPTOPS_INVALID, "a sentence that ends before it starts");
-  expect(run({1, 2}, 1) == OPTOPS_INVALID, "a first sentence that does not start at 0");
-  expect(run({0, INT64_MIN, 4}, 2) == OPTOPS_INVALID, "a start that overflows");
-  expect(run({0, 100000}, 1) == OPTOPS_INVALID, "an absurd length");
-  expect(run({0, 4}, -1) == OPTOPS_INVALID, "fewer than no sentences");
-  expect(run({0, 4}, INT64_MAX) == OPTOPS_INVALID, "absurdly many sentences");
-  expect(optops_encoder_run(nullptr, x.data(), nullptr, 0, y.data(), 1, nullptr) == OPTOPS_INVALID,
-         "no encoder");
-  optops_encoder_free(encoder);
-  optops_encoder_free(nullptr);
+  const auto ids = some_ids();
+  expect(run(ids, kStarts, search_of(4)) == OPTOPS_OK, "a good call");
+  expect(run(ids, {0}, search_of(4)) == OPTOPS_OK, "no sentences are no error");
+  auto foreign = ids;
+  foreign[57] = kVocabulary;
+  expect(run(foreign, kStarts, search_of(4)) == OPTOPS_INVALID, "an id that is not there");
+  foreign[57] = INT32_MIN;
+  expect(run(foreign, kStarts, search_of(4)) == OPTOPS_INVALID, "a negative id");
+  expect(run(ids, {0, 31}, search_of(4)) == OPTOPS_INVALID, "longer than the positions");
+  expect(run(ids, {0, 0}, search_of(4)) == OPTOPS_INVALID, "an empty sentence");
+  for (int32_t beam : {INT32_MIN, 0, 256, INT32_MAX})
+    expect(run(ids, kStarts, search_of(beam)) == OPTOPS_INVALID, "an absurd beam");
+  auto search = search_of(4);
+  search.results = 5;
+  expect(run(ids, kStarts, search) == OPTOPS_INVALID, "more results than the beam");
+  search = search_of(4);
+  search.capacity = kCapacity - 1;
+  expect(run(ids, kStarts, search) == OPTOPS_INVALID, "limits beyond the capacity");
+  search = search_of(4);
+  search.limits = nullptr;
+  expect(run(ids, kStarts, search) == OPTOPS_INVALID, "no limits");
+  search = search_of(4);
+  search.length_penalty = INFINITY;
+  expect(run(ids, kStarts, search) == OPTOPS_INVALID, "an infinite penalty");
+  search = search_of(4);
+  search.minimum_length = INT32_MAX;
+  expect(run(ids, kStarts, search) == OPTOPS_OK, "a least length beyond every limit");
+  // A beam as wide as the outputs, and wider.
+  expect(run(ids, kStarts, search_of(255)) == OPTOPS_OK, "the widest beam");
+  optops_translator_free(translator);
+  optops_translator_free(nullptr);
 }
 
 }  // namespace
 
 int main() {
-  sentences_of_all_lengths_are_encoded_alike_by_many_callers();
+  many_callers_translate_alike();
   hostile_configs_are_refused();
-  hostile_sentences_are_refused();
+  hostile_calls_are_refused();
   return optops::tests::outcome();
 }

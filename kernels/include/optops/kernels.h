@@ -75,8 +75,8 @@ OPTOPS_API void optops_product_sizes(const optops_product* product, int64_t* siz
 /* Packed weights as one block of bytes, to keep and to open again; a model's are the same for every
  * processor. `bytes`: [1], how many there are. The block lives as long as what it was asked of.
  *
- * An `open` checks a block, its checksum too, and uses it where it lies if it starts on a multiple of
- * 64 bytes: it must stay there, unchanged, until what was opened is freed. */
+ * An `open` checks a block, its checksum too, and uses it where it lies if it starts on a multiple
+ * of 64 bytes: it must stay there, unchanged, until what was opened is freed. */
 OPTOPS_API const void* optops_product_blob(const optops_product* product, int64_t* bytes);
 OPTOPS_API optops_product* optops_product_open(const void* blob, int64_t bytes,
                                                optops_status* status);

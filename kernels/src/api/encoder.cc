@@ -21,11 +21,11 @@ optops_encoder* optops_encoder_pack(const optops_encoder_config* config,
   return guarded<optops_encoder*>(status, nullptr, [&] {
     if (!config) fail(OPTOPS_INVALID, "encoder: the config is missing");
     Arrays arrays(weights, count);
-    return new optops_encoder{Packed<Encoder>::pack(
-        BlobKind::kEncoder, optops::numbers_of(*config), [&](Encoder& encoder) {
-          encoder.fill(arrays);
-          arrays.end();
-        })};
+    return new optops_encoder{Packed<Encoder>::pack(BlobKind::kEncoder, optops::numbers_of(*config),
+                                                    [&](Encoder& encoder) {
+                                                      encoder.fill(arrays);
+                                                      arrays.end();
+                                                    })};
   });
 }
 

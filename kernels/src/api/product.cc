@@ -1,6 +1,7 @@
 // The C interface: products.
-#include "api/arguments.h"
 #include "layers/product.h"
+
+#include "api/arguments.h"
 #include "pack/product_weights.h"
 
 using optops::BlobKind;
@@ -17,9 +18,9 @@ struct optops_product {
 optops_product* optops_product_pack(const float* weights, const float* bias, int64_t inputs,
                                     int64_t outputs, int32_t precision, optops_status* status) {
   return guarded<optops_product*>(status, nullptr, [&] {
-    return new optops_product{
-        Packed<ProductWeights>::pack(BlobKind::kProduct, {precision, inputs, outputs},
-                                     [&](ProductWeights& product) { product.fill(weights, bias); })};
+    return new optops_product{Packed<ProductWeights>::pack(
+        BlobKind::kProduct, {precision, inputs, outputs},
+        [&](ProductWeights& product) { product.fill(weights, bias); })};
   });
 }
 

@@ -22,7 +22,8 @@ int64_t arrays_start(uint64_t numbers) {
 // A block's bytes are a multiple of a cache line; eight sums side by side keep up with memory. It
 // finds damage, it is no signature.
 uint64_t checksum_of(const Block& block) {
-  constexpr uint64_t kFactor = 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: odd, its bits mixed
+  constexpr uint64_t kFactor =
+      0x9e3779b97f4a7c15;  // 2^64 over the golden ratio: odd, its bits mixed
   uint64_t sums[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   for (int64_t at = sizeof(BlobHeader); at < block.bytes(); at += sizeof(sums)) {
     uint64_t words[8];

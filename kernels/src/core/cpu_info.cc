@@ -1,14 +1,35 @@
 #include "core/cpu_info.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace optops {
 
 const char* isa_name(Isa isa) {
-  static constexpr const char* kNames[kIsaCount] = {"generic", "avx2", "avx512", "avx512_vnni",
-                                                    "avx512_bf16"};
+  static constexpr const char* kNames[kIsaCount] = {"generic",     "avx2",        "avx512",
+                                                    "avx512_vnni", "avx512_bf16", "amx"};
   return kNames[static_cast<int>(isa)];
 }
 
 #if defined(__x86_64__)
+
+namespace {
+
+// Whether the processor multiplies tiles of int8 and bfloat16, and the operating system lets this
+// process do it: Linux saves the tiles only for who has asked.
+bool may_use_tiles() {
+  constexpr unsigned kBfloat16 = 1U << 22, kTiles = 1U << 24, kInt8 = 1U << 25;
+  constexpr unsigned kAll = kBfloat16 | kTiles | kInt8;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h of newer kernels
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
 
 bool can_run(Isa isa) {
   // The compiler's own detection also asks the operating system whether it saves the wide
@@ -30,6 +51,8 @@ bool can_run(Isa isa) {
       return vnni;
     case Isa::kAvx512Bf16:
       return vnni && __builtin_cpu_supports("avx512bf16");
+    case Isa::kAmx:
+      return vnni && __builtin_cpu_supports("avx512bf16") && may_use_tiles();
   }
   return false;
 }

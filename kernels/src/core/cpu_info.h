@@ -4,8 +4,8 @@
 
 namespace optops {
 
-enum class Isa { kGeneric, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
-inline constexpr int kIsaCount = 5;
+enum class Isa { kGeneric, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
+inline constexpr int kIsaCount = 6;
 
 // Returns the name in messages, in OPTOPS_ISA and in file names.
 const char* isa_name(Isa isa);

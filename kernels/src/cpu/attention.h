@@ -96,12 +96,11 @@ static void attend(const AttentionTask& task, int64_t begin, int64_t end, float*
                  task.scale, panels);
     for (int64_t first = query_start; first < query_end; first += kQueryBlock) {
       const int64_t rows = query_end - first < kQueryBlock ? query_end - first : kQueryBlock;
-      attend_panels(task.queries + first * task.query_stride + head * task.head_size,
-                    task.query_stride, rows, panels, tokens, task.head_size, scores, zeros,
-                    task.context + first * task.context_stride + head * task.head_size,
-                    task.context_stride, [&](int64_t row) {
-                      return task.causal ? first - query_start + row + 1 : tokens;
-                    });
+      attend_panels(
+          task.queries + first * task.query_stride + head * task.head_size, task.query_stride, rows,
+          panels, tokens, task.head_size, scores, zeros,
+          task.context + first * task.context_stride + head * task.head_size, task.context_stride,
+          [&](int64_t row) { return task.causal ? first - query_start + row + 1 : tokens; });
     }
   }
 }

@@ -80,7 +80,8 @@ static float log_sum(const float* largest, const float* sums, int64_t tiles) {
   for (int64_t i = 1; i < tiles; ++i) most = largest[i] > most ? largest[i] : most;
   Floats total = {};
   for (int64_t i = 0; i < tiles; i += kWidth) {
-    const size_t bytes = static_cast<size_t>(tiles - i < kWidth ? tiles - i : kWidth) * sizeof(float);
+    const size_t bytes =
+        static_cast<size_t>(tiles - i < kWidth ? tiles - i : kWidth) * sizeof(float);
     Floats size = spread(most), sum = {};
     memcpy(&size, largest + i, bytes);
     memcpy(&sum, sums + i, bytes);

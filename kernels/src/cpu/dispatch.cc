@@ -22,6 +22,9 @@ extern const KernelTable kTable;
 namespace avx512_bf16 {
 extern const KernelTable kTable;
 }
+namespace amx {
+extern const KernelTable kTable;
+}
 #endif
 
 namespace {
@@ -29,7 +32,7 @@ namespace {
 // Best first.
 constexpr const KernelTable* kTables[] = {
 #if defined(__x86_64__) && !defined(OPTOPS_GENERIC_ONLY)
-    &avx512_bf16::kTable, &avx512_vnni::kTable, &avx512::kTable, &avx2::kTable,
+    &amx::kTable,     &avx512_bf16::kTable, &avx512_vnni::kTable, &avx512::kTable, &avx2::kTable,
 #endif
     &generic::kTable,
 };

@@ -50,12 +50,12 @@ struct AttentionTask {
 
 // Attention of hypotheses over the sentences that they translate: keys and values stand in panels.
 struct MemoryAttentionTask {
-  const float* queries;         // [rows, query_stride]
+  const float* queries;  // [rows, query_stride]
   int64_t query_stride;
-  const int64_t* first_rows;    // [sentences + 1], the rows of each sentence
-  const float* panels;          // of all sentences, of each head one after the other
-  const int64_t* offsets;       // [sentences], floats from one head's panels on to a sentence's
-  const int64_t* tokens;        // [sentences], of the memory
+  const int64_t* first_rows;  // [sentences + 1], the rows of each sentence
+  const float* panels;        // of all sentences, of each head one after the other
+  const int64_t* offsets;     // [sentences], floats from one head's panels on to a sentence's
+  const int64_t* tokens;      // [sentences], of the memory
   int64_t heads;
   int64_t head_size;
   float* context;  // [rows, context_stride]
@@ -67,12 +67,12 @@ struct MemoryAttentionTask {
 struct WrittenAttentionTask {
   const float* joined;  // [rows, joined_stride]: queries, keys and values of all heads side by side
   int64_t joined_stride;
-  const int64_t* first_rows;       // [sentences + 1], the rows of each sentence
-  float* cache;                    // of all sentences; see cache_floats
-  const int64_t* offsets;          // [sentences], floats from one head's cache on to a sentence's
-  const int64_t* capacities;       // [sentences], positions that a cache has room for
-  const uint8_t* const* ancestors; // [rows][position + 1], the slot of each position
-  int64_t slots;                   // hypotheses of a sentence
+  const int64_t* first_rows;        // [sentences + 1], the rows of each sentence
+  float* cache;                     // of all sentences; see cache_floats
+  const int64_t* offsets;           // [sentences], floats from one head's cache on to a sentence's
+  const int64_t* capacities;        // [sentences], positions that a cache has room for
+  const uint8_t* const* ancestors;  // [rows][position + 1], the slot of each position
+  int64_t slots;                    // hypotheses of a sentence
   int64_t position;
   int64_t heads;
   int64_t head_size;
@@ -99,13 +99,13 @@ inline int64_t panel_floats(int64_t tokens, int64_t head_size) {
 struct ChoiceTask {
   ProductTask product;  // y and residual are not used
   int64_t choices;
-  int64_t forbidden;     // an output that is not chosen, or -1
-  int64_t noted;         // an output whose value is written down
-  float* best;           // [rows, choices], largest first; -inf where there is none
-  int32_t* best_outputs; // [rows, choices]; -1 where there is none
-  float* noted_values;   // [rows]; by whoever computes its panel
-  float* largest;        // [rows, tiles], the largest output of each tile of `tile_width` outputs
-  float* sums;           // [rows, tiles], of e^(output - largest)
+  int64_t forbidden;      // an output that is not chosen, or -1
+  int64_t noted;          // an output whose value is written down
+  float* best;            // [rows, choices], largest first; -inf where there is none
+  int32_t* best_outputs;  // [rows, choices]; -1 where there is none
+  float* noted_values;    // [rows]; by whoever computes its panel
+  float* largest;         // [rows, tiles], the largest output of each tile of `tile_width` outputs
+  float* sums;            // [rows, tiles], of e^(output - largest)
   int64_t tiles;
 };
 

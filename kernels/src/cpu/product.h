@@ -261,11 +261,24 @@ static inline void finish_row(const ProductTask& task, int64_t row, int64_t colu
   }
 }
 
+}  // namespace optops::OPTOPS_NAMESPACE
+
+#if defined(__AMX_INT8__)
+#include "cpu/tile_unit.h"
+#endif
+
+namespace optops::OPTOPS_NAMESPACE {
+
 // Computes all tiles of the panels [panel_begin, panel_end) and rows [row_begin, row_end), and
 // hands each row of a tile on: `take(row, column, sums)`.
 template <typename Precision, typename Take>
 static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t row_end,
                              int64_t panel_begin, int64_t panel_end, Take take) {
+#if defined(__AMX_INT8__)
+  if constexpr (Precision::kGroup > 1) {
+    return each_unit_tile<Precision>(task, row_begin, row_end, panel_begin, panel_end, take);
+  }
+#endif
   using Sum = typename Precision::Sum;
   const auto* x = static_cast<const typename Precision::Input*>(task.x);
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {

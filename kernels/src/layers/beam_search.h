@@ -4,7 +4,8 @@
 // The rules are those of `optops.models.transformer.search.SearchSettings`: in each step the best
 // 2 * beam continuations of a sentence are taken; those among the first `beam` that end are
 // finished, the best `beam` that do not end run on. A sentence is done when `beam` hypotheses have
-// finished, when no running one can still beat the best, or at its limit, where all are made to end.
+// finished, when no running one can still beat the best, or at its limit, where all are made to
+// end.
 #ifndef OPTOPS_LAYERS_BEAM_SEARCH_H_
 #define OPTOPS_LAYERS_BEAM_SEARCH_H_
 
@@ -17,13 +18,13 @@ namespace optops {
 
 // What a step of the decoder found for all rows.
 struct Found {
-  int64_t lists;          // each over some of the outputs
-  int64_t choices;        // of a row in a list
-  int64_t rows;           // the stride of lists, in rows
-  const float* values;    // [lists][rows][choices], largest first
-  const int32_t* outputs; // the same; -1 where there is none
-  const float* log_sums;  // [rows], log of the sum of e^value over all outputs
-  const float* ends;      // [rows], the value of the end
+  int64_t lists;           // each over some of the outputs
+  int64_t choices;         // of a row in a list
+  int64_t rows;            // the stride of lists, in rows
+  const float* values;     // [lists][rows][choices], largest first
+  const int32_t* outputs;  // the same; -1 where there is none
+  const float* log_sums;   // [rows], log of the sum of e^value over all outputs
+  const float* ends;       // [rows], the value of the end
 };
 
 class BeamSearch {
@@ -66,11 +67,11 @@ class BeamSearch {
     int64_t limit;
     bool done;
     int64_t finished;
-    int64_t slots;                 // hypotheses that run
-    std::vector<float> alive;      // [beam], their scores
-    std::vector<int32_t> written;  // [limit][beam], the id that each slot of a position reads
-    std::vector<uint8_t> paths[2]; // [beam][limit], ancestors at even and at odd positions
-    std::vector<Result> results;   // best first; `kept` of them are there, the others are room
+    int64_t slots;                  // hypotheses that run
+    std::vector<float> alive;       // [beam], their scores
+    std::vector<int32_t> written;   // [limit][beam], the id that each slot of a position reads
+    std::vector<uint8_t> paths[2];  // [beam][limit], ancestors at even and at odd positions
+    std::vector<Result> results;    // best first; `kept` of them are there, the others are room
     size_t kept;
     std::vector<struct Continuation> best;  // room for a step
   };

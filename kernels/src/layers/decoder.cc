@@ -14,7 +14,7 @@ constexpr size_t kKeptBytes = size_t{1} << 26;
 
 template <typename LayerType>
 auto products_of(LayerType& layer) {
-  return std::array{&layer.query_key_value, &layer.self_output, &layer.cross_query,
+  return std::array{&layer.query_key_value, &layer.self_output,  &layer.cross_query,
                     &layer.cross_key_value, &layer.cross_output, &layer.expand,
                     &layer.contract};
 }
@@ -36,12 +36,10 @@ Decoder::Decoder(Numbers& numbers)
       return ProductWeights(inputs, outputs, next_precision(numbers));
     };
     // Braces evaluate from left to right, which is the order of the precisions.
-    layers.push_back(DecoderLayer{self_heads, cross_heads, NormWeights{width},
-                                  product(width, 3 * self), product(self, width),
-                                  NormWeights{width}, product(width, cross),
-                                  product(width, 2 * cross), product(cross, width),
-                                  NormWeights{width}, product(width, units),
-                                  product(units, width)});
+    layers.push_back(DecoderLayer{
+        self_heads, cross_heads, NormWeights{width}, product(width, 3 * self), product(self, width),
+        NormWeights{width}, product(width, cross), product(width, 2 * cross), product(cross, width),
+        NormWeights{width}, product(width, units), product(units, width)});
   }
   last_norm.width = sizes.norm_first ? width : 0;
 }
@@ -90,9 +88,14 @@ std::vector<int64_t> numbers_of(const optops_decoder_config& config) {
   const auto precision = [&](int32_t product) -> int64_t {
     return config.precisions ? config.precisions[product] : config.precision;
   };
-  std::vector<int64_t> numbers{config.width,      config.head_size,          config.layers,
-                               config.norm_first, number_of(config.epsilon), config.activation,
-                               config.outputs,    precision(kProducts * config.layers)};
+  std::vector<int64_t> numbers{config.width,
+                               config.head_size,
+                               config.layers,
+                               config.norm_first,
+                               number_of(config.epsilon),
+                               config.activation,
+                               config.outputs,
+                               precision(kProducts * config.layers)};
   for (int32_t i = 0; i < config.layers; ++i) {
     numbers.push_back(config.self_heads[i]);
     numbers.push_back(config.cross_heads[i]);
@@ -114,9 +117,8 @@ int64_t DecoderState::floats(const Decoder& decoder, int64_t tokens, int64_t cap
   return total;
 }
 
-void DecoderState::reserve(const Decoder& decoder, const int64_t* starts,
-                           const int32_t* capacities, int64_t sentences, int64_t slots,
-                           int threads) {
+void DecoderState::reserve(const Decoder& decoder, const int64_t* starts, const int32_t* capacities,
+                           int64_t sentences, int64_t slots, int threads) {
   const KernelTable& table = kernels();
   const int64_t head_size = decoder.sizes.head_size, width = decoder.sizes.width;
   tokens_ = starts[sentences] - starts[0];
@@ -304,7 +306,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
 }
 
 Found DecoderState::found(int threads) {
-  return {threads,          choices_,          most_rows_, values_.of(0),
+  return {threads,        choices_,        most_rows_, values_.of(0),
           outputs_.of(0), log_sums_.of(0), ends_.of(0)};
 }
 

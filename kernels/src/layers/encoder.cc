@@ -47,18 +47,12 @@ struct Call {
   void attend(Team& team, const EncoderLayer& layer) const {
     const int64_t head_size = encoder.sizes.head_size, part = layer.heads * head_size;
     const float* joined = room.wide.of(0);
-    const AttentionTask task{joined,
-                             3 * part,
-                             joined + part,
-                             joined + 2 * part,
-                             3 * part,
-                             starts,
-                             starts,
-                             layer.heads,
-                             head_size,
-                             1.0F / std::sqrt(static_cast<float>(head_size)),
-                             false,
-                             room.context.of(0),
+    const AttentionTask task{joined,        3 * part,
+                             joined + part, joined + 2 * part,
+                             3 * part,      starts,
+                             starts,        layer.heads,
+                             head_size,     1.0F / std::sqrt(static_cast<float>(head_size)),
+                             false,         room.context.of(0),
                              part};
     const Range mine = team.share(sentences * layer.heads);
     table.attend(task, mine.begin, mine.end, room.attention.of(0) + team.index() * scratch);
@@ -151,7 +145,7 @@ void check_layers(int64_t layers) {
 }
 
 std::vector<int64_t> numbers_of(const optops_encoder_config& config) {
-  std::vector<int64_t> numbers{config.width,      config.head_size,           config.layers,
+  std::vector<int64_t> numbers{config.width,      config.head_size,          config.layers,
                                config.norm_first, number_of(config.epsilon), config.activation};
   check_layers(config.layers);
   if (!config.heads || !config.feed_forward)

@@ -13,13 +13,18 @@ constexpr int64_t kWorthAThread = 100'000;
 // barrier.
 constexpr int64_t kPreparedAlone = 4096;
 
+// Rows that a kernel may read at once.
+constexpr int64_t kRowsRead = 32;
+
 int64_t stride_of(const ProductWeights& weights) {
   return groups(weights.inputs, weights.precision) * group_of(weights.precision);
 }
 
+// Room for whole tiles of rows: AMX reads them beyond the last row.
 int64_t bytes_of(const ProductWeights& weights, int64_t rows) {
   const int64_t element = kGroupBytes / group_of(weights.precision), line = kCacheLine;
-  return (rows * stride_of(weights) * element + line - 1) / line * line;
+  const int64_t whole = (rows + kRowsRead - 1) / kRowsRead * kRowsRead;
+  return (whole * stride_of(weights) * element + line - 1) / line * line;
 }
 
 bool prepared_alone(const ProductWeights& weights, int64_t rows) {
@@ -46,8 +51,8 @@ PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights&
   float* normed = activations.normed_.of(0) + team.index() * inputs;
   for (int64_t row = mine.begin; row < mine.end; ++row) {
     const float* from = x + row * inputs;
-    float* to = weights.precision == OPTOPS_FP32 ? reinterpret_cast<float*>(bytes) + row * stride
-                                                 : normed;
+    float* to =
+        weights.precision == OPTOPS_FP32 ? reinterpret_cast<float*>(bytes) + row * stride : normed;
     if (norm) {
       table.normalize_rows(from, 1, inputs, norm->weights.scale, norm->weights.offset,
                            norm->epsilon, to);

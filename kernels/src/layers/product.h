@@ -38,8 +38,8 @@ class Activations {
 
 // Brings rows [rows, inputs], normalised if there is a norm, into the form that a product takes.
 //
-// A few rows each thread prepares for itself, for it would wait longer for the others than it takes;
-// many are shared, with a barrier at the end. Either way `x` must be complete before.
+// A few rows each thread prepares for itself, for it would wait longer for the others than it
+// takes; many are shared, with a barrier at the end. Either way `x` must be complete before.
 PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
                      const float* x, int64_t rows, const RowNorm* norm, Activations& activations);
 

@@ -107,7 +107,8 @@ void Translator::fill(Arrays& arrays) {
   const int64_t width = encoder.sizes.width;
   copy_finite("the source embedding", arrays.next(), vocabulary * width, source_embedding);
   const int64_t outputs = decoder.projection.outputs;
-  if (!shared) copy_finite("the target embedding", arrays.next(), outputs * width, target_embedding);
+  if (!shared)
+    copy_finite("the target embedding", arrays.next(), outputs * width, target_embedding);
   copy_finite("the table of positions", arrays.next(), positions * width, position_table);
   encoder.fill(arrays);
   decoder.fill(arrays);
@@ -143,9 +144,8 @@ void decode(const Translator& translator, const float* memory, const int64_t* st
       if (full && last > first) break;
     }
     const int64_t results = first * search.results;
-    decode_together(translator, memory, starts + first, last - first, search,
-                    search.limits + first, ids + results * search.capacity, lengths + results,
-                    scores + results, threads);
+    decode_together(translator, memory, starts + first, last - first, search, search.limits + first,
+                    ids + results * search.capacity, lengths + results, scores + results, threads);
   }
 }
 

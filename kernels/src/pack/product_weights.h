@@ -35,8 +35,9 @@ struct ProductWeights {
   int64_t inputs;
   int64_t outputs;
   int64_t panels;
-  uint8_t* weights = nullptr;  // [panels][groups][64] groups; zero where there is no input or output
-  float* bias = nullptr;       // [panels * 64]
+  uint8_t* weights =
+      nullptr;            // [panels][groups][64] groups; zero where there is no input or output
+  float* bias = nullptr;  // [panels * 64]
   float* column_scales = nullptr;  // int8: [panels * 64]
   int32_t* offsets =
       nullptr;  // int8: [panels * 64], -128 times the column's sum: activations come as a + 128

@@ -1,5 +1,4 @@
-"""The compiled operators on arrays, without TensorFlow: products over packed weights, whole encoders and
-translators in one call."""
+"""The compiled operators on arrays, without TensorFlow: products over packed weights, encoders, translators."""
 
 from optops.kernels.encoder import PackedEncoder
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights

@@ -39,7 +39,7 @@ def address(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
 def sentences_of(
     name: str, shape: tuple[int, ...], lengths: NDArray[np.integer] | Sequence[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Returns where tokens are, bool [sentences, time], and where each sentence starts without padding, [sentences + 1].
+    """Returns where tokens are, bool [sentences, time], and where sentences start without padding, [sentences + 1].
 
     Raises:
         ValueError: If the lengths do not fit the shape [sentences, time, ...] of the array called `name`.

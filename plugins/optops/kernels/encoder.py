@@ -49,7 +49,12 @@ class PackedEncoder(Packed):
         precision: Precision = "fp32",
     ) -> None:
         stack = encoder_stack(
-            layers, head_size=head_size, last_norm=last_norm, activation=activation, epsilon=epsilon, precision=precision
+            layers,
+            head_size=head_size,
+            last_norm=last_norm,
+            activation=activation,
+            epsilon=epsilon,
+            precision=precision,
         )
         self._hold(call(self._function("pack"), ctypes.byref(stack.config), pointers(stack.arrays), len(stack.arrays)))
 
@@ -88,9 +93,7 @@ class PackedEncoder(Packed):
             raise ValueError(f"x has shape {x.shape}; it must be [sentences, time, {width}]")
         there, starts = sentences_of("x", x.shape, lengths)
         tokens = contiguous(x[there])
-        call(
-            self._function("run"), self._handle, address(tokens), address(starts), len(x), address(tokens), threads
-        )
+        call(self._function("run"), self._handle, address(tokens), address(starts), len(x), address(tokens), threads)
         y = np.zeros(x.shape, np.float32)
         y[there] = tokens
         return y

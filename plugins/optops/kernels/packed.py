@@ -34,8 +34,7 @@ class Packed:
         """Returns the weights as one block of bytes with a checksum, uint8 [size]: a copy."""
         size = ctypes.c_int64()
         start = self._function("blob")(self._handle, ctypes.byref(size))
-        block = (ctypes.c_uint8 * size.value).from_address(start)
-        return np.frombuffer(block, np.uint8).copy()
+        return np.frombuffer(ctypes.string_at(start, size.value), np.uint8).copy()
 
     @classmethod
     def from_bytes(cls, block: NDArray[np.uint8] | bytes) -> Self:

@@ -26,7 +26,12 @@ def encoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
     layers = []
     for layer in weights.encoder:
         attention, units = layer.attention, layer.feed_forward
-        products = [[attention.query, attention.key, attention.value], [attention.output], [units.expand], [units.contract]]
+        products = [
+            [attention.query, attention.key, attention.value],
+            [attention.output],
+            [units.expand],
+            [units.contract],
+        ]
         query_key_value, output, expand, contract = (_joined(parts) for parts in products)
         layers.append(
             EncoderLayerWeights(
