@@ -43,7 +43,7 @@ class Stage:
 
 
 _MODEL_CODE = ("optops.models", "optops.workloads")
-_GRAPH_CODE = (*_MODEL_CODE, "optops.graph", "optops.runtimes")
+_GRAPH_CODE = (*_MODEL_CODE, "optops.graph", "optops.runtimes", "optops.kernels")
 
 FLOW: tuple[Stage, ...] = (
     Stage("open_run", "opens the MLflow run that everything below belongs to"),

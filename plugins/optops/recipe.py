@@ -172,7 +172,9 @@ class Fuse(Section):
     """Which runtimes executables are made for."""
 
     runtimes: tuple[str, ...] = Field(
-        ("tensorflow", "onnxruntime"), min_length=1, description="Runtimes to lower to; unavailable ones are left out."
+        ("tensorflow+kernels", "onnxruntime", "tensorflow"),
+        min_length=1,
+        description="Runtimes to lower to; unavailable ones are left out.",
     )
 
     @on_field("runtimes")

@@ -55,6 +55,10 @@ OPTOPS_API const char* optops_isas(void);
  * run on. */
 OPTOPS_API int32_t optops_threads(void);
 
+/* Sets how many threads a call of this process uses if it is told 0; less than 1 sets the default
+ * again. */
+OPTOPS_API void optops_set_threads(int32_t threads);
+
 /* A product's weights, packed for the processor; see optops_product_pack. */
 typedef struct optops_product optops_product;
 

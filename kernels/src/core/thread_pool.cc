@@ -127,6 +127,8 @@ Pool& the_pool() {
   return *found;
 }
 
+std::atomic<int> wanted_threads{0};
+
 }  // namespace
 
 void Barrier::wait() {
@@ -153,6 +155,7 @@ void run_region(int threads, void (*body)(void*, Team&), void* context) {
 }
 
 int default_threads() {
+  if (const int wanted = wanted_threads.load(std::memory_order_relaxed); wanted > 0) return wanted;
   static const int count = [] {
     if (const char* wanted = std::getenv("OPTOPS_THREADS")) {
       const long value = std::strtol(wanted, nullptr, 10);
@@ -163,6 +166,10 @@ int default_threads() {
     return 1;
   }();
   return count;
+}
+
+void set_default_threads(int threads) {
+  wanted_threads.store(threads < kMostThreads ? threads : kMostThreads, std::memory_order_relaxed);
 }
 
 }  // namespace optops

@@ -69,6 +69,9 @@ void parallel(int threads, Function&& function) {
 // may run on.
 int default_threads();
 
+// Sets another number for this process; less than 1 takes it back.
+void set_default_threads(int threads);
+
 }  // namespace optops
 
 #endif  // OPTOPS_CORE_THREAD_POOL_H_

@@ -107,7 +107,7 @@ def _kernels() -> Finding:
     if not chosen:
         remedy = f"this processor and build have {', '.join(available)}; unset it or name one of these"
         return Finding("runtimes", "compiled operators", "missing", f"OPTOPS_ISA={os.environ['OPTOPS_ISA']}: {remedy}")
-    text = f"{chosen} of {', '.join(available)}; {threads()} threads; fp32, bf16 and int8; no runtime uses them yet"
+    text = f"{chosen} of {', '.join(available)}; {threads()} threads; fp32, bf16 and int8"
     return Finding("runtimes", "compiled operators", "ok", text)
 
 

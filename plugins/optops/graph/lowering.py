@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from optops.candidate import Candidate
 from optops.models.base import Description, load_architecture
 from optops.precision import PrecisionPlan
 
@@ -31,6 +32,13 @@ class Lowering:
 
     facts: dict[str, float | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def runtimes_of(candidate: Candidate) -> frozenset[str]:
+    """Returns the runtimes that a candidate can be lowered to, `stock` among them."""
+    if not candidate.trainable:
+        return frozenset({STOCK, *SERVING_ONLY})
+    return frozenset(load_architecture(candidate.architecture).lowerings())
 
 
 def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> Lowering:

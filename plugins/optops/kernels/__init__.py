@@ -2,7 +2,14 @@
 
 from optops.kernels.encoder import PackedEncoder
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights
-from optops.kernels.library import KernelError, KernelsUnavailableError, instruction_set, instruction_sets, threads
+from optops.kernels.library import (
+    KernelError,
+    KernelsUnavailableError,
+    instruction_set,
+    instruction_sets,
+    set_threads,
+    threads,
+)
 from optops.kernels.product import PackedProduct
 from optops.kernels.translator import PackedTranslator, Translations
 
@@ -17,5 +24,6 @@ __all__ = [
     "Translations",
     "instruction_set",
     "instruction_sets",
+    "set_threads",
     "threads",
 ]

@@ -97,6 +97,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "optops_isa": (ctypes.c_char_p, ()),
     "optops_isas": (ctypes.c_char_p, ()),
     "optops_threads": (Int, ()),
+    "optops_set_threads": (None, (Int,)),
     "optops_product_pack": (Pointer, (Pointer, Pointer, Size, Size, Int, StatusPointer)),
     "optops_product_run": (Int, (Pointer, Pointer, Size, Int, Pointer, Pointer, Int, StatusPointer)),
     "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), Arrays, Size, StatusPointer)),
@@ -168,3 +169,8 @@ def instruction_sets() -> list[str]:
 def threads() -> int:
     """Returns how many threads a call uses if it is not told."""
     return int(library().optops_threads())
+
+
+def set_threads(count: int) -> None:
+    """Sets how many threads a call of this process uses if it is not told; 0 sets the default again."""
+    library().optops_set_threads(count)

@@ -135,6 +135,7 @@ class Runtime(ABC):
 
 RUNTIMES: dict[str, str] = {
     "tensorflow": "optops.runtimes.tensorflow:TensorFlowRuntime",
+    "tensorflow+kernels": "optops.runtimes.tensorflow_kernels:TensorFlowKernelsRuntime",
     "onnxruntime": "optops.runtimes.onnxruntime:OnnxRuntime",
 }
 

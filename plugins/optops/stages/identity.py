@@ -39,7 +39,7 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def code_digest(modules: Iterable[str]) -> str:
-    """Returns a digest of the source of modules and packages, for example of `("optops.models",)`."""
+    """Returns a digest of the source of modules and packages, and of compiled libraries that lie in them."""
     total = hashlib.sha256()
     for name in sorted(modules):
         for path in _sources(name):
@@ -52,7 +52,9 @@ def _sources(name: str) -> list[Path]:
     if found is None or found.origin is None:
         raise ModuleNotFoundError(f"{name}: no source to take a digest of")
     origin = Path(found.origin)
-    return sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    if origin.name != "__init__.py":
+        return [origin]
+    return sorted(path for pattern in ("*.py", "*.so") for path in origin.parent.rglob(pattern))
 
 
 def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Drops models that are too bad already, and multiplies the rest by precisions and runtimes, within the budget."""
 
 from optops.candidate import Candidate
-from optops.graph.lowering import STOCK
+from optops.graph.lowering import STOCK, runtimes_of
 from optops.recipe import Fuse, Quantize
 from optops.runtimes import load_runtime
 from optops.stage_spec import Json, StageResult
@@ -23,7 +23,11 @@ def run(job: Job) -> StageResult:
             available.append(name)
     fuse: list[Json] = []
     for candidate in reversed(candidates):
+        lowered = runtimes_of(candidate)
         for runtime in available:
+            if runtime not in lowered:
+                dropped[f"{candidate.name} {runtime}"] = f"{candidate.architecture} has no lowering to {runtime}"
+                continue
             for precision in precisions:
                 if runtime == STOCK or precision in load_runtime(runtime).precisions:
                     fuse.append(_item(candidate, precision, runtime))

@@ -36,7 +36,9 @@ def test_int8_is_planned_for_dense_products_alone(weights):
     assert plan.dynamic
     assert set(weight_signals(weights)) == {"m/good/kernel:0", "m/spiked/kernel:0", "m/embedding/embeddings:0"}
     assert "m/good/kernel:0" in plan.parts
-    assert "output projection" in plan.notes["m/embedding/embeddings:0"]
+    assert "m/embedding/embeddings:0" in plan.parts
+    kept = dynamic_int8_plan(weights, output_projection=False)
+    assert "output projection" in kept.notes["m/embedding/embeddings:0"]
 
 
 def test_what_int8_would_hurt_stays_in_float_with_the_reason(weights):
@@ -49,7 +51,7 @@ def test_what_int8_would_hurt_stays_in_float_with_the_reason(weights):
 def test_a_float_plan_names_every_dense_product(weights):
     assert float_plan(weights, "fp32").parts == {}
     assert set(float_plan(weights, "bf16").parts.values()) == {"bf16"}
-    assert "m/embedding/embeddings:0" in float_plan(weights, "bf16", output_projection=True).parts
+    assert "m/embedding/embeddings:0" not in float_plan(weights, "bf16", output_projection=False).parts
 
 
 def test_bad_requests_are_refused(weights, tmp_path_factory):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optops.runtimes import load_executable
 from optops.runtimes.base import InvalidInputError
 
-RUNTIMES = ["stock", "tensorflow", "onnxruntime"]
+RUNTIMES = ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime"]
 LENGTHS = [5, 9, 2, 1, 12, 3, 16, 7]
 # Where two hypotheses are closer than this, float32 may choose either.
 TIE = 2e-5
@@ -23,6 +23,8 @@ TIE = 2e-5
         *[(runtime, {"seed": 0}) for runtime in RUNTIMES],
         *[(runtime, {"seed": 0, "outputs": 27}) for runtime in RUNTIMES],
         ("onnxruntime", {"seed": 2, "end_bias": 5.0, "length_penalty": 1.0, "beam": 3}),
+        ("tensorflow+kernels", {"seed": 2, "end_bias": 5.0, "length_penalty": 1.0, "beam": 3}),
+        ("tensorflow+kernels", {"seed": 3, "end_bias": 3.0, "length_penalty": 0.0}),
         ("onnxruntime", {"seed": 3, "end_bias": 3.0, "length_penalty": 0.0}),
     ],
 )
@@ -77,7 +79,15 @@ def test_outputs_end_at_their_own_limit_if_the_model_never_ends(executable, sent
     assert all(ids[-1] == 2 and 2 not in ids[:-1] for ids in outputs)
 
 
-@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", "int8"), ("tensorflow", "bf16")])
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [
+        ("onnxruntime", "int8"),
+        ("tensorflow", "bf16"),
+        ("tensorflow+kernels", "bf16"),
+        ("tensorflow+kernels", "int8"),
+    ],
+)
 def test_reduced_precision_scores_its_own_output_nearly_as_the_reference_does(
     runtime, precision, executable, sentences, pad, unpad
 ):
@@ -149,7 +159,7 @@ for index, folder in enumerate(sys.argv[2:]):
 
 
 def test_a_fresh_process_gives_the_same(lowered, executable, sentences, pad, tmp_path):
-    kinds = [("stock", "fp32"), ("tensorflow", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")]
+    kinds = [(runtime, "fp32") for runtime in RUNTIMES] + [("onnxruntime", "int8"), ("tensorflow+kernels", "int8")]
     ids = pad(sentences(6, LENGTHS))
     np.save(tmp_path / "ids.npy", ids)
     folders = [str(lowered(*kind, seed=0)[0]) for kind in kinds]

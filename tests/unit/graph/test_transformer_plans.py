@@ -21,9 +21,8 @@ def test_every_product_of_the_plan_is_quantised_and_no_other(trained, tmp_path):
     facts = lower(folder, plan, "onnxruntime", tmp_path).facts
     nodes = [node for name in ("encoder", "step") for node in onnx.load(str(tmp_path / f"{name}.onnx")).graph.node]
     assert sum(node.op_type == "MatMulInteger" for node in nodes) == facts["nodes_quantized"]
-    # What stays in float is the projection to the logits alone.
-    assert sum(node.op_type in {"MatMul", "Gemm"} for node in nodes) == 1
-    assert len(plan.parts) == 2 * 6 + 2 * 10
+    assert not any(node.op_type in {"MatMul", "Gemm"} for node in nodes)
+    assert len(plan.parts) == 2 * 6 + 2 * 10 + 1
 
 
 def test_neighbours_in_different_precisions_are_computed_apart(trained, tmp_path, sentences, pad, unpad):
@@ -37,15 +36,17 @@ def test_neighbours_in_different_precisions_are_computed_apart(trained, tmp_path
         assert score == pytest.approx(reference.score(row, ids), abs=0.1)
 
 
-def test_the_output_projection_is_quantised_only_if_asked(trained, tmp_path):
+def test_the_output_projection_is_quantised_unless_it_is_to_stay(trained, tmp_path):
     folder, _ = trained(seed=0)
-    plan = dynamic_int8_plan(folder, output_projection=True)
-    usual = dynamic_int8_plan(folder)
-    assert set(plan.parts) - set(usual.parts) == {"transformer/embedding/embeddings:0"} == set(usual.notes)
-    facts = lower(folder, plan, "onnxruntime", tmp_path).facts
-    nodes = onnx.load(str(tmp_path / "step.onnx")).graph.node
-    assert not any(node.op_type in {"MatMul", "Gemm"} for node in nodes)
-    assert facts["nodes_quantized"] > 0
+    plan = dynamic_int8_plan(folder)
+    without = dynamic_int8_plan(folder, output_projection=False)
+    assert set(plan.parts) - set(without.parts) == {"transformer/embedding/embeddings:0"} == set(without.notes)
+    counts = []
+    for one in (plan, without):
+        lower(folder, one, "onnxruntime", tmp_path)
+        nodes = onnx.load(str(tmp_path / "step.onnx")).graph.node
+        counts.append(sum(node.op_type in {"MatMul", "Gemm"} for node in nodes))
+    assert counts == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,8 @@ def test_the_output_projection_is_quantised_only_if_asked(trained, tmp_path):
         ("onnxruntime", PrecisionPlan("int8"), "names no weight"),
         ("onnxruntime", PrecisionPlan("int8", {QUERY: "int8", "other:0": "int8"}), "other:0"),
         ("onnxruntime", PrecisionPlan("fp16"), "fp16"),
+        ("tensorflow+kernels", PrecisionPlan("int8", {QUERY: "int8", "other:0": "int8"}), "other:0"),
+        ("tensorflow+kernels", PrecisionPlan("fp16"), "fp16"),
         ("tensorflow", PrecisionPlan("int8", {QUERY: "int8"}), "not in int8"),
         ("tensorflow", PrecisionPlan("bf16", {"other:0": "bf16"}), "other:0"),
         ("tensorflow", PrecisionPlan("bf16"), "names no weight"),
@@ -85,7 +88,7 @@ def test_bf16_reaches_what_the_plan_names(lowered, trained):
 
     plan = float_plan(trained(seed=0)[0], "bf16")
     info = ExecutableInfo.load(lowered("tensorflow", "bf16", seed=0)[0])
-    assert info.facts["parts_bf16"] == len(plan.parts) == 2 * 6 + 2 * 10
+    assert info.facts["parts_bf16"] == len(plan.parts) == 2 * 6 + 2 * 10 + 1
 
 
 def test_the_rewritten_graph_is_smaller_than_stock(lowered):

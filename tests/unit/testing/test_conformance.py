@@ -39,7 +39,13 @@ def trainable(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("runtime", "precision"),
-    [("stock", "fp32"), ("tensorflow", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")],
+    [
+        ("stock", "fp32"),
+        ("tensorflow", "fp32"),
+        ("tensorflow+kernels", "int8"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+    ],
 )
 def test_every_executable_of_the_transformer_conforms(trainable, tmp_path, runtime, precision):
     lower(trainable, make_plan(trainable, precision), runtime, tmp_path / "serving")

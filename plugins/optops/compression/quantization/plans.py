@@ -24,7 +24,7 @@ def make_plan(trainable: Path, precision: str) -> PrecisionPlan:
 
 
 def dynamic_int8_plan(
-    trainable: Path, *, smallest_signal: float = SMALLEST_SIGNAL, output_projection: bool = False
+    trainable: Path, *, smallest_signal: float = SMALLEST_SIGNAL, output_projection: bool = True
 ) -> PrecisionPlan:
     """Returns a plan for int8 products whose activations get their scale at run time; needs no calibration.
 
@@ -46,7 +46,7 @@ def dynamic_int8_plan(
     return PrecisionPlan("int8", parts, notes=notes)
 
 
-def float_plan(trainable: Path, precision: Precision, *, output_projection: bool = False) -> PrecisionPlan:
+def float_plan(trainable: Path, precision: Precision, *, output_projection: bool = True) -> PrecisionPlan:
     """Returns a plan in which all dense products run in one floating-point type; for fp32 it names none.
 
     Args:

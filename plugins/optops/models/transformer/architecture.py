@@ -22,9 +22,10 @@ class TransformerArchitecture(Architecture):
         return model.config.to_json()
 
     def lowerings(self) -> Mapping[str, str]:
-        """Returns the stock export and the lowerings to TensorFlow and ONNX Runtime."""
+        """Returns the stock export and the lowerings to TensorFlow, the operator library and ONNX Runtime."""
         return {
             "stock": "optops.graph.transformer_stock:export",
             "tensorflow": "optops.graph.transformer_tensorflow:lower",
+            "tensorflow+kernels": "optops.graph.transformer_kernels:lower",
             "onnxruntime": "optops.graph.transformer_onnx:lower",
         }

@@ -1,0 +1,170 @@
+"""The operators in TensorFlow graphs are those on arrays, survive a SavedModel, and refuse what does not fit."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tests.unit.kernels.reference import HEAD_SIZE, make_model, make_sentences
+
+from optops.kernels import PackedEncoder, PackedProduct, PackedTranslator
+
+LENGTHS = [5, 17, 1, 33]
+LIMITS = [12, 40, 9, 3]
+
+
+@pytest.fixture(scope="module")
+def operators():
+    from optops.kernels import tensorflow
+
+    return tensorflow
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return PackedTranslator(**make_model(norm_first=True).arguments(), precision="int8")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    model = make_model(norm_first=True)
+    return PackedEncoder(model.encoder, head_size=HEAD_SIZE, last_norm=model.encoder_norm)
+
+
+@pytest.fixture
+def call(translator):
+    """Arguments of `translate` that are in order."""
+    return {
+        "source": make_sentences(LENGTHS)[1],
+        "lengths": LENGTHS,
+        "limits": LIMITS,
+        "weights": translator.to_bytes(),
+        "beam": 3,
+    }
+
+
+def test_dense_gives_what_it_gives_on_arrays(operators):
+    random = np.random.default_rng(0)
+    product = PackedProduct(random.normal(size=(20, 70)).astype(np.float32), precision="int8")
+    x = random.normal(size=(2, 3, 20)).astype(np.float32)
+    found = operators.dense(x, product.to_bytes(), activation="gelu")
+    np.testing.assert_array_equal(found, product(x, activation="gelu"))
+
+
+def test_encoding_gives_what_it_gives_on_arrays(operators, encoder):
+    x = np.random.default_rng(0).normal(size=(4, 33, 40)).astype(np.float32)
+    np.testing.assert_array_equal(operators.encode(x, LENGTHS, encoder.to_bytes()), encoder(x, LENGTHS))
+
+
+def test_translating_and_decoding_give_what_they_give_on_arrays(operators, translator, call):
+    expected = translator.translate(call["source"], LENGTHS, LIMITS, beam=3, results=2, minimum_length=2)
+    found = operators.translate(**call, results=2, minimum_length=2)
+    memory = translator.encode(call["source"], LENGTHS)
+    rest = {name: value for name, value in call.items() if name != "source"}
+    decoded = operators.decode(memory, **rest, results=2, minimum_length=2)
+    for name in ("ids", "lengths", "scores"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(decoded, name), getattr(expected, name))
+
+
+RELOAD = """
+import sys, numpy as np
+from optops.kernels.tensorflow import load_operators
+from optops.models.keras import tf
+load_operators()
+ids = np.load(sys.argv[2])
+model = tf.saved_model.load(sys.argv[1])
+found = model.serve(tf.constant(ids))
+np.savez(sys.argv[3], ids=found.ids, scores=found.scores)
+"""
+
+
+def test_a_saved_model_gives_the_same_bits_in_a_fresh_process(operators, translator, tmp_path):
+    from optops.models.keras import tf
+
+    class Served(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = tf.Variable(translator.to_bytes(), trainable=False)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        def serve(self, ids):
+            lengths = tf.fill([tf.shape(ids)[0]], tf.shape(ids)[1])
+            return operators.translate(ids, lengths, lengths + 5, self.weights, beam=3)
+
+    served, ids = Served(), make_sentences([9, 9])[1]
+    here = served.serve(tf.constant(ids))
+    tf.saved_model.save(served, str(tmp_path / "model"))
+    np.save(tmp_path / "ids.npy", ids)
+    command = [sys.executable, "-c", RELOAD, tmp_path / "model", tmp_path / "ids.npy", tmp_path / "found.npz"]
+    subprocess.run(command, check=True)
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_array_equal(found["ids"], here.ids)
+        np.testing.assert_array_equal(found["scores"], here.scores)
+
+
+def test_other_weights_of_the_same_size_in_the_same_place_are_seen(operators, call):
+    from optops.models.keras import tf
+
+    blocks = [
+        PackedTranslator(**make_model(norm_first=True, seed=seed).arguments(), precision="int8").to_bytes()
+        for seed in (0, 1)
+    ]
+    weights = tf.Variable(blocks[0])
+    run = tf.function(lambda: operators.translate(**{**call, "weights": weights}).scores)
+    first = run().numpy()
+    weights.assign(blocks[1])
+    second = run().numpy()
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(second, operators.translate(**{**call, "weights": blocks[1]}).scores)
+
+
+def test_many_callers_at_once_get_what_one_gets(operators, call):
+    from optops.models.keras import tf
+
+    call["weights"] = tf.Variable(call["weights"])
+    run = tf.function(lambda: operators.translate(**call))
+    expected = run()
+    with ThreadPoolExecutor(8) as callers:
+        for found in callers.map(lambda _: run(), range(64)):
+            np.testing.assert_array_equal(found.ids, expected.ids)
+            np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": np.full((4, 33), 170, np.int32)}, "token 0 is 170; ids may be 0 to 169"),
+        ({"source": np.ones(4, np.int32)}, "ids has 1 dimensions; it must have 2"),
+        ({"lengths": [5, 17, 0, 33]}, "length 2 is 0; it must be 1 to 33"),
+        ({"lengths": [5, 17, 34, 33]}, "length 2 is 34"),
+        ({"lengths": [5]}, "there are 1 lengths for 4 sentences"),
+        ({"limits": [5, 17]}, "there are 2 limits for 4 sentences"),
+        ({"limits": [5, 17, -3, 2**31 - 1]}, "the limit of sentence 2 is -3"),
+        ({"limits": [5, 17, 3, 65]}, "the limit of sentence 3 is 65"),
+        ({"beam": 0}, "beam is 0; it may be 1 to 255"),
+        ({"beam": 256}, "beam is 256; it may be 1 to 255"),
+        ({"results": 4}, "results is 4; it may be 1 to the beam, 3"),
+        ({"threads": -2}, "threads is -2"),
+        ({"weights": np.zeros(0, np.uint8)}, "blob"),
+        ({"weights": np.zeros(640, np.uint8)}, "no weights of this library"),
+    ],
+)
+def test_calls_that_make_no_sense_are_errors_of_tensorflow(operators, call, change, message):
+    from optops.models.keras import tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        operators.translate(**call | change)
+
+
+def test_damaged_and_foreign_weights_are_errors_of_tensorflow(operators, call, encoder):
+    from optops.models.keras import tf
+
+    call["weights"][-1] ^= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="checksum"):
+        operators.translate(**call)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="kind 2, and kind 3 is wanted"):
+        operators.translate(**call | {"weights": encoder.to_bytes()})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="x is 41 wide; the weights take 40"):
+        operators.encode(np.ones((4, 33, 41), np.float32), LENGTHS, encoder.to_bytes())
