@@ -173,7 +173,7 @@ def _subject(subject: str, figures: list[Figure]) -> Iterator[str]:
     for seed in seeds:
         of_seed = [figure for figure in figures if figure.seed == seed]
         yield f"### Seed {seed}"
-        commands = sorted({figure.command for figure in of_seed}, key=lambda command: "evaluate" in command)
+        commands = sorted({figure.command for figure in of_seed}, key=lambda command: ("evaluate" in command, command))
         yield f"Made by {', '.join(f'`{command}`' for command in commands)}."
         yield _table(of_seed)
         picture = FOLDER / "images" / f"results_{subject}_{seed}.png"
