@@ -9,10 +9,10 @@ KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo ui test lint format typecheck unit docs services clean
+.PHONY: help setup demo ui test lint format typecheck unit docs services clean bench-kernels bench-peers
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -51,6 +51,15 @@ format: setup  ## Format the code
 docs: setup  ## Write docs/recipe.md anew from the recipe's models, docs/results.md from docs/results.json
 	$(PYTHON) -m optops.recipe_reference docs/recipe.md
 	$(PYTHON) docs/results.py write
+
+bench-kernels: setup  ## Time single products of the operator library against this machine's peak and bandwidth
+	cmake -S kernels -B build/kernels -DOPTOPS_BENCHMARKS=ON
+	cmake --build build/kernels --parallel 2
+	build/kernels/bench_products
+
+bench-peers:  ## Time whole translators against CTranslate2 and others, on the same weights; JSON=FILE keeps the records
+	$(UV) sync --frozen --extra $(EXTRA) --extra peers
+	$(PYTHON) kernels/bench/peers.py $(if $(JSON),--json $(JSON))
 
 services:  ## Install what the browser tests need (Debian packages, as root)
 	apt-get update --quiet --quiet

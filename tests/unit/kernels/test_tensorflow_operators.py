@@ -168,3 +168,21 @@ def test_damaged_and_foreign_weights_are_errors_of_tensorflow(operators, call, e
         operators.translate(**call | {"weights": encoder.to_bytes()})
     with pytest.raises(tf.errors.InvalidArgumentError, match="x is 41 wide; the weights take 40"):
         operators.encode(np.ones((4, 33, 41), np.float32), LENGTHS, encoder.to_bytes())
+
+
+def test_fused_layers_in_a_keras_model_are_saved_and_loaded_with_it(encoder, translator, call, tmp_path):
+    from optops.kernels.keras_layers import FusedEncoder, FusedTranslator
+    from optops.models.keras import keras
+
+    x = np.random.default_rng(0).normal(size=(4, 33, 40)).astype(np.float32)
+    states = keras.Input([33, 40])
+    model = keras.Model(states, FusedEncoder.of(encoder)(states))
+    model.save(tmp_path / "encoder.keras")
+    again = keras.models.load_model(tmp_path / "encoder.keras")
+    np.testing.assert_array_equal(again(x), encoder(x, [33] * 4))
+    np.testing.assert_array_equal(model(x), again(x))
+    layer = FusedTranslator.of(translator, beam=3)
+    copy = FusedTranslator.from_config(layer.get_config())
+    copy.set_weights(layer.get_weights())
+    expected = translator.translate(call["source"], LENGTHS, LIMITS, beam=3)
+    np.testing.assert_array_equal(copy(call["source"], LENGTHS, LIMITS).ids, expected.ids)

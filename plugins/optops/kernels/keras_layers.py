@@ -1,0 +1,108 @@
+"""Keras layers whose whole body is one operator: to drop into a model of one's own."""
+
+from typing import Any, Self
+
+from optops.kernels import tensorflow as operators
+from optops.kernels.encoder import PackedEncoder
+from optops.kernels.packed import Packed
+from optops.kernels.translator import PackedTranslator
+from optops.models.keras import keras, tf
+
+
+class _FusedLayer(keras.layers.Layer):
+    """A layer with packed weights as its one variable; they are not trained.
+
+    Args:
+        size: Bytes of the packed weights.
+        threads: 0 means OPTOPS_THREADS, or all processors that the process may run on.
+        **kwargs: As for any Keras layer.
+    """
+
+    def __init__(self, size: int, threads: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size, self.threads = size, threads
+        self.packed = self.add_weight(
+            name="packed_weights", shape=[size], dtype="uint8", initializer="zeros", trainable=False
+        )
+
+    @classmethod
+    def _of(cls, packed: Packed, **kwargs: Any) -> Self:
+        block = packed.to_bytes()
+        layer = cls(block.size, **kwargs)
+        layer.packed.assign(block)
+        return layer
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs; the weights are saved as any layer's."""
+        return {**super().get_config(), "size": self.size, "threads": self.threads}
+
+
+@keras.utils.register_keras_serializable("optops")
+class FusedEncoder(_FusedLayer):
+    """A whole Transformer encoder: float32 [sentences, time, width] and lengths [sentences] in, states out."""
+
+    @classmethod
+    def of(cls, encoder: PackedEncoder, **kwargs: Any) -> Self:
+        """Returns the layer of a packed encoder."""
+        return cls._of(encoder, **kwargs)
+
+    def call(self, inputs: Any, lengths: Any = None) -> tf.Tensor:
+        """Returns states, float32 [sentences, time, width], zero at padding.
+
+        Args:
+            inputs: float32 [sentences, time, width], embedded.
+            lengths: int32 [sentences], tokens of each; None: all are whole.
+        """
+        if lengths is None:
+            lengths = tf.fill(tf.shape(inputs)[:1], tf.shape(inputs)[1])
+        return operators.encode(inputs, lengths, self.packed, threads=self.threads)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the inputs."""
+        return input_shape
+
+
+@keras.utils.register_keras_serializable("optops")
+class FusedTranslator(_FusedLayer):
+    """A whole encoder-decoder Transformer with its beam search: token ids in, token ids out.
+
+    Args:
+        size: Bytes of the packed weights.
+        beam: Hypotheses that run at once.
+        results: Translations of each sentence.
+        length_penalty: A hypothesis of `n` ids scores `log P / ((5 + n) / 6) ** length_penalty`.
+        **kwargs: As for any Keras layer, and `threads`.
+    """
+
+    def __init__(self, size: int, beam: int = 4, results: int = 1, length_penalty: float = 0.6, **kwargs: Any) -> None:
+        super().__init__(size, **kwargs)
+        self.beam, self.results, self.length_penalty = beam, results, length_penalty
+
+    @classmethod
+    def of(cls, translator: PackedTranslator, **kwargs: Any) -> Self:
+        """Returns the layer of a packed translator."""
+        return cls._of(translator, **kwargs)
+
+    def call(self, inputs: Any, lengths: Any, limits: Any) -> operators.TranslationTensors:
+        """Returns the best translations.
+
+        Args:
+            inputs: int32 [sentences, time], token ids.
+            lengths: int32 [sentences], ids of each.
+            limits: int32 [sentences], the most ids of each translation, the end id included.
+        """
+        return operators.translate(
+            inputs,
+            lengths,
+            limits,
+            self.packed,
+            beam=self.beam,
+            results=self.results,
+            length_penalty=self.length_penalty,
+            threads=self.threads,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs; the weights are saved as any layer's."""
+        search = {"beam": self.beam, "results": self.results, "length_penalty": self.length_penalty}
+        return {**super().get_config(), **search}
