@@ -1,9 +1,11 @@
 """Puts the figures of finished runs on record, and writes results.md and its plots from the record.
 
     python docs/results.py record RUN [--set KEY=VALUE ...] [--commit COMMIT]
+    python docs/results.py peers FILE [--commit COMMIT]
     python docs/results.py write
 
-RUN is a finished run; with `--set` its models are measured a second time, with another metric or on other data.
+RUN is a finished run; with `--set` its models are measured a second time, with another metric or on other data. FILE is
+what `make bench-peers JSON=FILE` wrote.
 
 `results.json` holds one record per figure. A record with the same subject, seed, model and `what` replaces the old one.
 """
@@ -19,6 +21,8 @@ from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import peer_results
 
 from optops.cli.evaluate import recipe_of
 from optops.cli.records import find_run, read_record, stage_results
@@ -162,6 +166,7 @@ def write() -> None:
     ]
     for subject, figures in groupby(read(), key=lambda figure: figure.subject):
         parts += _subject(subject, list(figures))
+    parts += peer_results.section()
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -268,10 +273,22 @@ def main() -> None:
     recording.add_argument("run")
     recording.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     recording.add_argument("--commit", help="at which the run was made; the one checked out if not given")
+    keeping = commands.add_parser("peers")
+    keeping.add_argument("file", type=Path)
+    keeping.add_argument("--commit", help="at which it was measured; the one checked out if not given")
     commands.add_parser("write")
     arguments = parser.parse_args()
     if arguments.command == "record":
         record(arguments.run, arguments.settings, arguments.commit or _commit())
+    if arguments.command == "peers":
+        host = Fingerprint.of_this_host()
+        origin = {
+            "command": "make bench-peers",
+            "host": f"{host.cpu_model}, {host.cores} cores",
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": arguments.commit or _commit(),
+        }
+        peer_results.keep(arguments.file, origin)
     write()
 
 

@@ -119,7 +119,7 @@ void measure(const Shape& shape, int threads) {
         alignas(64) static thread_local float out[kRows * 64];
         const optops::PreparedRows prepared{bytes_of_rows, kPeakInputs, scales};
         const optops::ProductTask task =
-            optops::task_of(panel.model, prepared, OPTOPS_LINEAR, nullptr, out);
+            optops::task_of(panel.model, prepared, OPTOPS_LINEAR, nullptr, out, 64);
         for (int i = 0; i < products; ++i) table.product[shape.precision](task, 0, kRows, 0, 1);
       });
     });

@@ -149,8 +149,10 @@ void DecoderState::reserve(const Decoder& decoder, const int64_t* starts, const 
   for (const DecoderLayer& layer : decoder.layers) {
     layer_caches_.push_back(layer_caches_.back() + layer.self_heads * cache);
     layer_panels_.push_back(layer_panels_.back() + layer.cross_heads * panels);
-    widest = std::max({widest, rows * layer.query_key_value.outputs, rows * layer.expand.outputs,
-                       rows * layer.cross_query.outputs, tokens_ * layer.cross_key_value.outputs});
+    for (const ProductWeights* product :
+         {&layer.query_key_value, &layer.expand, &layer.cross_query})
+      widest = std::max(widest, rows * row_stride(product->outputs));
+    widest = std::max(widest, tokens_ * row_stride(layer.cross_key_value.outputs));
     widest_context =
         std::max({widest_context, layer.self_output.inputs, layer.cross_output.inputs});
     for (const ProductWeights* product : products_of(layer)) {
@@ -162,7 +164,7 @@ void DecoderState::reserve(const Decoder& decoder, const int64_t* starts, const 
   panels_.of(layer_panels_.back());
   states_.of(rows * width);
   wide_.of(widest);
-  context_.of(rows * widest_context);
+  context_.of(rows * row_stride(widest_context));
   scratch_floats_ = cached_size(std::max(memory_scratch(longest, head_size, slots),
                                          written_scratch(most_positions, head_size)));
   attention_.of(threads * scratch_floats_);
@@ -183,19 +185,21 @@ void DecoderState::remember(Team& team, const KernelTable& table, const Decoder&
   for (size_t i = 0; i < decoder.layers.size(); ++i) {
     const DecoderLayer& layer = decoder.layers[i];
     float* joined = wide_.of(0);
-    const PreparedRows x =
-        prepare(team, table, layer.cross_key_value, memory, tokens_, nullptr, activations_);
-    multiply(team, table, layer.cross_key_value, x, tokens_, OPTOPS_LINEAR, nullptr, joined);
+    const PreparedRows x = prepare(team, table, layer.cross_key_value, memory, decoder.sizes.width,
+                                   tokens_, nullptr, activations_);
+    const int64_t stride = row_stride(layer.cross_key_value.outputs);
+    multiply(team, table, layer.cross_key_value, x, tokens_, OPTOPS_LINEAR, nullptr, joined,
+             stride);
     const int64_t part = layer.cross_heads * head_size;
     const Range mine = team.share(sentences * layer.cross_heads);
     for (int64_t item = mine.begin; item < mine.end; ++item) {
       const int64_t sentence = item / layer.cross_heads, head = item % layer.cross_heads;
       const int64_t tokens = starts_[sentence + 1] - starts_[sentence];
-      const float* keys = joined + starts_[sentence] * 2 * part + head * head_size;
+      const float* keys = joined + starts_[sentence] * stride + head * head_size;
       float* to = panels_.of(0) + layer_panels_[i] +
                   layer.cross_heads * all_panel_offsets_[sentence] +
                   head * panel_floats(tokens, head_size);
-      table.write_panels(keys, keys + part, tokens, 2 * part, head_size,
+      table.write_panels(keys, keys + part, tokens, stride, head_size,
                          1.0F / std::sqrt(static_cast<float>(head_size)), to);
     }
     team.barrier();
@@ -220,20 +224,20 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
   const int64_t rows = search.rows(), active = search.active(), head_size = sizes.head_size;
   float *states = states_.of(0), *wide = wide_.of(0), *context = context_.of(0);
   float* scratch = attention_.of(0) + team.index() * scratch_floats_;
-  const auto apply = [&](const ProductWeights& weights, const float* from, const RowNorm* norm,
-                         optops_activation activation, const float* residual, float* to) {
-    const PreparedRows x = prepare(team, table, weights, from, rows, norm, activations_);
-    multiply(team, table, weights, x, rows, activation, residual, to);
-  };
   const auto enter = [&](const ProductWeights& weights, const NormWeights& norm,
                          optops_activation activation) {
     const RowNorm before{norm, sizes.epsilon};
-    apply(weights, states, sizes.norm_first ? &before : nullptr, activation, nullptr, wide);
+    const PreparedRows x = prepare(team, table, weights, states, sizes.width, rows,
+                                   sizes.norm_first ? &before : nullptr, activations_);
+    multiply(team, table, weights, x, rows, activation, nullptr, wide, row_stride(weights.outputs));
   };
   const auto leave = [&](const ProductWeights& weights, const float* from,
                          const NormWeights& norm) {
-    apply(weights, from, nullptr, OPTOPS_LINEAR, states, states);
-    if (!sizes.norm_first) normalize(team, table, {norm, sizes.epsilon}, states, rows, states);
+    const PreparedRows x = prepare(team, table, weights, from, row_stride(weights.inputs), rows,
+                                   nullptr, activations_);
+    multiply(team, table, weights, x, rows, OPTOPS_LINEAR, states, states, sizes.width);
+    if (!sizes.norm_first)
+      normalize(team, table, {norm, sizes.epsilon}, states, sizes.width, rows, states);
   };
   for (size_t i = 0; i < decoder.layers.size(); ++i) {
     const DecoderLayer& layer = decoder.layers[i];
@@ -241,7 +245,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
 
     enter(layer.query_key_value, layer.self_norm, OPTOPS_LINEAR);
     const WrittenAttentionTask written{wide,
-                                       3 * self,
+                                       row_stride(3 * self),
                                        search.first_rows(),
                                        caches_.of(0) + layer_caches_[i],
                                        cache_offsets_.data(),
@@ -253,7 +257,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
                                        head_size,
                                        1.0F / std::sqrt(static_cast<float>(head_size)),
                                        context,
-                                       self};
+                                       row_stride(self)};
     const Range own = team.share(active * layer.self_heads);
     table.attend_written(written, own.begin, own.end, scratch);
     team.barrier();
@@ -261,7 +265,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
 
     enter(layer.cross_query, layer.cross_norm, OPTOPS_LINEAR);
     const MemoryAttentionTask memory{wide,
-                                     cross,
+                                     row_stride(cross),
                                      search.first_rows(),
                                      panels_.of(0) + layer_panels_[i],
                                      panel_offsets_.data(),
@@ -269,7 +273,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
                                      layer.cross_heads,
                                      head_size,
                                      context,
-                                     cross};
+                                     row_stride(cross)};
     const Range source = team.share(active * layer.cross_heads);
     table.attend_memory(memory, source.begin, source.end, scratch);
     team.barrier();
@@ -281,10 +285,10 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
 
   const ProductWeights& projection = decoder.projection;
   const RowNorm last{decoder.last_norm, sizes.epsilon};
-  const PreparedRows x = prepare(team, table, projection, states, rows,
+  const PreparedRows x = prepare(team, table, projection, states, sizes.width, rows,
                                  sizes.norm_first ? &last : nullptr, activations_);
   const int64_t list = team.index() * most_rows_ * choices_;
-  const ChoiceTask task{task_of(projection, x, OPTOPS_LINEAR, nullptr, nullptr),
+  const ChoiceTask task{task_of(projection, x, OPTOPS_LINEAR, nullptr, nullptr, 0),
                         choices_,
                         forbidden,
                         noted,

@@ -20,7 +20,8 @@ struct Workspace {
   void reserve(const Encoder& encoder, int64_t tokens, int64_t longest, int threads) {
     int64_t widest = 1, most_heads = 1;
     for (const EncoderLayer& layer : encoder.layers) {
-      widest = std::max({widest, layer.query_key_value.outputs, layer.expand.outputs});
+      widest = std::max(
+          {widest, row_stride(layer.query_key_value.outputs), row_stride(layer.expand.outputs)});
       most_heads = std::max(most_heads, layer.heads);
       for (const ProductWeights* product :
            {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
@@ -28,7 +29,7 @@ struct Workspace {
       }
     }
     wide.of(tokens * widest);
-    context.of(tokens * most_heads * encoder.sizes.head_size);
+    context.of(tokens * row_stride(most_heads * encoder.sizes.head_size));
     attention.of(threads * attention_scratch(longest, encoder.sizes.head_size));
   }
 };
@@ -64,20 +65,25 @@ struct Call {
     const bool norm_first = encoder.sizes.norm_first;
     const RowNorm attention_norm{layer.attention_norm, encoder.sizes.epsilon};
     const RowNorm feed_forward_norm{layer.feed_forward_norm, encoder.sizes.epsilon};
-    const auto step = [&](const ProductWeights& weights, const float* from, const RowNorm* norm,
-                          optops_activation activation, const float* residual, float* to) {
-      const PreparedRows x = prepare(team, table, weights, from, tokens, norm, room.activations);
-      multiply(team, table, weights, x, tokens, activation, residual, to);
+    const int64_t width = encoder.sizes.width;
+    const auto enter = [&](const ProductWeights& weights, const RowNorm& norm,
+                           optops_activation activation) {
+      const PreparedRows x = prepare(team, table, weights, states, width, tokens,
+                                     norm_first ? &norm : nullptr, room.activations);
+      multiply(team, table, weights, x, tokens, activation, nullptr, wide,
+               row_stride(weights.outputs));
     };
-    step(layer.query_key_value, states, norm_first ? &attention_norm : nullptr, OPTOPS_LINEAR,
-         nullptr, wide);
+    const auto leave = [&](const ProductWeights& weights, const float* from, const RowNorm& norm) {
+      const PreparedRows x = prepare(team, table, weights, from, row_stride(weights.inputs), tokens,
+                                     nullptr, room.activations);
+      multiply(team, table, weights, x, tokens, OPTOPS_LINEAR, states, states, width);
+      if (!norm_first) normalize(team, table, norm, states, width, tokens, states);
+    };
+    enter(layer.query_key_value, attention_norm, OPTOPS_LINEAR);
     attend(team, layer);
-    step(layer.output, context, nullptr, OPTOPS_LINEAR, states, states);
-    if (!norm_first) normalize(team, table, attention_norm, states, tokens, states);
-    step(layer.expand, states, norm_first ? &feed_forward_norm : nullptr, encoder.sizes.activation,
-         nullptr, wide);
-    step(layer.contract, wide, nullptr, OPTOPS_LINEAR, states, states);
-    if (!norm_first) normalize(team, table, feed_forward_norm, states, tokens, states);
+    leave(layer.output, context, attention_norm);
+    enter(layer.expand, feed_forward_norm, encoder.sizes.activation);
+    leave(layer.contract, wide, feed_forward_norm);
   }
 };
 
@@ -184,7 +190,7 @@ void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, 
   parallel(threads, [&](Team& team) {
     for (const EncoderLayer& layer : encoder.layers) call.run_layer(team, layer);
     if (encoder.sizes.norm_first) {
-      normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, tokens, y);
+      normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, width, tokens, y);
     }
   });
 }

@@ -16,8 +16,9 @@ constexpr int64_t kPreparedAlone = 4096;
 // Rows that a kernel may read at once.
 constexpr int64_t kRowsRead = 32;
 
+// Elements from one prepared row to the next; not a multiple of 1 KB, for the reason of row_stride.
 int64_t stride_of(const ProductWeights& weights) {
-  return groups(weights.inputs, weights.precision) * group_of(weights.precision);
+  return row_stride(groups(weights.inputs, weights.precision)) * group_of(weights.precision);
 }
 
 // Room for whole tiles of rows: AMX reads them beyond the last row.
@@ -41,16 +42,17 @@ void Activations::reserve(const ProductWeights& weights, int64_t rows, int threa
 }
 
 PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
-                     const float* x, int64_t rows, const RowNorm* norm, Activations& activations) {
+                     const float* x, int64_t x_stride, int64_t rows, const RowNorm* norm,
+                     Activations& activations) {
   const int64_t inputs = weights.inputs, stride = stride_of(weights);
-  if (weights.precision == OPTOPS_FP32 && !norm) return {x, inputs, nullptr};
+  if (weights.precision == OPTOPS_FP32 && !norm) return {x, x_stride, nullptr};
   const bool alone = prepared_alone(weights, rows);
   const Range mine = alone ? Range{0, rows} : team.share(rows);
   uint8_t* bytes = activations.bytes_.of(0) + (alone ? team.index() * bytes_of(weights, rows) : 0);
   float* scales = activations.scales_.of(0) + (alone ? team.index() * rows : 0);
   float* normed = activations.normed_.of(0) + team.index() * inputs;
   for (int64_t row = mine.begin; row < mine.end; ++row) {
-    const float* from = x + row * inputs;
+    const float* from = x + row * x_stride;
     float* to =
         weights.precision == OPTOPS_FP32 ? reinterpret_cast<float*>(bytes) + row * stride : normed;
     if (norm) {
@@ -69,7 +71,8 @@ PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights&
 }
 
 ProductTask task_of(const ProductWeights& weights, const PreparedRows& x,
-                    optops_activation activation, const float* residual, float* y) {
+                    optops_activation activation, const float* residual, float* y,
+                    int64_t y_stride) {
   return {x.rows,
           x.stride,
           x.scales,
@@ -82,13 +85,13 @@ ProductTask task_of(const ProductWeights& weights, const PreparedRows& x,
           activation,
           residual,
           y,
-          weights.outputs};
+          y_stride};
 }
 
 void multiply(Team& team, const KernelTable& table, const ProductWeights& weights,
               const PreparedRows& x, int64_t rows, optops_activation activation,
-              const float* residual, float* y) {
-  const ProductTask task = task_of(weights, x, activation, residual, y);
+              const float* residual, float* y, int64_t y_stride) {
+  const ProductTask task = task_of(weights, x, activation, residual, y, y_stride);
   if (weights.panels >= team.size()) {
     const Range panels = team.share(weights.panels);
     table.product[weights.precision](task, 0, rows, panels.begin, panels.end);
@@ -100,11 +103,12 @@ void multiply(Team& team, const KernelTable& table, const ProductWeights& weight
 }
 
 void normalize(Team& team, const KernelTable& table, const RowNorm& norm, const float* from,
-               int64_t rows, float* to) {
+               int64_t stride, int64_t rows, float* to) {
   const Range mine = team.share(rows);
-  const int64_t width = norm.weights.width;
-  table.normalize_rows(from + mine.begin * width, mine.end - mine.begin, width, norm.weights.scale,
-                       norm.weights.offset, norm.epsilon, to + mine.begin * width);
+  for (int64_t row = mine.begin; row < mine.end; ++row) {
+    table.normalize_rows(from + row * stride, 1, norm.weights.width, norm.weights.scale,
+                         norm.weights.offset, norm.epsilon, to + row * stride);
+  }
   team.barrier();
 }
 
@@ -121,8 +125,9 @@ void run_product(const ProductWeights& weights, const float* x, int64_t rows,
   threads = threads_worth(threads, rows * weights.inputs * weights.outputs);
   room.reserve(weights, rows, threads);
   parallel(threads, [&](Team& team) {
-    const PreparedRows prepared = prepare(team, table, weights, x, rows, nullptr, room);
-    multiply(team, table, weights, prepared, rows, activation, residual, y);
+    const PreparedRows prepared =
+        prepare(team, table, weights, x, weights.inputs, rows, nullptr, room);
+    multiply(team, table, weights, prepared, rows, activation, residual, y, weights.outputs);
   });
 }
 
