@@ -276,6 +276,7 @@ def main() -> None:
     keeping = commands.add_parser("peers")
     keeping.add_argument("file", type=Path)
     keeping.add_argument("--commit", help="at which it was measured; the one checked out if not given")
+    keeping.add_argument("--made-by", default="make bench-peers JSON=FILE", help="the command that wrote the file")
     commands.add_parser("write")
     arguments = parser.parse_args()
     if arguments.command == "record":
@@ -283,7 +284,7 @@ def main() -> None:
     if arguments.command == "peers":
         host = Fingerprint.of_this_host()
         origin = {
-            "command": "make bench-peers",
+            "command": arguments.made_by,
             "host": f"{host.cpu_model}, {host.cores} cores",
             "date": time.strftime("%Y-%m-%d"),
             "commit": arguments.commit or _commit(),
