@@ -9,7 +9,7 @@ KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo ui test lint format typecheck unit docs services clean bench-kernels bench-peers
+.PHONY: help setup demo ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,11 @@ test: setup lint typecheck unit  ## Lint, check types, run all tests
 
 unit:
 	$(PYTHON) -m pytest
+
+test-oldest: setup  ## Test the operators in the oldest TensorFlow that is supported
+	$(UV) venv --quiet --allow-existing --python 3.11 build/oldest
+	$(UV) pip install --quiet --python build/oldest/bin/python tensorflow-cpu==2.16.2
+	OPTOPS_OLDEST_PYTHON=build/oldest/bin/python $(PYTHON) -m pytest tests/unit/kernels/test_kept_blocks.py
 
 format: setup  ## Format the code
 	.venv/bin/ruff check --fix .

@@ -22,6 +22,7 @@ from optops.compression.quantization import make_plan
 from optops.graph.lowering import lower
 from optops.graph.transformer_weights import AttentionWeights, Norm, Product, TransformerWeights, read_weights
 from optops.kernels import PackedTranslator
+from optops.kernels.arrays import Precision
 from optops.measurement.statistics import RatioInterval, ratio_interval
 from optops.measurement.worker_process import Contender, Worker
 from optops.models.base import load_architecture
@@ -84,7 +85,7 @@ def load_ours(folder: Path, threads: int) -> Any:
             [LENGTH] * count,
             beam=settings["beam"],
             length_penalty=0.0,
-            minimum_length=LENGTH,
+            minimum_length=settings["minimum_length"],
             threads=threads,
         )
         return {"ids": found.ids[:, 0], "scores": found.scores[:, 0]}
@@ -108,12 +109,15 @@ def load_ctranslate2(folder: Path, threads: int) -> Any:
             [[str(i) for i in row] for row in inputs["ids"].tolist()],
             beam_size=settings["beam"],
             length_penalty=0.0,
-            min_decoding_length=LENGTH,
+            # It counts ids without the end.
+            min_decoding_length=max(settings["minimum_length"] - 1, 1),
             max_decoding_length=LENGTH,
             return_scores=True,
             max_batch_size=0,
         )
-        ids = np.array([[int(token) for token in one.hypotheses[0]] for one in found], np.int32)
+        ids = np.zeros((len(found), max(len(one.hypotheses[0]) for one in found)), np.int32)
+        for row, one in zip(ids, found, strict=True):
+            row[: len(one.hypotheses[0])] = [int(token) for token in one.hypotheses[0]]
         return {"ids": ids, "scores": np.array([one.scores[0] for one in found], np.float32)}
 
     return call
@@ -177,12 +181,14 @@ class Bench:
         folder: For all files.
         size: Of the model.
         seconds: For each comparison.
+        end_bias: On the logit of the end id; None: no translation is shorter than `LENGTH`.
     """
 
-    def __init__(self, folder: Path, size: Size, seconds: float) -> None:
+    def __init__(self, folder: Path, size: Size, seconds: float, end_bias: float | None = None) -> None:
         from optops.models.keras import keras
 
         self.folder, self.size, self.seconds = folder, size, seconds
+        self.minimum_length = LENGTH if end_bias is None else 2
         architecture = load_architecture("transformer")
         keras.utils.set_random_seed(1)
         model = architecture.build(
@@ -201,11 +207,12 @@ class Bench:
                 weight.assign(np.random.default_rng(len(weight.name)).normal(0, 0.02, weight.shape))
         self.architecture, self.model = architecture, model
         self.weights = read_weights(model, scaled_queries=False)
+        self.weights.projection.bias[END] += end_bias or 0
 
-    def ours(self, precision: str, beam: int) -> Path:
+    def ours(self, precision: Precision, beam: int) -> Path:
         """Returns the folder of our translator."""
         folder = self._folder(f"ours-{precision}-{beam}", {"beam": beam})
-        np.save(folder / "weights.npy", PackedTranslator.from_keras(self.model, precision).to_bytes())  # type: ignore[arg-type]
+        np.save(folder / "weights.npy", PackedTranslator.from_weights(self.weights, lambda _: precision).to_bytes())
         return folder
 
     def ctranslate2(self, compute_type: str, beam: int) -> Path:
@@ -254,7 +261,7 @@ class Bench:
     def _folder(self, name: str, settings: dict[str, Any]) -> Path:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(settings))
+        (folder / SETTINGS).write_text(json.dumps(settings | {"minimum_length": self.minimum_length}))
         return folder
 
 
