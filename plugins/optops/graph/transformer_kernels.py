@@ -5,7 +5,7 @@ from pathlib import Path
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_weights import read_weights
-from optops.kernels import KernelsUnavailableError, PackedTranslator
+from optops.kernels import KernelsUnavailableError, PackedTranslator, instruction_set
 from optops.kernels.arrays import PRECISIONS, Precision
 from optops.kernels.tensorflow import translate
 from optops.models.keras import tf
@@ -50,6 +50,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     tf.saved_model.save(module, str(folder / SAVED_MODEL), signatures={"serving_default": signature})
     facts: dict[str, float | str] = {
         "weight_bytes": int(module.weights.shape[0]),
+        "instruction_set": instruction_set(),
         **{
             f"parts_{precision}": sum(part == precision for part in plan.parts.values())
             for precision in sorted(types - {"fp32"})
