@@ -9,8 +9,7 @@ namespace {
 // meet it.
 constexpr int64_t kWorthAThread = 100'000;
 
-// Values up to which each thread prepares all rows for itself: half of them take as long as a
-// barrier.
+// Values up to which each thread prepares all rows for itself, instead of a half and a barrier.
 constexpr int64_t kPreparedAlone = 4096;
 
 // Rows that a kernel may read at once.
