@@ -57,7 +57,7 @@ docs: setup  ## Write docs/recipe.md anew from the recipe's models, docs/results
 	$(PYTHON) -m optops.recipe_reference docs/recipe.md
 	$(PYTHON) docs/results.py write
 
-bench-kernels: setup  ## Time single products of the operator library against this machine's peak and bandwidth
+bench-kernels: setup  ## Time single products of the operator library, and what of this machine's bandwidth they reach
 	cmake -S kernels -B build/kernels -DOPTOPS_BENCHMARKS=ON
 	cmake --build build/kernels --parallel 2
 	build/kernels/bench_products

@@ -1,8 +1,8 @@
-// Products of packed weights against what this machine can do: its arithmetic where there are many
-// rows, its memory where there are few. Both are measured here, in turn with the products.
+// Products of packed weights: what they reach in operations per second, and, where there are few
+// rows, of the bandwidth at which this machine reads the same weights, measured in turn with them.
 //
 // Prints one line of JSON per shape: rows, inputs, outputs, precision, threads, milliseconds,
-// share of the peak and share of the bandwidth, each the median over rounds, with the quartiles.
+// operations per second and share of the bandwidth, the latter two as quartiles over rounds.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -26,7 +26,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 15;
 constexpr double kLeastSeconds = 0.004;
-constexpr int64_t kPeakInputs = 128;
 constexpr int64_t kWorkingSet = int64_t{40} << 20;  // bytes: more than any cache of a core's own
 
 double seconds_of(const auto& body) {
@@ -78,14 +77,7 @@ void measure(const Shape& shape, int threads) {
         [&](ProductWeights& product) { product.fill(weights.data(), nullptr); }));
     bytes += copies.back().model.bytes();
   }
-  // The peak: the same product of one panel's weights, which stay in the nearest cache, and rows
-  // that fill its tiles.
-  const auto panel = Packed<ProductWeights>::pack(
-      optops::BlobKind::kProduct, {shape.precision, 256, 64},
-      [&](ProductWeights& product) { product.fill(weights.data(), nullptr); });
-  const optops::KernelTable& table = optops::kernels();
-  optops::Activations room;
-  std::vector<double> peak_share, bandwidth_share, milliseconds;
+  std::vector<double> rate, bandwidth_share, milliseconds;
   std::vector<uint64_t> sink(threads * 8);
   for (int round = 0; round < kRounds; ++round) {
     int repeats = 0;
@@ -109,37 +101,22 @@ void measure(const Shape& shape, int threads) {
         }
       });
     });
-    constexpr int64_t kRows = 96;
-    const int products = shape.precision == OPTOPS_INT8 ? 20000 : 2000;
-    const double peak = seconds_of([&] {
-      optops::parallel(threads, [&](optops::Team& team) {
-        (void)team;
-        alignas(64) static thread_local uint8_t bytes_of_rows[kRows * kPeakInputs * 4];
-        float scales[kRows] = {};
-        alignas(64) static thread_local float out[kRows * 64];
-        const optops::PreparedRows prepared{bytes_of_rows, kPeakInputs, scales};
-        const optops::ProductTask task =
-            optops::task_of(panel.model, prepared, OPTOPS_LINEAR, nullptr, out, 64);
-        for (int i = 0; i < products; ++i) table.product[shape.precision](task, 0, kRows, 0, 1);
-      });
-    });
     const double multiplications = static_cast<double>(shape.rows) * shape.inputs * shape.outputs;
-    const double peak_rate =
-        static_cast<double>(products) * kRows * kPeakInputs * 64 * threads / peak;
-    peak_share.push_back(multiplications / one / peak_rate);
+    rate.push_back(2 * multiplications / one * 1e-9);
     bandwidth_share.push_back(reading / static_cast<double>(copies.size()) / one);
     milliseconds.push_back(one * 1e3);
   }
-  const Quartiles time = quartiles(milliseconds), of_peak = quartiles(peak_share),
+  const Quartiles time = quartiles(milliseconds), operations = quartiles(rate),
                   of_bandwidth = quartiles(bandwidth_share);
   const char* names[] = {"fp32", "bf16", "int8"};
   std::printf(
       "{\"rows\": %lld, \"inputs\": %lld, \"outputs\": %lld, \"precision\": \"%s\", \"threads\": "
       "%d, "
-      "\"milliseconds\": %.4f, \"peak\": [%.3f, %.3f, %.3f], \"bandwidth\": [%.3f, %.3f, %.3f]}\n",
+      "\"milliseconds\": %.4f, \"billion_operations_per_second\": [%.0f, %.0f, %.0f], "
+      "\"bandwidth\": [%.3f, %.3f, %.3f]}\n",
       static_cast<long long>(shape.rows), static_cast<long long>(shape.inputs),
       static_cast<long long>(shape.outputs), names[shape.precision], threads, time.middle,
-      of_peak.low, of_peak.middle, of_peak.high, of_bandwidth.low, of_bandwidth.middle,
+      operations.low, operations.middle, operations.high, of_bandwidth.low, of_bandwidth.middle,
       of_bandwidth.high);
   std::fflush(stdout);
 }
