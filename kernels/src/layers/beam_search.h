@@ -29,7 +29,8 @@ struct Found {
 
 class BeamSearch {
  public:
-  // Starts the search. `settings.limits` [sentences]; `begin` and `end` are outputs.
+  // Starts the search. limits: [sentences], in place of those of the settings; `begin` and `end`
+  // are outputs.
   void start(const optops_search& settings, const int32_t* limits, int64_t sentences, int32_t begin,
              int32_t end);
 

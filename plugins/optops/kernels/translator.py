@@ -107,13 +107,8 @@ class PackedTranslator(Packed):
             precision=precision,
             projection_precision=projection_precision or precision,
         )
-        tables = {"source_embedding": source_embedding, "positions": positions}
-        if target_embedding is not None:
-            tables = {
-                "source_embedding": source_embedding,
-                "target_embedding": target_embedding,
-                "positions": positions,
-            }
+        own_target = {} if target_embedding is None else {"target_embedding": target_embedding}
+        tables = {"source_embedding": source_embedding, **own_target, "positions": positions}
         for name, table in tables.items():
             if table.ndim != 2 or table.shape[1] != first.config.width:
                 raise ValueError(f"{name} has shape {table.shape}; it must be [..., {first.config.width}]")
