@@ -130,14 +130,25 @@ class Distill(Teaching):
     train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
 
 
-class Prune(Teaching):
-    """How structured pruning makes models smaller; each learns from what it was before."""
+STRUCTURED: Literal["structured"] = "structured"
+STRUCTURED_ONLY = ("encoder_layers", "decoder_layers", "heads", "importance_examples")
 
+
+class Prune(Teaching):
+    """How pruning makes models smaller; each learns from what it was before."""
+
+    method: Literal["structured", "magnitude", "two_of_four"] = Field(
+        STRUCTURED,
+        description="`structured` cuts heads, units and layers out: less to compute. `magnitude` and `two_of_four` set "
+        "the smallest weights to zero, the latter two of any four: a smaller file at the same speed, for "
+        "`objective: size`.",
+    )
     ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.3,),
         min_length=1,
-        description="Shares of the feed-forward units (and heads) to remove in all, one after the other; each is "
-        "pruned from the one before and becomes a candidate, so that the benchmark and the validation split choose.",
+        description="Shares of the feed-forward units and heads (or of all weights) to remove in all, one after the "
+        "other; each is pruned from the one before and becomes a candidate, so that the benchmark and the validation "
+        "split choose.",
     )
     encoder_layers: int = Field(0, ge=0, description="Encoder layers to leave out first, those that are missed least.")
     decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
@@ -158,6 +169,15 @@ class Prune(Teaching):
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError(f"ratios {list(value)} must rise: each is the share removed in all")
         return value
+
+    @model_validator(mode="after")
+    def _keys_fit_the_method(self) -> Self:
+        foreign = [name for name in STRUCTURED_ONLY if name in self.model_fields_set]
+        if self.method != STRUCTURED and foreign:
+            raise ValueError(f"{', '.join(foreign)}: only `method: structured` has it, not {self.method}; remove it")
+        if self.method == "two_of_four" and self.ratios != (0.5,):
+            raise ValueError(f"two_of_four sets half of the weights to zero; write `ratios: [0.5]`, not {self.ratios}")
+        return self
 
 
 class Quantize(Section):
@@ -212,7 +232,11 @@ class Benchmark(Section):
     seconds_per_cell: float = Field(
         10.0, gt=0, le=3600, description="Time budget of one cell; p99 is reported if it allows 662 samples."
     )
-    objective: Literal["latency", "size"] = Field("latency", description="What `better` means among candidates.")
+    objective: Literal["latency", "size"] = Field(
+        "latency",
+        description="What `better` means among candidates: speed in the primary cell, or the size of the compressed "
+        "executable.",
+    )
 
     @model_validator(mode="after")
     def _primary_is_measured(self) -> Self:
@@ -355,6 +379,16 @@ class Recipe(Section):
                         f"{name} needs a trainable model, but `model` imports one that can only be served; "
                         f"write `{name}: off`"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_serve_the_objective(self) -> Self:
+        if isinstance(self.prune, Prune) and self.prune.method != STRUCTURED and self.benchmark.objective != "size":
+            message = (
+                f"{self.prune.method} makes the file smaller and no runtime faster; set "
+                "`benchmark.objective: size`, or `prune.method: structured` for speed"
+            )
+            raise SectionError([_error("method", message)], Prune, "prune")
         return self
 
     @property

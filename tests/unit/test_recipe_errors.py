@@ -121,6 +121,12 @@ def test_the_full_recipe_is_right() -> None:
         ("distill.student.width", 100, "distill.student.width: Input should be a multiple of 8"),
         ("distill", "of", "distill: Input should be a valid dictionary or instance of Distill (it is 'of')"),
         ("prune.ratios", [0.5, 0.3], "prune.ratios: ratios [0.5, 0.3] must rise: each is the share removed in all"),
+        (
+            "prune.method",
+            "magnitude",
+            "prune: heads, importance_examples: only `method: structured` has it, not magnitud",
+        ),
+        ("prune", {"method": "two_of_four"}, "two_of_four sets half of the weights to zero; write `ratios: [0.5]`"),
         ("prune.ratios", [1], "prune.ratios.0: Input should be less than 1 (it is 1)"),
         ("quantize.precisions", ["int4"], "quantize.precisions.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8'"),
         ("fuse.runtimes", ["onnxruntme"], "fuse.runtimes: runtime 'onnxruntme' is unknown; did you mean 'onnxruntime'"),
@@ -246,6 +252,17 @@ def test_a_stage_that_needs_a_trainable_model_is_refused_for_an_import(stage: st
     data[stage] = {}
     message = message_of(text_of(data))
     assert f"{stage} needs a trainable model" in message and f"write `{stage}: off`" in message
+
+
+def test_zeros_among_the_weights_are_refused_where_speed_is_the_objective() -> None:
+    data = changed("prune", {"method": "magnitude"})
+    message = message_of(text_of(data))
+    assert (
+        "prune.method: magnitude makes the file smaller and no runtime faster; set `benchmark.objective: size`"
+        in message
+    )
+    data["benchmark"]["objective"] = "size"
+    assert parse_recipe(text_of(data), PATH)
 
 
 def test_an_import_can_not_have_sizes() -> None:

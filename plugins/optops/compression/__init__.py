@@ -8,8 +8,9 @@ _HOMES = {
     "drop_unused_outputs": "optops.compression.pruning.outputs",
     "distill": "optops.compression.distillation.distill",
     "prune": "optops.compression.pruning.prune",
+    "sparsify": "optops.compression.pruning.sparsity",
 }
-__all__ = ["distill", "drop_layers", "drop_unused_outputs", "prune"]
+__all__ = ["distill", "drop_layers", "drop_unused_outputs", "prune", "sparsify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 from optops.candidate import Artifact, Candidate
@@ -13,6 +14,7 @@ from optops.stages.base import Job, StageError
 from optops.stages.items import candidate_of, plan_of
 from optops.stages.training import judge_serving
 
+BLOCK_BYTES = 1 << 20
 PARITY = {"fp32": 0.97, "fp16": 0.80, "bf16": 0.0, "int8": 0.0}
 """Smallest share of validation examples whose prediction must be the model's own, by precision.
 
@@ -45,10 +47,22 @@ def run(job: Job) -> StageResult:
             f"{item['label']} agrees with its model on {metrics['parity']:.1%} of the validation examples; "
             f"{plan.precision} must on {PARITY[plan.precision]:.0%}: the lowering is wrong, the executable is dropped"
         )
-    metrics["size_bytes"] = float(sum(p.stat().st_size for p in (folder / "serving").rglob("*") if p.is_file()))
+    metrics |= _sizes(folder / "serving")
     metrics |= {name: float(value) for name, value in lowering.facts.items() if isinstance(value, int | float)}
     plan.save(folder / "precision_plan.json")
     return job.hand_on(candidates=(_candidate(job, folder, parent, metrics),))
+
+
+def _sizes(serving: Path) -> dict[str, float]:
+    """Returns what an executable takes on disk, and compressed, as it is stored and sent: zeros count there alone."""
+    files = [path for path in serving.rglob("*") if path.is_file()]
+    compressed = 0
+    for path in files:
+        deflate = zlib.compressobj()
+        with path.open("rb") as file:
+            compressed += sum(len(deflate.compress(block)) for block in iter(lambda: file.read(BLOCK_BYTES), b""))
+        compressed += len(deflate.flush())
+    return {"size_bytes": float(sum(path.stat().st_size for path in files)), "compressed_bytes": float(compressed)}
 
 
 def _candidate(job: Job, folder: Path, parent: Candidate, metrics: dict[str, float]) -> Candidate:

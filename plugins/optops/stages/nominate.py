@@ -81,7 +81,7 @@ def _rank(job: Job, candidate: Candidate, row: Json, quality: NonInferiority) ->
 
 def _merit(job: Job, candidate: Candidate, row: Json) -> float:
     if job.recipe.benchmark.objective == "size":
-        return -candidate.metrics["size_bytes"]
+        return -candidate.metrics["compressed_bytes"]
     return float(row["cells"][cell_name(job.recipe.benchmark.primary_batch)]["speedup"]["ratio"])
 
 

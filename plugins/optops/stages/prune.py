@@ -1,14 +1,14 @@
-"""Makes models smaller, step by step: removes the heads and units that matter least, then teaches what is left."""
+"""Makes models smaller, step by step: removes what matters least, then teaches what is left."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from optops.candidate import Candidate
-from optops.compression import drop_layers, drop_unused_outputs, prune
+from optops.compression import drop_layers, drop_unused_outputs, prune, sparsify
 from optops.models.base import load_architecture
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
-from optops.recipe import Prune
+from optops.recipe import STRUCTURED, Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
@@ -16,6 +16,14 @@ from optops.stages.training import fit_model, publish
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Step(NamedTuple):
+    """A model from which a share has been removed, to be trained in place before the next step takes more from it."""
+
+    ratio: float
+    model: Any
+    after_update: Callable[[], Any] = lambda: None
 
 
 def run(job: Job) -> StageResult:
@@ -37,8 +45,24 @@ def run(job: Job) -> StageResult:
 
 
 def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Candidate]:
-    whole = load_architecture(candidate.architecture).load(job.fetch(candidate) / "trainable")
+    whole = _load(job, candidate)
+    steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
+    for ratio, model, after_update in steps(job, settings, candidate, examples, whole):
+        name = f"{candidate.name} pruned {100 * ratio:.0f}"
+        folder = with_assets(job, candidate)
+        loss = job.workload.distillation_loss(whole, model, settings)
+        checkpoints = name.replace(" ", "-")
+        fit_model(job, model, examples, loss, settings.train, folder / "assets", checkpoints, after_update)
+        parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=ratio)
+        made.append(publish(job, folder, model, candidate.architecture, name=name, parents=parents, key=key))
+    return made
+
+
+def _structured(
+    job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", whole: Any
+) -> Iterator[Step]:
+    """Cuts out layers and outputs once, then heads and units ratio by ratio."""
     batches = _sample(job, settings, candidate, examples)
     # A student of one decoder layer has none to spare.
     spare = {stack: len(getattr(whole.config, stack)) - 1 for stack in ("encoder", "decoder")}
@@ -48,23 +72,41 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
         decoder=min(settings.decoder_layers, spare["decoder"]),
         batches=batches,
     )
-    if settings.outputs:
-        model = drop_unused_outputs(model, _all_batches(job, settings, candidate, examples))
-        job.log(f"{candidate.name}: {model.config.outputs:,} of {whole.config.outputs:,} outputs are used")
+    model = _without_unused_outputs(job, settings, candidate, examples, model)
     removed = 0.0
     for ratio in settings.ratios:
         # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
         share = 1 - (1 - ratio) / (1 - removed)
         model = prune(model, heads=share if settings.heads else 0.0, feed_forward=share, batches=batches)
-        name = f"{candidate.name} pruned {100 * ratio:.0f}"
-        job.log(f"{name}: {model.count_params():,} of {whole.count_params():,} parameters left")
-        folder = with_assets(job, candidate)
-        loss = job.workload.distillation_loss(whole, model, settings)
-        fit_model(job, model, examples, loss, settings.train, folder / "assets", name.replace(" ", "-"))
-        parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=ratio)
-        made.append(publish(job, folder, model, candidate.architecture, name=name, parents=parents, key=key))
+        job.log(f"{candidate.name}: {model.count_params():,} of {whole.count_params():,} parameters left at {ratio:g}")
+        yield Step(ratio, model)
         removed = ratio
-    return made
+
+
+def _sparse(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", whole: Any) -> Iterator[Step]:
+    """Sets weights to zero ratio by ratio; what is zero stays so, since it is smallest in the next step too."""
+    pattern = settings.method
+    assert pattern != STRUCTURED
+    parameters = whole.count_params()
+    job.log(f"{candidate.name}: {parameters:,} parameters stay, zeros among them: a smaller file, not a faster model")
+    # A model of its own: the whole one is to teach.
+    model = _without_unused_outputs(job, settings, candidate, examples, _load(job, candidate))
+    for ratio in settings.ratios:
+        yield Step(ratio, model, sparsify(model, sparsity=ratio, pattern=pattern))
+
+
+def _without_unused_outputs(
+    job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", model: Any
+) -> Any:
+    if not settings.outputs:
+        return model
+    smaller = drop_unused_outputs(model, _all_batches(job, settings, candidate, examples))
+    job.log(f"{candidate.name}: {smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
+    return smaller
+
+
+def _load(job: Job, candidate: Candidate) -> Any:
+    return load_architecture(candidate.architecture).load(job.fetch(candidate) / "trainable")
 
 
 def _sample(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Any]:

@@ -1,6 +1,7 @@
 """What train, distill and prune share: a resumable fit, and making a candidate of a model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ VALIDATED_EXAMPLES = 300
 """Validation examples that each epoch is judged on; the finished model is judged on all."""
 
 
-def fit_model(job: Job, model: Any, examples: Any, loss: Loss, settings: Train, assets: Path, name: str) -> History:
+def fit_model(
+    job: Job,
+    model: Any,
+    examples: Any,
+    loss: Loss,
+    settings: Train,
+    assets: Path,
+    name: str,
+    after_update: Callable[[], Any] = lambda: None,
+) -> History:
     """Trains a model and leaves its best weights in it; goes on from its checkpoint after a kill.
 
     Args:
@@ -32,6 +42,7 @@ def fit_model(job: Job, model: Any, examples: Any, loss: Loss, settings: Train, 
         settings: The recipe's section.
         assets: The model's assets.
         name: Names the checkpoints, among several models of one stage.
+        after_update: See `fit`.
     """
     workload = job.workload
     sample = job.examples(VALIDATION)
@@ -61,6 +72,7 @@ def fit_model(job: Job, model: Any, examples: Any, loss: Loss, settings: Train, 
         checkpoints=folder,
         report=report,
         saved=lambda checkpoint: keep(job, checkpoint, name),
+        after_update=after_update,
     )
     for record in history.records:
         values = {f"{name}.loss": record.loss, f"{name}.validation": record.validation}

@@ -38,10 +38,10 @@ def reversing(tmp_path_factory):
         ]
         return float(np.mean(scores))
 
-    def learn(model, folder, **changes):
+    def learn(model, folder, after_update=lambda: None, **changes):
         settings = TrainingSettings(**{**vars(SETTINGS), **changes})
         arguments = {"batches": train, "loss": sequence_loss(0.0), "validate": accuracy, "settings": settings}
-        return fit(model, checkpoints=Path(folder), **arguments)
+        return fit(model, checkpoints=Path(folder), after_update=after_update, **arguments)
 
     model = _build()
     history = learn(model, tmp_path_factory.mktemp("reversing"))

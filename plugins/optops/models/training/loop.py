@@ -46,6 +46,7 @@ def fit(
     checkpoints: Path,
     report: Callable[[Progress], None] = lambda progress: None,
     saved: Callable[[Path], None] = lambda checkpoint: None,
+    after_update: Callable[[], Any] = lambda: None,
 ) -> History:
     """Trains a model and leaves in it the weights that validate best.
 
@@ -63,13 +64,15 @@ def fit(
         checkpoints: Folder of this run's checkpoints; empty, or from an earlier attempt at the same run.
         report: Called about every two seconds and at the end of each epoch.
         saved: Called with each complete checkpoint's folder, also with the one a retry starts from.
+        after_update: Called after each update of the weights while the step is traced, to restrict them: `sparsify`
+            gives one. It has no state of its own, since checkpoints would not keep it.
 
     Raises:
         TrainingDivergedError: If loss or gradient is NaN or infinite; checkpoints are left as they were.
         CheckpointError: If a checkpoint can't be written, or belongs to another run.
         ValueError: If there are no batches, or `validate` gives NaN.
     """
-    trainer = _Trainer(model, batches, loss, settings, report)
+    trainer = _Trainer(model, batches, loss, settings, report, after_update)
     store = CheckpointFolder(checkpoints)
     records = trainer.restore(store)
     if records:
@@ -93,6 +96,7 @@ class _Trainer:
         loss: Loss,
         settings: TrainingSettings,
         report: Callable[[Progress], None],
+        after_update: Callable[[], Any],
     ) -> None:
         self.model, self.batches, self.settings, self.report = model, batches, settings, report
         first = batches(1)
@@ -102,7 +106,7 @@ class _Trainer:
         self.step = 0
         use_generators(model)
         signature = common_signature(first)
-        self.train_step = TrainingStep(model, loss, signature, settings)
+        self.train_step = TrainingStep(model, loss, signature, settings, after_update)
         if names := unrepeatable_operations(self.train_step.traced):
             log.warning("a resumed run will differ: the state of these random operations can't be saved: %s", names)
 

@@ -1,6 +1,6 @@
 """One update of a model: gradients of one batch or of several, clipped, applied by Adam; traced once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -23,13 +23,21 @@ class TrainingStep:
         loss: See `Loss`; its own variables are trained too.
         signature: A TensorSpec per array that fits every batch; see `common_signature`.
         settings: Of these `accumulate`, `replicas`, `precision` and `gradient_clip` count.
+        after_update: Called after each update, while the step is traced.
 
     Attributes:
         variables: State beside the model's that a resumed run needs: the optimizer's and the loss's own.
     """
 
-    def __init__(self, model: Any, loss: Loss, signature: Mapping[str, Any], settings: TrainingSettings) -> None:
-        self._model, self._loss, self._settings = model, loss, settings
+    def __init__(
+        self,
+        model: Any,
+        loss: Loss,
+        signature: Mapping[str, Any],
+        settings: TrainingSettings,
+        after_update: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._model, self._loss, self._settings, self._after_update = model, loss, settings, after_update
         beside = list(getattr(loss, "variables", ()))
         self._trained = [*model.trainable_variables, *beside]
         self._optimizer = Adam(self._trained)
@@ -90,6 +98,7 @@ class TrainingStep:
     def _apply(self, gradients: Sequence[Any], learning_rate: Any) -> Any:
         gradients, norm = tf.clip_by_global_norm(gradients, self._settings.gradient_clip)
         self._optimizer.apply(gradients, learning_rate)
+        self._after_update()
         return norm
 
     @tf.function(reduce_retracing=True)
