@@ -105,7 +105,7 @@ def test_the_full_recipe_is_right() -> None:
         ("workload", "tranlation", "workload: workload 'tranlation' is unknown; known are translation"),
         ("seed", -1, "seed: Input should be greater than or equal to 0 (it is -1)"),
         ("data.source_language", "english", "data.source_language: String should match pattern"),
-        ("data.corpus", "all.tsv", "data: `corpus` stands beside train, validation, test"),
+        ("data.corpus", "all.tsv", "data: `corpus` stands beside all three splits; remove it, or"),
         ("data.train", {"source": "a", "target": "b", "swap": True}, "data.train: swap is for one tab-separated file"),
         ("check_labels.checks.overlap", {"limit": 2}, "check_labels.checks.overlap.limit: Input should be less than 1"),
         ("check_labels.checks.overlap", {"severity": "fatal"}, "Input should be 'critical', 'warning' or 'off'"),

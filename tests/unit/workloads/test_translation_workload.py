@@ -65,6 +65,18 @@ def test_one_corpus_is_split_without_losing_a_pair(folder):
     assert not set(splits["train"]["source"]) & set(splits["test"]["source"])
 
 
+def test_what_a_corpus_is_split_into_is_what_has_no_files_of_its_own(folder):
+    own = "  test: {source: test.en, target: test.de}\n"
+    text = RECIPE.split("  train:", maxsplit=1)[0] + "  corpus: {source: train.en, target: train.de}\n" + own
+    recipe = parse_recipe(text + "model: {}\nregistry: {name: t}", folder / "two.yaml")
+    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    written = WORKLOAD.read(parse_recipe(RECIPE, folder / "tiny.yaml").data, recipe.seed)
+    assert list(splits) == ["train", "validation", "test"]
+    assert splits["test"]["source"].tolist() == written["test"]["source"].tolist()
+    assert sorted([*splits["train"]["source"], *splits["validation"]["source"]]) == sorted(written["train"]["source"])
+    assert 0.01 < len(splits["validation"]) / 300 < 0.12
+
+
 @pytest.mark.parametrize(
     ("wrong", "right", "message"),
     [

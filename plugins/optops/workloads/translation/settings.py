@@ -47,7 +47,7 @@ class TextPair(Section):
 
 
 class Fractions(Section):
-    """How one corpus is split."""
+    """How one corpus is split; the shares of splits that have files of their own are left out."""
 
     train: float = Field(0.9, gt=0, lt=1, description="Share of the training split.")
     validation: float = Field(0.05, gt=0, lt=1, description="Share of the validation split.")
@@ -62,7 +62,7 @@ class Fractions(Section):
 
 
 class TranslationData(Section):
-    """Parallel text: a pair of files for each split, or one corpus that is split by seed."""
+    """Parallel text: a pair of files for each split, or a corpus from which those without files are split by seed."""
 
     source_language: Language = Field(description="ISO 639 code of the source, for example `en`.")
     target_language: Language = Field(description="ISO 639 code of the target, for example `de`.")
@@ -70,7 +70,9 @@ class TranslationData(Section):
     train: TextPair | None = Field(None, description="The training split.")
     validation: TextPair | None = Field(None, description="The validation split, for every choice.")
     test: TextPair | None = Field(None, description="The test split, for the gate alone.")
-    corpus: TextPair | None = Field(None, description="Instead of three splits: one corpus, split by `fractions`.")
+    corpus: TextPair | None = Field(
+        None, description="What the splits that have no files of their own are made of, by `fractions`."
+    )
     fractions: Fractions = Field(
         default_factory=lambda: Fractions(),
         description="How `corpus` is split; what occurs twice, on either side, stays in one split.",
@@ -93,14 +95,18 @@ class TranslationData(Section):
         return str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
-    def _splits_or_corpus(self) -> Self:
-        given = [name for name in SPLIT_NAMES if getattr(self, name) is not None]
-        if self.corpus is not None and given:
-            raise ValueError(f"`corpus` stands beside {', '.join(given)}; give one corpus or three splits, not both")
-        missing = [name for name in SPLIT_NAMES if name not in given]
+    def _all_splits_come_from_somewhere(self) -> Self:
+        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
+        if self.corpus is not None and not missing:
+            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
         if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or one `corpus` to split")
+            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
         return self
+
+    def shares(self) -> dict[str, float]:
+        """Returns the share of `corpus` for each split that has no files of its own."""
+        shares = {name: getattr(self.fractions, name) for name in SPLIT_NAMES if getattr(self, name) is None}
+        return {name: share / sum(shares.values()) for name, share in shares.items()}
 
     def pairs(self) -> dict[str, TextPair]:
         """Returns the pairs of files by split (or `corpus`), with absolute paths."""

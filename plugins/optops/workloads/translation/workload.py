@@ -82,13 +82,13 @@ class TranslationWorkload(Workload):
             name: read_pairs(PairFiles(Path(pair.source), Path(pair.target) if pair.target else None, pair.swap))
             for name, pair in settings.pairs().items()
         }
-        if "corpus" in frames:
-            return split_pairs(frames["corpus"], settings.fractions.model_dump(), seed)
         repeated = {Path(pair.source).name for pair in settings.pairs().values()}
         if len(repeated) < len(frames):
             # Files of one name in several folders: the split tells their examples apart.
             frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
-        return frames
+        if "corpus" in frames:
+            frames |= split_pairs(frames.pop("corpus"), settings.shares(), seed)
+        return {name: frames[name] for name in SPLIT_NAMES}
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
         """Returns a digest of each pair."""
