@@ -73,7 +73,11 @@ class Train(Section):
     """How a model is trained (and how a student or a pruned model is, unless its own section says otherwise)."""
 
     epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
-    patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation metric.")
+    patience: int = Field(
+        4,
+        ge=1,
+        description="Stop after so many epochs without a better validation metric; not for `schedule: cosine`.",
+    )
     batch_tokens: int = Field(2048, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
     accumulate: int = Field(
         1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
@@ -172,7 +176,7 @@ class Prune(Teaching):
 
     @model_validator(mode="after")
     def _keys_fit_the_method(self) -> Self:
-        foreign = [name for name in STRUCTURED_ONLY if name in self.model_fields_set]
+        foreign = [name for name in STRUCTURED_ONLY if getattr(self, name) != type(self).model_fields[name].default]
         if self.method != STRUCTURED and foreign:
             raise ValueError(f"{', '.join(foreign)}: only `method: structured` has it, not {self.method}; remove it")
         if self.method == "two_of_four" and self.ratios != (0.5,):

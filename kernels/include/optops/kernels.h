@@ -259,6 +259,50 @@ OPTOPS_API int32_t optops_translator_run(const optops_translator* translator, co
                                          int32_t* lengths, float* scores, int32_t threads,
                                          optops_status* status);
 
+/* What models of other forms are put together from. All results are the same to the last bit for
+ * any number of threads. */
+
+/* y = activation(x + bias). x, y: [rows, width]; y may be x. bias: [width]. */
+OPTOPS_API int32_t optops_bias_activation(const float* x, int64_t rows, int64_t width,
+                                          const float* bias, int32_t activation, float* y,
+                                          int32_t threads, optops_status* status);
+
+/* y = scale * (z - mean z) / sqrt(var z + epsilon) + offset with z = x + residual.
+ *
+ * x, y, residual: [rows, width]; y may be either; residual may be NULL. scale, offset: [width]. */
+OPTOPS_API int32_t optops_residual_norm(const float* x, const float* residual, int64_t rows,
+                                        int64_t width, const float* scale, const float* offset,
+                                        float epsilon, float* y, int32_t threads,
+                                        optops_status* status);
+
+/* Softmax of the first counts[row] of each row, zero beyond.
+ *
+ * x, y: [rows, width]; y may be x. counts: [rows], 0 to width; a row of which nothing counts is
+ * zero. */
+OPTOPS_API int32_t optops_masked_softmax(const float* x, int64_t rows, int64_t width,
+                                         const int32_t* counts, float* y, int32_t threads,
+                                         optops_status* status);
+
+/* The sizes of an attention over padded batches. */
+typedef struct {
+  int64_t sentences;
+  int64_t query_time;  /* of queries and context */
+  int64_t memory_time; /* of keys and values */
+  int32_t heads;
+  int32_t head_size;
+  int32_t causal; /* 1: query t sees the keys 0 to t alone */
+  float scale;    /* on the scores; 1 / sqrt(head_size) in Vaswani et al. 2017 */
+} optops_attention_config;
+
+/* softmax(scale Q K^T) V for each head.
+ *
+ * queries, context: [sentences, query_time, heads * head_size]. keys, values: [sentences,
+ * memory_time, heads * head_size]. lengths: [sentences], keys that are there, 0 to memory_time;
+ * NULL: all. Where there is none the context is zero. context must be none of the others. */
+OPTOPS_API int32_t optops_attention(const optops_attention_config* config, const float* queries,
+                                    const float* keys, const float* values, const int32_t* lengths,
+                                    float* context, int32_t threads, optops_status* status);
+
 #ifdef __cplusplus
 }
 #endif

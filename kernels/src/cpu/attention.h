@@ -84,9 +84,15 @@ static void attend(const AttentionTask& task, int64_t begin, int64_t end, float*
   for (int64_t item = begin; item < end; ++item) {
     const int64_t sentence = item / task.heads, head = item % task.heads;
     const int64_t memory_start = task.memory_starts[sentence];
-    const int64_t tokens = task.memory_starts[sentence + 1] - memory_start;
-    const int64_t query_start = task.query_starts[sentence],
-                  query_end = task.query_starts[sentence + 1];
+    const int64_t tokens = task.memory_ends[sentence] - memory_start;
+    const int64_t query_start = task.query_starts[sentence], query_end = task.query_ends[sentence];
+    if (!tokens) {
+      for (int64_t row = query_start; row < query_end; ++row) {
+        memset(task.context + row * task.context_stride + head * task.head_size, 0,
+               static_cast<size_t>(task.head_size) * sizeof(float));
+      }
+      continue;
+    }
     const int64_t from = memory_start * task.memory_stride + head * task.head_size;
     float* panels = scratch;
     float* scores = panels + panel_floats(tokens, task.head_size);
@@ -96,11 +102,13 @@ static void attend(const AttentionTask& task, int64_t begin, int64_t end, float*
                  task.scale, panels);
     for (int64_t first = query_start; first < query_end; first += kQueryBlock) {
       const int64_t rows = query_end - first < kQueryBlock ? query_end - first : kQueryBlock;
-      attend_panels(
-          task.queries + first * task.query_stride + head * task.head_size, task.query_stride, rows,
-          panels, tokens, task.head_size, scores, zeros,
-          task.context + first * task.context_stride + head * task.head_size, task.context_stride,
-          [&](int64_t row) { return task.causal ? first - query_start + row + 1 : tokens; });
+      attend_panels(task.queries + first * task.query_stride + head * task.head_size,
+                    task.query_stride, rows, panels, tokens, task.head_size, scores, zeros,
+                    task.context + first * task.context_stride + head * task.head_size,
+                    task.context_stride, [&](int64_t row) {
+                      const int64_t place = first - query_start + row + 1;
+                      return task.causal && place < tokens ? place : tokens;
+                    });
     }
   }
 }

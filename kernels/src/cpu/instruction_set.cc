@@ -21,6 +21,8 @@ const KernelTable kTable{
     .round_rows = round_rows,
     .quantize_rows = quantize_rows,
     .normalize_rows = normalize_rows,
+    .activate_rows = activate_rows,
+    .softmax_rows = softmax_rows,
     .attend = attend,
     .write_panels = write_panels,
     .attend_memory = attend_memory,

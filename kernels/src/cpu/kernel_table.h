@@ -38,8 +38,10 @@ struct AttentionTask {
   const float* keys;    // [memory tokens, memory_stride]
   const float* values;  // [memory tokens, memory_stride]
   int64_t memory_stride;
-  const int64_t* query_starts;   // [sentences + 1], the first token of each sentence, and the end
-  const int64_t* memory_starts;  // [sentences + 1]
+  const int64_t* query_starts;   // [sentences], the first token of each sentence
+  const int64_t* query_ends;     // [sentences], the token after its last
+  const int64_t* memory_starts;  // [sentences]
+  const int64_t* memory_ends;    // [sentences]; a sentence may see nothing
   int64_t heads;
   int64_t head_size;
   float scale;     // on the scores
@@ -147,10 +149,19 @@ struct KernelTable {
   void (*quantize_rows)(const float* x, int64_t rows, int64_t inputs, uint8_t* quantized,
                         int64_t stride, float* scales);
 
-  // Normalises rows [rows, width] to mean 0 and variance 1, times scale plus offset, each [width];
-  // y may be x.
-  void (*normalize_rows)(const float* x, int64_t rows, int64_t width, const float* scale,
-                         const float* offset, float epsilon, float* y);
+  // Normalises x + residual, rows [rows, width], to mean 0 and variance 1, times scale plus offset,
+  // each [width]; y may be x, or the residual, which may be null.
+  void (*normalize_rows)(const float* x, const float* residual, int64_t rows, int64_t width,
+                         const float* scale, const float* offset, float epsilon, float* y);
+
+  // y = activation(x + bias) of rows [rows, width]; y may be x.
+  void (*activate_rows)(const float* x, int64_t rows, int64_t width, const float* bias,
+                        optops_activation activation, float* y);
+
+  // Softmax of the first counts[row] of each row [rows, width], zero beyond; y may be x. `room`
+  // holds a row, rounded up to a multiple of 16.
+  void (*softmax_rows)(const float* x, int64_t rows, int64_t width, const int32_t* counts, float* y,
+                       float* room);
 
   // Computes the (sentence, head) pairs [begin, end), numbered sentence * heads + head.
   void (*attend)(const AttentionTask& task, int64_t begin, int64_t end, float* scratch);

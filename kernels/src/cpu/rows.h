@@ -1,4 +1,4 @@
-// Functions of one row at a time: layer normalisation and softmax.
+// Functions of one row at a time: layer normalisation, activation and softmax.
 #include "cpu/kernel_table.h"
 
 namespace optops::OPTOPS_NAMESPACE {
@@ -9,10 +9,22 @@ static inline float sum_of(Floats value) {
   return total;
 }
 
-static void normalize_rows(const float* x, int64_t rows, int64_t width, const float* scale,
-                           const float* offset, float epsilon, float* y) {
+static inline void add_row(const float* x, const float* other, int64_t width, float* y) {
   const int64_t whole = width / kWidth * kWidth;
-  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+  for (int64_t i = 0; i < whole; i += kWidth)
+    store(y + i, load<Floats>(x + i) + load<Floats>(other + i));
+  for (int64_t i = whole; i < width; ++i) y[i] = x[i] + other[i];
+}
+
+static void normalize_rows(const float* from, const float* residual, int64_t rows, int64_t width,
+                           const float* scale, const float* offset, float epsilon, float* y) {
+  const int64_t whole = width / kWidth * kWidth;
+  for (int64_t row = 0; row < rows; ++row, y += width) {
+    const float* x = from + row * width;
+    if (residual) {
+      add_row(x, residual + row * width, width, y);
+      x = y;
+    }
     Floats sums = {};
     for (int64_t i = 0; i < whole; i += kWidth) sums += load<Floats>(x + i);
     float total = sum_of(sums);
@@ -58,6 +70,30 @@ static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
   const float factor = 1.0F / sum_of(sums);
   for (int64_t i = 0; i < count; ++i) scores[i] *= factor;
   for (int64_t i = count; i < stride; ++i) scores[i] = 0.0F;
+}
+
+static void activate_rows(const float* x, int64_t rows, int64_t width, const float* bias,
+                          optops_activation activation, float* y) {
+  const int64_t whole = width / kWidth * kWidth;
+  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    for (int64_t i = 0; i < whole; i += kWidth)
+      store(y + i, activate(load<Floats>(x + i) + load<Floats>(bias + i), activation));
+    Floats rest = {};
+    for (int64_t i = whole; i < width; ++i) rest[i - whole] = x[i] + bias[i];
+    rest = activate(rest, activation);
+    for (int64_t i = whole; i < width; ++i) y[i] = rest[i - whole];
+  }
+}
+
+static void softmax_rows(const float* x, int64_t rows, int64_t width, const int32_t* counts,
+                         float* y, float* room) {
+  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    const int64_t count = counts[row];
+    memcpy(room, x, static_cast<size_t>(count) * sizeof(float));
+    if (count) softmax_row(room, count, (count + kWidth - 1) / kWidth * kWidth);
+    memcpy(y, room, static_cast<size_t>(count) * sizeof(float));
+    memset(y + count, 0, static_cast<size_t>(width - count) * sizeof(float));
+  }
 }
 
 }  // namespace optops::OPTOPS_NAMESPACE

@@ -51,7 +51,8 @@ struct Call {
     const AttentionTask task{joined,        3 * part,
                              joined + part, joined + 2 * part,
                              3 * part,      starts,
-                             starts,        layer.heads,
+                             starts + 1,    starts,
+                             starts + 1,    layer.heads,
                              head_size,     1.0F / std::sqrt(static_cast<float>(head_size)),
                              false,         room.context.of(0),
                              part};

@@ -55,7 +55,7 @@ PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights&
     float* to =
         weights.precision == OPTOPS_FP32 ? reinterpret_cast<float*>(bytes) + row * stride : normed;
     if (norm) {
-      table.normalize_rows(from, 1, inputs, norm->weights.scale, norm->weights.offset,
+      table.normalize_rows(from, nullptr, 1, inputs, norm->weights.scale, norm->weights.offset,
                            norm->epsilon, to);
       from = to;
     }
@@ -105,7 +105,7 @@ void normalize(Team& team, const KernelTable& table, const RowNorm& norm, const 
                int64_t stride, int64_t rows, float* to) {
   const Range mine = team.share(rows);
   for (int64_t row = mine.begin; row < mine.end; ++row) {
-    table.normalize_rows(from + row * stride, 1, norm.weights.width, norm.weights.scale,
+    table.normalize_rows(from + row * stride, nullptr, 1, norm.weights.width, norm.weights.scale,
                          norm.weights.offset, norm.epsilon, to + row * stride);
   }
   team.barrier();

@@ -1,6 +1,7 @@
-"""The compiled operators on arrays, without TensorFlow: products over packed weights, encoders, translators."""
+"""The compiled operators on arrays, without TensorFlow: packed products, encoders, translators; plain functions."""
 
 from optops.kernels.encoder import PackedEncoder
+from optops.kernels.functions import attention, bias_activation, masked_softmax, residual_norm
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights
 from optops.kernels.library import (
     KernelError,
@@ -22,8 +23,12 @@ __all__ = [
     "PackedProduct",
     "PackedTranslator",
     "Translations",
+    "attention",
+    "bias_activation",
     "instruction_set",
     "instruction_sets",
+    "masked_softmax",
+    "residual_norm",
     "set_threads",
     "threads",
 ]

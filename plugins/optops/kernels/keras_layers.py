@@ -62,12 +62,11 @@ class FusedEncoder(_FusedLayer):
         return input_shape
 
 
-@keras.utils.register_keras_serializable("optops")
-class FusedTranslator(_FusedLayer):
-    """A whole encoder-decoder Transformer with its beam search: token ids in, token ids out.
+class _FusedSearch(_FusedLayer):
+    """A layer that writes translations.
 
     Args:
-        size: Bytes of the packed weights.
+        size: Bytes of the packed weights of a `PackedTranslator`.
         beam: Hypotheses that run at once.
         results: Translations of each sentence.
         length_penalty: A hypothesis of `n` ids scores `log P / ((5 + n) / 6) ** length_penalty`.
@@ -76,12 +75,21 @@ class FusedTranslator(_FusedLayer):
 
     def __init__(self, size: int, beam: int = 4, results: int = 1, length_penalty: float = 0.6, **kwargs: Any) -> None:
         super().__init__(size, **kwargs)
-        self.beam, self.results, self.length_penalty = beam, results, length_penalty
+        self._search: dict[str, Any] = {"beam": beam, "results": results, "length_penalty": length_penalty}
 
     @classmethod
     def of(cls, translator: PackedTranslator, **kwargs: Any) -> Self:
         """Returns the layer of a packed translator."""
         return cls._of(translator, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs; the weights are saved as any layer's."""
+        return {**super().get_config(), **self._search}
+
+
+@keras.utils.register_keras_serializable("optops")
+class FusedTranslator(_FusedSearch):
+    """A whole encoder-decoder Transformer with its beam search: token ids in, token ids out."""
 
     def call(self, inputs: Any, lengths: Any, limits: Any) -> operators.TranslationTensors:
         """Returns the best translations.
@@ -91,18 +99,19 @@ class FusedTranslator(_FusedLayer):
             lengths: int32 [sentences], ids of each.
             limits: int32 [sentences], the most ids of each translation, the end id included.
         """
-        return operators.translate(
-            inputs,
-            lengths,
-            limits,
-            self.packed,
-            beam=self.beam,
-            results=self.results,
-            length_penalty=self.length_penalty,
-            threads=self.threads,
-        )
+        return operators.translate(inputs, lengths, limits, self.packed, **self._search, threads=self.threads)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs; the weights are saved as any layer's."""
-        search = {"beam": self.beam, "results": self.results, "length_penalty": self.length_penalty}
-        return {**super().get_config(), **search}
+
+@keras.utils.register_keras_serializable("optops")
+class FusedDecoder(_FusedSearch):
+    """A Transformer's decoder with its beam search: what an encoder has made of sentences in, token ids out."""
+
+    def call(self, inputs: Any, lengths: Any, limits: Any) -> operators.TranslationTensors:
+        """Returns the best translations.
+
+        Args:
+            inputs: float32 [sentences, time, width], encoded.
+            lengths: int32 [sentences], tokens of each.
+            limits: int32 [sentences], the most ids of each translation, the end id included.
+        """
+        return operators.decode(inputs, lengths, limits, self.packed, **self._search, threads=self.threads)

@@ -90,6 +90,20 @@ class Search(ctypes.Structure):
     )
 
 
+class AttentionConfig(ctypes.Structure):
+    """`optops_attention_config` of the C interface."""
+
+    _fields_ = (
+        ("sentences", ctypes.c_int64),
+        ("query_time", ctypes.c_int64),
+        ("memory_time", ctypes.c_int64),
+        ("heads", ctypes.c_int32),
+        ("head_size", ctypes.c_int32),
+        ("causal", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+    )
+
+
 Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 Arrays, StatusPointer = ctypes.POINTER(Pointer), ctypes.POINTER(Status)
 SearchPointer = ctypes.POINTER(Search)
@@ -98,6 +112,16 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "optops_isas": (ctypes.c_char_p, ()),
     "optops_threads": (Int, ()),
     "optops_set_threads": (None, (Int,)),
+    "optops_bias_activation": (Int, (Pointer, Size, Size, Pointer, Int, Pointer, Int, StatusPointer)),
+    "optops_residual_norm": (
+        Int,
+        (Pointer, Pointer, Size, Size, Pointer, Pointer, ctypes.c_float, Pointer, Int, StatusPointer),
+    ),
+    "optops_masked_softmax": (Int, (Pointer, Size, Size, Pointer, Pointer, Int, StatusPointer)),
+    "optops_attention": (
+        Int,
+        (ctypes.POINTER(AttentionConfig), Pointer, Pointer, Pointer, Pointer, Pointer, Int, StatusPointer),
+    ),
     "optops_product_pack": (Pointer, (Pointer, Pointer, Size, Size, Int, StatusPointer)),
     "optops_product_run": (Int, (Pointer, Pointer, Size, Int, Pointer, Pointer, Int, StatusPointer)),
     "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), Arrays, Size, StatusPointer)),

@@ -59,9 +59,78 @@ def dense(x: Any, weights: Any, activation: Activation = "linear", threads: int 
     """
     code = checked("activation", activation, ACTIVATIONS)
     x = tf.convert_to_tensor(x, tf.float32)
-    rows = tf.reshape(x, [-1, tf.shape(x)[-1]])
-    y = load_operators().OptopsDense(x=rows, weights=weights, activation=code, threads=threads)
+    y = load_operators().OptopsDense(x=_rows(x), weights=weights, activation=code, threads=threads)
     return tf.reshape(y, tf.concat([tf.shape(x)[:-1], tf.shape(y)[1:]], axis=0))
+
+
+def bias_activation(x: Any, bias: Any, activation: Activation = "gelu", threads: int = 0) -> tf.Tensor:
+    """Returns `activation(x + bias)`, float32 [..., width]; x: float32 [..., width], bias: float32 [width]."""
+    code = checked("activation", activation, ACTIVATIONS)
+    x = tf.convert_to_tensor(x, tf.float32)
+    y = load_operators().OptopsBiasActivation(x=_rows(x), bias=bias, activation=code, threads=threads)
+    return _like(y, x)
+
+
+def residual_norm(x: Any, residual: Any, scale: Any, offset: Any, epsilon: float = 1e-6, threads: int = 0) -> tf.Tensor:
+    """Returns the layer normalisation of `x + residual`, both float32 [..., width]; scale, offset: float32 [width]."""
+    x, residual = tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(residual, tf.float32)
+    norm = {"scale": scale, "offset": offset, "epsilon": epsilon}
+    y = load_operators().OptopsResidualNorm(x=_rows(x), residual=_rows(residual), **norm, threads=threads)
+    return _like(y, x)
+
+
+def masked_softmax(x: Any, counts: Any, threads: int = 0) -> tf.Tensor:
+    """Returns the softmax over the first `counts` of the last axis of x, zero beyond, float32 [..., width].
+
+    Args:
+        x: float32 [..., width].
+        counts: int32 that broadcasts to the other axes, 0 to `width`; where nothing counts, all is zero.
+        threads: As for `dense`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When it runs, if a shape or a count does not fit.
+    """
+    x = tf.convert_to_tensor(x, tf.float32)
+    each = tf.reshape(tf.broadcast_to(tf.cast(counts, tf.int32), tf.shape(x)[:-1]), [-1])
+    return _like(load_operators().OptopsMaskedSoftmax(x=_rows(x), counts=each, threads=threads), x)
+
+
+def attention(
+    queries: Any,
+    keys: Any,
+    values: Any,
+    *,
+    heads: int,
+    lengths: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+    threads: int = 0,
+) -> tf.Tensor:
+    """Returns `softmax(scale Q K^T) V` of each head, float32 like queries.
+
+    Args:
+        queries: float32 [sentences, query time, heads * head size], the heads side by side; the width must be known.
+        keys: float32 [sentences, memory time, heads * head size].
+        values: float32, as keys.
+        heads: How many heads there are.
+        lengths: int32 [sentences], keys that are there; all if None. Where there is none, the result is zero.
+        causal: Whether query t sees the keys 0 to t alone.
+        scale: On the scores; 1 / sqrt(head size) if None.
+        threads: As for `dense`.
+
+    Raises:
+        ValueError: If the width of the queries is not known.
+        tf.errors.InvalidArgumentError: When it runs, if a shape or a length does not fit.
+    """
+    queries, keys = tf.convert_to_tensor(queries, tf.float32), tf.convert_to_tensor(keys, tf.float32)
+    if queries.shape.rank is None or queries.shape[-1] is None:
+        raise ValueError(f"attention: queries have shape {queries.shape}; their last axis must be known")
+    if lengths is None:
+        lengths = tf.fill(tf.shape(keys)[:1], tf.shape(keys)[1])
+    factor = (queries.shape[-1] / heads) ** -0.5 if scale is None else scale
+    how = {"heads": heads, "causal": int(causal), "scale": factor, "threads": threads}
+    context = load_operators().OptopsAttention(queries=queries, keys=keys, values=values, lengths=lengths, **how)
+    return tf.ensure_shape(context, queries.shape)
 
 
 def encode(x: Any, lengths: Any, weights: Any, threads: int = 0) -> tf.Tensor:
@@ -149,6 +218,14 @@ def decode(
         threads=threads,
     )
     return _shaped(found, results)
+
+
+def _rows(x: Any) -> tf.Tensor:
+    return tf.reshape(x, [-1, tf.shape(x)[-1]])
+
+
+def _like(y: Any, x: Any) -> tf.Tensor:
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
 
 
 def _shaped(found: Any, results: int) -> TranslationTensors:

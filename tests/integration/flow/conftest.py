@@ -32,7 +32,7 @@ model:
   decoder_layers: 2
   dropout: 0.0
   serving: {beam: 2, max_length: 32}
-train: {epochs: 6, patience: 6, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 60}
+train: {epochs: 6, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 60}
 distill:
   train: {epochs: 3, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 20, label_smoothing: 0.0}
 benchmark: {batches: [1, 8], seconds_per_cell: 0.4}

@@ -121,25 +121,34 @@ def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(small, t
     assert (history.chosen, history.validation) == ("epoch 2", 0.5)
 
 
-def test_the_final_weights_are_the_mean_of_the_epochs_around_the_best_if_that_is_better(small, tmp_path):
+def test_a_cosine_runs_to_its_end_whatever_validation_says(small, tmp_path):
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
+    _, history = small.train(
+        tmp_path, epochs=6, patience=2, schedule="cosine", average_checkpoints=1, validate=lambda model: next(scores)
+    )
+    assert (len(history.records), history.best_epoch, history.stopped_early) == (6, 1, False)
+
+
+@pytest.mark.parametrize("together", [0.27, 0.9])
+def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_epochs_on_average(small, tmp_path, together):
     seen = []
 
     def validate(model):
         seen.append(model.get_weights())
-        return [0.1, 0.4, 0.3, 0.2, 0.9][len(seen) - 1]
+        return [0.1, 0.4, 0.3, 0.2, together][len(seen) - 1]
 
     model, history = small.train(tmp_path, average_checkpoints=3, validate=validate)
-    assert (history.averaged, history.chosen, history.validation) == ((1, 2, 3), "mean of epochs 1 to 3", 0.9)
+    assert (history.averaged, history.chosen, history.validation) == ((1, 2, 3), "mean of epochs 1 to 3", together)
     for weight, *trained in zip(model.get_weights(), *seen[:3], strict=True):
         np.testing.assert_allclose(weight, np.mean(trained, axis=0), rtol=1e-6)
 
 
-def test_the_best_epoch_is_kept_if_the_mean_is_not_better(small, tmp_path):
+def test_the_best_epoch_is_kept_if_the_mean_is_worse_than_its_epochs_on_average(small, tmp_path):
     seen = []
 
     def validate(model):
         seen.append(model.get_weights())
-        return [0.1, 0.4, 0.3, 0.2, 0.4][len(seen) - 1]
+        return [0.1, 0.4, 0.3, 0.2, 0.26][len(seen) - 1]
 
     model, history = small.train(tmp_path, average_checkpoints=3, validate=validate)
     assert (history.averaged, history.chosen) == ((), "epoch 2")

@@ -49,20 +49,23 @@ def choose_weights(
     validate: Validate,
     settings: TrainingSettings,
 ) -> History:
-    """Leaves in the model the weights that validate best, and says which they are.
+    """Leaves in the model the mean of the epochs around the best one, or that one alone, and says which.
+
+    The best of many epochs owes some of its lead to luck, so the mean is not held against it, but against what the
+    mean's own epochs validate at on average.
 
     Raises:
         CheckpointError: If the best epoch's checkpoint is damaged.
     """
     best = best_epoch(records)
-    alone = next(record.validation for record in records if record.epoch == best)
+    validations = {record.epoch: record.validation for record in records}
     epochs, arrays = _intact(store, window(best, records[-1].epoch, settings.average_checkpoints))
     averaged: tuple[int, ...] = ()
-    validation = alone
+    validation = validations[best]
     if len(epochs) > 1:
         model.set_weights(mean_weights(arrays))
         together = float(validate(model))
-        if together > alone:
+        if together > np.mean([validations[epoch] for epoch in epochs]):
             averaged, validation = epochs, together
     if not averaged:
         model.set_weights(store.weights(best))

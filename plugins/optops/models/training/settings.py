@@ -50,7 +50,8 @@ class TrainingSettings:
         precision: Of products while training: fp32, or bf16, which is faster on processors that compute with it (AMX,
             AVX-512 BF16) and slower on others. Weights, sums, norms and losses are fp32 in any case.
         label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
-        patience: Epochs without a better validation before training stops.
+        patience: Epochs without a better validation before training stops; not with the cosine schedule, whose last
+            epochs bring most.
         average_checkpoints: Epochs around the best one whose weights are averaged at the end; 1 means none.
         gradient_clip: Largest global norm of the gradient.
         seed: Everything random follows from it.
@@ -170,4 +171,6 @@ def best_epoch(records: tuple[EpochRecord, ...]) -> int:
 
 def stopped_early(records: tuple[EpochRecord, ...], settings: TrainingSettings) -> bool:
     """Returns whether `patience` ran out before the last epoch."""
+    if settings.schedule == "cosine":
+        return False
     return 0 < len(records) < settings.epochs and records[-1].epoch - best_epoch(records) >= settings.patience

@@ -1,5 +1,5 @@
-// The operators as TensorFlow calls them. Weights come as one block of bytes, so that they can be a
-// variable.
+// Whole models, and the products that they are made of, as TensorFlow calls them. Weights come as
+// one block of bytes, so that they can be a variable.
 #include <algorithm>
 
 #include "operator.h"
