@@ -56,7 +56,8 @@ def test_a_check_can_be_switched_off() -> None:
 
 def test_a_recipe_survives_the_way_through_json() -> None:
     recipe = read(
-        "prune: {method: magnitude, ratios: [0.4]}\nbenchmark: {objective: size}\nfuse: off\ncheck_labels: {thresholds: {max_words: 7}}\nschedule: {cron: '@daily'}\n"
+        "prune: {method: magnitude, ratios: [0.4]}\nbenchmark: {objective: size}\nfuse: off\n"
+        "check_labels: {thresholds: {max_words: 7}}\nschedule: {cron: '@daily'}\n"
     )
     carried = json.loads(json.dumps(recipe_json(recipe)))
     again = Recipe.model_validate(carried)

@@ -52,6 +52,60 @@ def test_dense_gives_what_it_gives_on_arrays(operators):
     np.testing.assert_array_equal(found, product(x, activation="gelu"))
 
 
+def test_functions_give_in_a_graph_what_they_give_on_arrays(operators):
+    from optops import kernels
+    from optops.models.keras import tf
+
+    random = np.random.default_rng(0)
+    x, residual = (random.normal(size=(2, 3, 20)).astype(np.float32) for _ in range(2))
+    scale, offset = x[0, 0], x[0, 1]
+    counts = np.array([[0, 7, 20], [1, 2, 3]])
+    rows = tf.TensorSpec([None, None, 20], tf.float32)
+    graph = tf.function(
+        lambda x, y: (
+            operators.bias_activation(x, offset, "silu"),
+            operators.residual_norm(x, y, scale, offset, 1e-5),
+            operators.masked_softmax(x, counts),
+            operators.attention(x, y, y, heads=4, lengths=[2, 3]),
+            operators.attention(x, y, y, heads=5, causal=True, scale=0.5),
+        ),
+        input_signature=[rows, rows],
+    )
+    expected = (
+        kernels.bias_activation(x, offset, "silu"),
+        kernels.residual_norm(x, residual, scale, offset, 1e-5),
+        kernels.masked_softmax(x, counts),
+        kernels.attention(x, residual, residual, heads=4, lengths=[2, 3]),
+        kernels.attention(x, residual, residual, heads=5, causal=True, scale=0.5),
+    )
+    for found, wanted in zip(graph(x, residual), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda o, x: o.bias_activation(x, x[0, 0, :3]), "bias has 3 values for 20 columns of x"),
+        (lambda o, x: o.residual_norm(x, x[:1], x[0, 0], x[0, 0]), r"the residual is \[3, 20\]; x is \[6, 20\]"),
+        (lambda o, x: o.residual_norm(x, x, x[0, 0], x[0, 0], epsilon=-1.0), "epsilon is -1; it must be above 0"),
+        (lambda o, x: o.masked_softmax(x, 21), "row 0 counts 21; it may be 0 to 20"),
+        (lambda o, x: o.attention(x, x, x, heads=3), "queries are 20 wide, which is no multiple of 3 heads"),
+        (lambda o, x: o.attention(x, x, x, heads=0, scale=1.0), "heads is 0; it must be at least 1"),
+        (
+            lambda o, x: o.attention(x, x[:1], x, heads=4),
+            r"keys are \[1, 3, 20\]; to the other inputs fit \[2, 3, 20\]",
+        ),
+        (lambda o, x: o.attention(x, x, x, heads=4, lengths=[1]), "there are 1 lengths for 2 sentences"),
+        (lambda o, x: o.attention(x, x, x, heads=4, lengths=[1, -1]), "sentence 1 has -1 keys; there may be 0 to 3"),
+    ],
+)
+def test_functions_of_what_does_not_fit_are_errors_of_tensorflow(operators, call, message):
+    from optops.models.keras import tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        call(operators, np.ones((2, 3, 20), np.float32))
+
+
 def test_encoding_gives_what_it_gives_on_arrays(operators, encoder):
     x = np.random.default_rng(0).normal(size=(4, 33, 40)).astype(np.float32)
     np.testing.assert_array_equal(operators.encode(x, LENGTHS, encoder.to_bytes()), encoder(x, LENGTHS))
@@ -171,7 +225,7 @@ def test_damaged_and_foreign_weights_are_errors_of_tensorflow(operators, call, e
 
 
 def test_fused_layers_in_a_keras_model_are_saved_and_loaded_with_it(encoder, translator, call, tmp_path):
-    from optops.kernels.keras_layers import FusedEncoder, FusedTranslator
+    from optops.kernels.keras_layers import FusedDecoder, FusedEncoder, FusedTranslator
     from optops.models.keras import keras
 
     x = np.random.default_rng(0).normal(size=(4, 33, 40)).astype(np.float32)
@@ -186,3 +240,5 @@ def test_fused_layers_in_a_keras_model_are_saved_and_loaded_with_it(encoder, tra
     copy.set_weights(layer.get_weights())
     expected = translator.translate(call["source"], LENGTHS, LIMITS, beam=3)
     np.testing.assert_array_equal(copy(call["source"], LENGTHS, LIMITS).ids, expected.ids)
+    memory = translator.encode(call["source"], LENGTHS)
+    np.testing.assert_array_equal(FusedDecoder.of(translator, beam=3)(memory, LENGTHS, LIMITS).ids, expected.ids)
