@@ -13,8 +13,10 @@ namespace {
 using optops::tests::expect;
 using optops::tests::random_values;
 
-constexpr int32_t kHeads[] = {2, 1}, kUnits[] = {24, 40};
-constexpr int32_t kWidth = 20, kHeadSize = 12;
+// Rows of 64 heads are kept further apart than those of 65: room must be for the stride, not the
+// width.
+constexpr int32_t kHeads[] = {65, 64}, kUnits[] = {24, 40};
+constexpr int32_t kWidth = 20, kHeadSize = 4;
 
 // The weights of a small pre-norm encoder.
 struct Weights {

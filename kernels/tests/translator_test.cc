@@ -13,8 +13,9 @@ namespace {
 using optops::tests::expect;
 using optops::tests::random_values;
 
-constexpr int32_t kHeads[] = {2, 1}, kCrossHeads[] = {1, 3}, kUnits[] = {24, 40};
-constexpr int32_t kWidth = 20, kHeadSize = 12, kVocabulary = 90, kOutputs = 70, kPositions = 30;
+// As in encoder_test.cc.
+constexpr int32_t kHeads[] = {65, 64}, kCrossHeads[] = {3, 64}, kUnits[] = {24, 40};
+constexpr int32_t kWidth = 20, kHeadSize = 4, kVocabulary = 90, kOutputs = 70, kPositions = 30;
 constexpr int32_t kCapacity = 20;
 
 struct Weights {

@@ -45,21 +45,21 @@ void attend(const optops_attention_config& config, const float* queries, const f
     memory_starts[i] = i * config.memory_time;
     memory_ends[i] = memory_starts[i] + (lengths ? lengths[i] : config.memory_time);
   }
-  const AttentionTask task{queries,
-                           width,
-                           keys,
-                           values,
-                           width,
-                           query_starts,
-                           query_ends,
-                           memory_starts,
-                           memory_ends,
-                           config.heads,
-                           config.head_size,
-                           config.scale,
-                           config.causal != 0,
-                           context,
-                           width};
+  const AttentionTask task{.queries = queries,
+                           .query_stride = width,
+                           .keys = keys,
+                           .values = values,
+                           .memory_stride = width,
+                           .query_starts = query_starts,
+                           .query_ends = query_ends,
+                           .memory_starts = memory_starts,
+                           .memory_ends = memory_ends,
+                           .heads = config.heads,
+                           .head_size = config.head_size,
+                           .scale = config.scale,
+                           .causal = config.causal != 0,
+                           .context = context,
+                           .context_stride = width};
   const KernelTable& table = kernels();
   threads = threads_worth(threads, sentences * config.query_time * config.memory_time * 2 * width);
   const int64_t room = attention_scratch(config.memory_time, config.head_size);

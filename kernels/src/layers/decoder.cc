@@ -153,8 +153,8 @@ void DecoderState::reserve(const Decoder& decoder, const int64_t* starts, const 
          {&layer.query_key_value, &layer.expand, &layer.cross_query})
       widest = std::max(widest, rows * row_stride(product->outputs));
     widest = std::max(widest, tokens_ * row_stride(layer.cross_key_value.outputs));
-    widest_context =
-        std::max({widest_context, layer.self_output.inputs, layer.cross_output.inputs});
+    widest_context = std::max({widest_context, row_stride(layer.self_output.inputs),
+                               row_stride(layer.cross_output.inputs)});
     for (const ProductWeights* product : products_of(layer)) {
       activations_.reserve(*product, product == &layer.cross_key_value ? tokens_ : rows, threads);
     }
@@ -164,7 +164,7 @@ void DecoderState::reserve(const Decoder& decoder, const int64_t* starts, const 
   panels_.of(layer_panels_.back());
   states_.of(rows * width);
   wide_.of(widest);
-  context_.of(rows * row_stride(widest_context));
+  context_.of(rows * widest_context);
   scratch_floats_ = cached_size(std::max(memory_scratch(longest, head_size, slots),
                                          written_scratch(most_positions, head_size)));
   attention_.of(threads * scratch_floats_);
@@ -244,36 +244,36 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
     const int64_t self = layer.self_heads * head_size, cross = layer.cross_heads * head_size;
 
     enter(layer.query_key_value, layer.self_norm, OPTOPS_LINEAR);
-    const WrittenAttentionTask written{wide,
-                                       row_stride(3 * self),
-                                       search.first_rows(),
-                                       caches_.of(0) + layer_caches_[i],
-                                       cache_offsets_.data(),
-                                       capacities_.data(),
-                                       search.ancestors(),
-                                       slots_,
-                                       position,
-                                       layer.self_heads,
-                                       head_size,
-                                       1.0F / std::sqrt(static_cast<float>(head_size)),
-                                       context,
-                                       row_stride(self)};
+    const WrittenAttentionTask written{.joined = wide,
+                                       .joined_stride = row_stride(3 * self),
+                                       .first_rows = search.first_rows(),
+                                       .cache = caches_.of(0) + layer_caches_[i],
+                                       .offsets = cache_offsets_.data(),
+                                       .capacities = capacities_.data(),
+                                       .ancestors = search.ancestors(),
+                                       .slots = slots_,
+                                       .position = position,
+                                       .heads = layer.self_heads,
+                                       .head_size = head_size,
+                                       .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
+                                       .context = context,
+                                       .context_stride = row_stride(self)};
     const Range own = team.share(active * layer.self_heads);
     table.attend_written(written, own.begin, own.end, scratch);
     team.barrier();
     leave(layer.self_output, context, layer.self_norm);
 
     enter(layer.cross_query, layer.cross_norm, OPTOPS_LINEAR);
-    const MemoryAttentionTask memory{wide,
-                                     row_stride(cross),
-                                     search.first_rows(),
-                                     panels_.of(0) + layer_panels_[i],
-                                     panel_offsets_.data(),
-                                     lengths_.data(),
-                                     layer.cross_heads,
-                                     head_size,
-                                     context,
-                                     row_stride(cross)};
+    const MemoryAttentionTask memory{.queries = wide,
+                                     .query_stride = row_stride(cross),
+                                     .first_rows = search.first_rows(),
+                                     .panels = panels_.of(0) + layer_panels_[i],
+                                     .offsets = panel_offsets_.data(),
+                                     .tokens = lengths_.data(),
+                                     .heads = layer.cross_heads,
+                                     .head_size = head_size,
+                                     .context = context,
+                                     .context_stride = row_stride(cross)};
     const Range source = team.share(active * layer.cross_heads);
     table.attend_memory(memory, source.begin, source.end, scratch);
     team.barrier();

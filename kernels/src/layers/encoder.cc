@@ -18,18 +18,18 @@ struct Workspace {
   Activations activations;
 
   void reserve(const Encoder& encoder, int64_t tokens, int64_t longest, int threads) {
-    int64_t widest = 1, most_heads = 1;
+    int64_t widest = 1, widest_context = 1;
     for (const EncoderLayer& layer : encoder.layers) {
       widest = std::max(
           {widest, row_stride(layer.query_key_value.outputs), row_stride(layer.expand.outputs)});
-      most_heads = std::max(most_heads, layer.heads);
+      widest_context = std::max(widest_context, row_stride(layer.output.inputs));
       for (const ProductWeights* product :
            {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
         activations.reserve(*product, tokens, threads);
       }
     }
     wide.of(tokens * widest);
-    context.of(tokens * row_stride(most_heads * encoder.sizes.head_size));
+    context.of(tokens * widest_context);
     attention.of(threads * attention_scratch(longest, encoder.sizes.head_size));
   }
 };
@@ -48,14 +48,22 @@ struct Call {
   void attend(Team& team, const EncoderLayer& layer) const {
     const int64_t head_size = encoder.sizes.head_size, part = layer.heads * head_size;
     const float* joined = room.wide.of(0);
-    const AttentionTask task{joined,        3 * part,
-                             joined + part, joined + 2 * part,
-                             3 * part,      starts,
-                             starts + 1,    starts,
-                             starts + 1,    layer.heads,
-                             head_size,     1.0F / std::sqrt(static_cast<float>(head_size)),
-                             false,         room.context.of(0),
-                             part};
+    const int64_t stride = row_stride(3 * part);
+    const AttentionTask task{.queries = joined,
+                             .query_stride = stride,
+                             .keys = joined + part,
+                             .values = joined + 2 * part,
+                             .memory_stride = stride,
+                             .query_starts = starts,
+                             .query_ends = starts + 1,
+                             .memory_starts = starts,
+                             .memory_ends = starts + 1,
+                             .heads = layer.heads,
+                             .head_size = head_size,
+                             .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
+                             .causal = false,
+                             .context = room.context.of(0),
+                             .context_stride = row_stride(part)};
     const Range mine = team.share(sentences * layer.heads);
     table.attend(task, mine.begin, mine.end, room.attention.of(0) + team.index() * scratch);
     team.barrier();

@@ -99,8 +99,20 @@ class ReferenceDecoder:
         self.memories = [self.memories[row] for row in rows]
 
 
-def make_model(norm_first, seed=0):
-    """A model of uneven layers, no size of which is a multiple of a vector."""
+@dataclass(frozen=True)
+class Sizes:
+    """Heads and hidden units of two layers on each side; a decoder's heads are over what is written, and the source."""
+
+    encoder: tuple = ((3, 72), (1, 20))
+    decoder: tuple = ((2, 3, 72), (1, 1, 20))
+
+
+# Rows of queries, keys and values, of contexts and of hidden units are multiples of 1 KB: kept apart in memory.
+KILOBYTES = Sizes(((64, 256), (1, 512)), ((64, 64, 512), (1, 64, 256)))
+
+
+def make_model(norm_first, seed=0, sizes=Sizes()):
+    """A model of uneven layers; if not told otherwise, no size of it is a multiple of a vector."""
     random = np.random.default_rng(seed)
 
     def array(*shape, scale=1.0, centre=0.0):
@@ -145,8 +157,8 @@ def make_model(norm_first, seed=0):
     bias[[0, BEGIN]] = -1e9
     bias[END] += 1.0
     return ReferenceModel(
-        [encoder_layer(3, 72), encoder_layer(1, 20)],
-        [decoder_layer(2, 3, 72), decoder_layer(1, 1, 20)],
+        [encoder_layer(*layer) for layer in sizes.encoder],
+        [decoder_layer(*layer) for layer in sizes.decoder],
         array(VOCABULARY, WIDTH),
         array(OUTPUTS, WIDTH),
         array(POSITIONS, WIDTH, scale=0.5),

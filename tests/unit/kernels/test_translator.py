@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kernels.reference import (
     END,
+    KILOBYTES,
     ReferenceDecoder,
     make_model,
     make_sentences,
@@ -79,6 +80,21 @@ def test_it_finds_what_a_search_in_float64_finds_and_threads_change_no_bit(isa, 
                 if precision == "fp32":
                     assert ids_found.tolist() == expected[row][expected[row] > 0].tolist()
                     assert one["scores"][row, 0] == pytest.approx(scores[row], abs=tolerance)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_rows_of_whole_kilobytes_are_found_where_they_are(norm_first):
+    model = make_model(norm_first, sizes=KILOBYTES)
+    sentences, ids = make_sentences(LENGTHS)
+    translator = PackedTranslator(**model.arguments())
+    memory = translator.encode(ids, LENGTHS)
+    for row, sentence in enumerate(sentences):
+        np.testing.assert_allclose(memory[row, : len(sentence)], model.encode(sentence), atol=1e-4)
+    expected, scores = beam_search(ReferenceDecoder(model, sentences), np.array(LENGTHS), SEARCH[2])
+    found = translator.translate(ids, LENGTHS, limits(LENGTHS), beam=2)
+    for row, best in enumerate(listed(found)):
+        assert best == expected[row][expected[row] > 0].tolist()
+    np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
 
 
 def test_a_shared_embedding_gives_what_two_equal_ones_give(model):
