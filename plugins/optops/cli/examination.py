@@ -94,21 +94,28 @@ def _runtimes() -> Iterator[Finding]:
         text = reason or f"available; precisions {', '.join(sorted(runtime.precisions))}"
         worse: State = "missing" if name == STOCK else "note"
         yield Finding("runtimes", name, worse if reason else "ok", text)
-    yield _kernels()
+    yield from _kernels()
 
 
-def _kernels() -> Finding:
+def _kernels() -> Iterator[Finding]:
     from optops.kernels import KernelsUnavailableError, instruction_set, instruction_sets, threads
+    from optops.kernels.speed import measure_speed
 
     try:
         chosen, available = instruction_set(), instruction_sets()
     except KernelsUnavailableError as error:
-        return Finding("runtimes", "compiled operators", "note", str(error))
+        yield Finding("runtimes", "compiled operators", "note", str(error))
+        return
     if not chosen:
         remedy = f"this processor and build have {', '.join(available)}; unset it or name one of these"
-        return Finding("runtimes", "compiled operators", "missing", f"OPTOPS_ISA={os.environ['OPTOPS_ISA']}: {remedy}")
+        yield Finding("runtimes", "compiled operators", "missing", f"OPTOPS_ISA={os.environ['OPTOPS_ISA']}: {remedy}")
+        return
     text = f"{chosen} of {', '.join(available)}; {threads()} threads; fp32, bf16 and int8"
-    return Finding("runtimes", "compiled operators", "ok", text)
+    yield Finding("runtimes", "compiled operators", "ok", text)
+    speed = measure_speed()
+    computed = ", ".join(f"{count / 1e9:,.0f} in {name}" for name, count in speed.operations_per_second.items())
+    text = f"read {speed.bytes_per_second / 1e9:.1f} GB a second; billions of operations a second: {computed}"
+    yield Finding("runtimes", "their products", "ok", text)
 
 
 def _home() -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The commands that need no MLflow run: help, schema, init, validate, doctor, demo-data."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -193,6 +194,10 @@ def test_doctor_finds_what_is_there(optops_home: Path) -> None:
     assert str(optops_home) in found["OPTOPS_HOME"]["text"]
     assert found["compiled operators"]["state"] == "ok"
     assert "generic" in found["compiled operators"]["text"]
+    assert re.fullmatch(
+        r"read [\d.]+ GB a second; billions of operations a second: [\d,]+ in fp32, [\d,]+ in bf16, [\d,]+ in int8",
+        found["their products"]["text"],
+    )
 
 
 def test_doctor_fails_if_the_mlflow_server_is_not_there(optops_home: Path) -> None:
