@@ -26,6 +26,7 @@ REQUIRED = (
     "sentencepiece",
     "sacrebleu",
     "onnx",
+    "tensorflow-model-optimization",
     "tf2onnx",
 )
 OPTIONAL = {

@@ -1,8 +1,8 @@
 """The commands that need no MLflow run: help, schema, init, validate, doctor, demo-data."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
