@@ -90,7 +90,9 @@ def encode(states: Any, layers: Sequence[EncoderLayerWeights]) -> Any:
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
         context = tf.reshape(context, tf.shape(states))
         states = norm(states + dense(context, layer.output), layer.attention_norm)
-        hidden = tf.nn.gelu(dense(states, layer.expand))
+        hidden = dense(states, layer.expand)
+        # TensorFlow's own GELU is written with an erfc that ONNX Runtime does not know.
+        hidden = 0.5 * hidden * (1.0 + tf.math.erf(hidden * 0.5**0.5))
         states = norm(states + dense(hidden, layer.contract), layer.feed_forward_norm)
     return states
 
