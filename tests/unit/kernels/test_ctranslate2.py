@@ -18,7 +18,7 @@ def without_end(ids):
 @pytest.mark.parametrize("beam", [1, 4])
 def test_full_precision_gives_the_same_ids_but_for_ties(beam, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
-    from peers import LENGTH, Bench, Size, load_ctranslate2, load_ours
+    from translators import LENGTH, Bench, Size, load_ctranslate2, load_ours
 
     bench = Bench(tmp_path, Size("test", 128, 4, 256, 2, 1000), seconds=1, end_bias=5.0)
     ids = np.random.default_rng(0).integers(4, 1000, (200, 20)).astype(np.int32)
