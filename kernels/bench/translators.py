@@ -84,7 +84,7 @@ def load_ctranslate2(folder: Path, threads: int) -> Any:
         found = model.translate_batch(
             [[str(i) for i in row] for row in inputs["ids"].tolist()],
             beam_size=settings["beam"],
-            # At 0 it goes on after as many translations as the beam is wide; at any other penalty it stops as ours does.
+            # At 0 it goes on after as many translations as the beam is wide; at any other it stops as ours does.
             length_penalty=1e-6,
             # It counts ids without the end.
             min_decoding_length=max(settings["minimum_length"] - 1, 1),
