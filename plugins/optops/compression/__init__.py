@@ -7,10 +7,12 @@ _HOMES = {
     "drop_layers": "optops.compression.pruning.layers",
     "drop_unused_outputs": "optops.compression.pruning.outputs",
     "distill": "optops.compression.distillation.distill",
+    "follow_channels": "optops.compression.pruning.channels.graph",
     "prune": "optops.compression.pruning.prune",
+    "prune_channels": "optops.compression.pruning.channels.prune",
     "sparsify": "optops.compression.pruning.sparsity",
 }
-__all__ = ["distill", "drop_layers", "drop_unused_outputs", "prune", "sparsify"]
+__all__ = ["distill", "drop_layers", "drop_unused_outputs", "follow_channels", "prune", "prune_channels", "sparsify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Which heads and units to keep: the most important across all layers, and something in every layer."""
 
 from collections.abc import Mapping
+from math import ceil
 
 import numpy as np
 
@@ -9,7 +10,9 @@ from optops.compression.pruning.importance import Importance
 UNIT_BLOCK = 16
 
 
-def select(importance: Importance, ratio: float, block: int = 1) -> dict[str, list[int]]:
+def select(
+    importance: Importance, ratio: float, block: int | Mapping[str, int] = 1, floor: float = 0.0
+) -> dict[str, list[int]]:
     """Returns the indices to keep in each group, sorted.
 
     Importance is divided by its norm within the group, since its scale differs from layer to layer. Each group's
@@ -17,10 +20,12 @@ def select(importance: Importance, ratio: float, block: int = 1) -> dict[str, li
     units. The first block of each group always stays, so no group is emptied.
 
     Args:
-        importance: Of groups of one kind, heads or feed-forward units.
+        importance: Of groups of one kind: heads, feed-forward units, or channels.
         ratio: Share of the units to remove, in [0, 1); met to within a block, unless the first blocks need more.
         block: Units kept or removed together, so that what is left is a multiple of it (widths that are none are
-            slow); a group whose own size is no multiple may keep its last, smaller block.
+            slow); a group whose own size is no multiple may keep its last, smaller block. One for all groups, or
+            one for each.
+        floor: Share of every group that stays in any case.
 
     Raises:
         ValueError: If the ratio is out of range.
@@ -34,9 +39,11 @@ def select(importance: Importance, ratio: float, block: int = 1) -> dict[str, li
     for name, values in importance.items():
         scaled = values / max(float(np.linalg.norm(values)), np.finfo(np.float64).tiny)
         ranked = np.argsort(-scaled, kind="stable")
-        blocks = [ranked[start : start + block].tolist() for start in range(0, len(ranked), block)]
-        keep[name] = blocks[0]
-        others += [(float(scaled[units].mean()), name, units) for units in blocks[1:]]
+        size = block if isinstance(block, int) else block[name]
+        blocks = [ranked[start : start + size].tolist() for start in range(0, len(ranked), size)]
+        certain = max(1, ceil(floor * len(ranked) / size))
+        keep[name] = [unit for units in blocks[:certain] for unit in units]
+        others += [(float(scaled[units].mean()), name, units) for units in blocks[certain:]]
     wanted = (1 - ratio) * sum(len(values) for values in importance.values())
     kept = sum(len(units) for units in keep.values())
     for _, name, units in sorted(others, key=lambda other: -other[0]):

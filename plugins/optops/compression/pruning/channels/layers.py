@@ -1,0 +1,248 @@
+"""What each kind of Keras layer does with channels: which weights hold them, which pass, which must stay.
+
+A rule takes a call of a layer with the atoms of its inputs' last axes and gives those of its output's. What has no rule
+is left whole.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from optops.compression.pruning.channels.atoms import Atoms, Ties
+from optops.models.keras import keras
+
+LAYERS = keras.layers
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight with the channels along its axes.
+
+    Attributes:
+        variable: The tf.Variable.
+        role: `kernel`, `bias`, `gamma`, `beta`, `statistic`, `slope` or `table`.
+        axes: Axis to the atoms along it.
+        produces: The axis along which new channels come out; None if it only follows its input.
+    """
+
+    variable: Any
+    role: str
+    axes: dict[int, Atoms]
+    produces: int | None = None
+
+
+@dataclass
+class Trace:
+    """What is known so far of a model's channels.
+
+    Attributes:
+        ties: Over all atoms.
+        slots: By layer and name, the atoms that a layer's weights or its configuration hold: one set however often the
+            layer is called.
+        weights: By layer, those with channels along an axis; the others stay as they are.
+    """
+
+    ties: Ties = field(default_factory=Ties)
+    slots: dict[tuple[Any, str], Atoms] = field(default_factory=dict)
+    weights: dict[Any, list[Weight]] = field(default_factory=dict)
+
+    def slot(self, layer: Any, name: str, count: int) -> Atoms:
+        """Returns the atoms of one of a layer's slots, new ones at its first call."""
+        if (layer, name) not in self.slots:
+            self.slots[layer, name] = self.ties.new(count)
+        return self.slots[layer, name]
+
+    def hold(self, layer: Any, *weights: Weight) -> None:
+        """Notes a layer's weights, at its first call."""
+        self.weights.setdefault(layer, [weight for weight in weights if weight.variable is not None])
+
+
+class NoRuleError(Exception):
+    """A call that no rule covers; says why."""
+
+
+Rule = Callable[[Trace, Any, Sequence[Atoms], Any], Atoms]
+"""Takes the trace, the layer, the atoms of its inputs, and the call's node; returns the output's atoms."""
+
+
+def passes(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Every channel of the output is made of its own channel of the one input alone."""
+    (only,) = inputs
+    return only
+
+
+def elementwise(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Channel by channel; one of a single channel is spread over the others."""
+    widest = max(inputs, key=len)
+    for atoms in inputs:
+        if len(atoms) == len(widest):
+            trace.ties.tie(widest, atoms)
+        else:
+            trace.ties.fix(atoms, f"{layer.name} spreads it over {len(widest)} channels")
+    return widest
+
+
+def concatenate(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Side by side along the channels, or along another axis."""
+    rank = node.outputs.shape.rank
+    if layer.axis % rank == rank - 1:
+        return np.concatenate(inputs)
+    return elementwise(trace, layer, inputs, node)
+
+
+def convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A kernel [..., inputs / groups, outputs]; groups stay of equal size, so their channels go place by place."""
+    into, out = _ends(trace, layer, inputs, layer.filters)
+    groups, rank = layer.groups, layer.kernel.shape.rank
+    each = len(into) // groups
+    if groups > 1:
+        for slot in (into, out):
+            size = len(slot) // groups
+            for start in range(size, len(slot), size):
+                trace.ties.tie(slot[:size], slot[start : start + size])
+    kernel = Weight(layer.kernel, "kernel", {rank - 2: into[:each], rank - 1: out}, rank - 1)
+    trace.hold(layer, kernel, Weight(layer.bias, "bias", {0: out}))
+    return out
+
+
+def transposed_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A kernel [..., outputs, inputs]."""
+    into, out = _ends(trace, layer, inputs, layer.filters)
+    rank = layer.kernel.shape.rank
+    kernel = Weight(layer.kernel, "kernel", {rank - 1: into, rank - 2: out}, rank - 2)
+    trace.hold(layer, kernel, Weight(layer.bias, "bias", {0: out}))
+    return out
+
+
+def depthwise_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A kernel [..., inputs, multiplier]: each channel makes `multiplier` of its own."""
+    into, out = _ends(trace, layer, inputs, len(inputs[0]) * layer.depth_multiplier)
+    trace.ties.tie(np.repeat(into, layer.depth_multiplier), out)
+    rank = layer.depthwise_kernel.shape.rank
+    kernel = Weight(layer.depthwise_kernel, "kernel", {rank - 2: into})
+    trace.hold(layer, kernel, Weight(layer.bias, "bias", {0: out}))
+    return out
+
+
+def separable_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A depthwise convolution, then a product over its channels."""
+    into, out = _ends(trace, layer, inputs, layer.filters)
+    middle = np.repeat(into, layer.depth_multiplier)
+    rank = layer.depthwise_kernel.shape.rank
+    depthwise = Weight(layer.depthwise_kernel, "kernel", {rank - 2: into})
+    pointwise = Weight(layer.pointwise_kernel, "kernel", {rank - 2: middle, rank - 1: out}, rank - 1)
+    trace.hold(layer, depthwise, pointwise, Weight(layer.bias, "bias", {0: out}))
+    return out
+
+
+def dense(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A kernel [inputs, outputs]."""
+    into, out = _ends(trace, layer, inputs, layer.units)
+    trace.hold(layer, Weight(layer.kernel, "kernel", {0: into, 1: out}, 1), Weight(layer.bias, "bias", {0: out}))
+    return out
+
+
+def embedding(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A table [rows, outputs]; what comes in are row numbers."""
+    out = trace.slot(layer, "out", layer.output_dim)
+    trace.hold(layer, Weight(layer.embeddings, "table", {1: out}, 1))
+    return out
+
+
+def batch_normalization(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Four vectors along the channels."""
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    rank = node.outputs.shape.rank
+    if axis % rank != rank - 1:
+        raise NoRuleError("it normalises another axis than the last")
+    into = trace.slot(layer, "in", len(inputs[0]))
+    trace.ties.tie(inputs[0], into)
+    roles = (("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "statistic"), ("moving_variance", "statistic"))
+    trace.hold(layer, *(Weight(getattr(layer, name), role, {0: into}) for name, role in roles))
+    return into
+
+
+def parametric_relu(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """A slope for each channel, unless they share one."""
+    into = trace.slot(layer, "in", len(inputs[0]))
+    trace.ties.tie(inputs[0], into)
+    last = layer.alpha.shape.rank - 1
+    shared = layer.alpha.shape[last] != len(into)
+    trace.hold(layer, *([] if shared else [Weight(layer.alpha, "slope", {last: into})]))
+    return into
+
+
+def flatten(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """All places one after the other, the channels of each side by side."""
+    places = node.input_tensors.shape[1:-1]
+    if None in places:
+        raise NoRuleError("it flattens a size that is not known")
+    return np.tile(inputs[0], prod(places))
+
+
+def reshape(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Into other places with the same channels, or with several places side by side as channels."""
+    (atoms,) = inputs
+    last = node.outputs.shape[-1]
+    if last is None or last % len(atoms):
+        raise NoRuleError(f"it makes {last} channels out of {len(atoms)}")
+    shape = trace.slot(layer, "shape", last)
+    trace.ties.tie(np.tile(atoms, last // len(atoms)), shape)
+    return shape
+
+
+def activation(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """One value at a time; a softmax mixes all channels."""
+    if layer.activation in (keras.activations.softmax, keras.activations.get("log_softmax")):
+        raise NoRuleError("its softmax mixes all channels")
+    return passes(trace, layer, inputs, node)
+
+
+def _ends(trace: Trace, layer: Any, inputs: Sequence[Atoms], outputs: int) -> tuple[Atoms, Atoms]:
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise NoRuleError("its channels are not the last axis")
+    (only,) = inputs
+    into = trace.slot(layer, "in", len(only))
+    trace.ties.tie(only, into)
+    out = trace.slot(layer, "out", outputs)
+    if getattr(layer, "activation", None) is keras.activations.softmax:
+        trace.ties.fix(out, f"the softmax of {layer.name} mixes all channels")
+    return into, out
+
+
+RULES: dict[type, Rule] = {
+    **dict.fromkeys((LAYERS.Conv1D, LAYERS.Conv2D, LAYERS.Conv3D), convolution),
+    **dict.fromkeys((LAYERS.Conv1DTranspose, LAYERS.Conv2DTranspose, LAYERS.Conv3DTranspose), transposed_convolution),
+    **dict.fromkeys((LAYERS.DepthwiseConv1D, LAYERS.DepthwiseConv2D), depthwise_convolution),
+    **dict.fromkeys((LAYERS.SeparableConv1D, LAYERS.SeparableConv2D), separable_convolution),
+    LAYERS.Dense: dense,
+    LAYERS.Embedding: embedding,
+    LAYERS.BatchNormalization: batch_normalization,
+    LAYERS.PReLU: parametric_relu,
+    LAYERS.Flatten: flatten,
+    LAYERS.Reshape: reshape,
+    LAYERS.Activation: activation,
+    LAYERS.Concatenate: concatenate,
+    **dict.fromkeys(
+        (LAYERS.Add, LAYERS.Subtract, LAYERS.Multiply, LAYERS.Average, LAYERS.Maximum, LAYERS.Minimum), elementwise
+    ),
+    **dict.fromkeys(
+        (
+            *(LAYERS.ReLU, LAYERS.LeakyReLU, LAYERS.ELU, LAYERS.ThresholdedReLU),
+            *(LAYERS.Dropout, LAYERS.SpatialDropout1D, LAYERS.SpatialDropout2D, LAYERS.SpatialDropout3D),
+            *(LAYERS.GaussianNoise, LAYERS.GaussianDropout, LAYERS.AlphaDropout),
+            *(LAYERS.ZeroPadding1D, LAYERS.ZeroPadding2D, LAYERS.ZeroPadding3D),
+            *(LAYERS.Cropping1D, LAYERS.Cropping2D, LAYERS.Cropping3D),
+            *(LAYERS.UpSampling1D, LAYERS.UpSampling2D, LAYERS.UpSampling3D, LAYERS.Resizing),
+            *(LAYERS.MaxPooling1D, LAYERS.MaxPooling2D, LAYERS.MaxPooling3D),
+            *(LAYERS.AveragePooling1D, LAYERS.AveragePooling2D, LAYERS.AveragePooling3D),
+            *(LAYERS.GlobalMaxPooling1D, LAYERS.GlobalMaxPooling2D, LAYERS.GlobalMaxPooling3D),
+            *(LAYERS.GlobalAveragePooling1D, LAYERS.GlobalAveragePooling2D, LAYERS.GlobalAveragePooling3D),
+        ),
+        passes,
+    ),
+}
+"""By exact type: a subclass may do anything."""

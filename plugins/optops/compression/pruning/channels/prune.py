@@ -1,0 +1,53 @@
+"""Cuts the channels that matter least out of a functional Keras model; the result is to be fine-tuned."""
+
+from typing import Any
+
+import numpy as np
+
+from optops.compression.pruning.channels.criteria import Criterion, importance, l2_norm
+from optops.compression.pruning.channels.graph import follow_channels
+from optops.compression.pruning.channels.rebuild import without_channels
+from optops.compression.pruning.selection import select
+
+
+def prune_channels(
+    model: Any, ratio: float, *, criterion: Criterion = l2_norm, multiple: int = 8, floor: float = 0.1
+) -> Any:
+    """Returns a smaller model without the channels that matter least, with the weights of the rest.
+
+    Channels that a model ties (by residual sums, depthwise convolutions, pixel shuffles, shared layers, ...) go
+    together; `follow_channels(model)` lists which. Groups compete with each other after division by the group's norm.
+    What is left keeps its weights; train it further, best with distillation from the unpruned model.
+
+    Args:
+        model: A functional or sequential Keras model; left as it is. Inputs and outputs stay as they are.
+        ratio: Share of the channels that may be pruned to remove, in [0, 1).
+        criterion: What a channel matters: `l1_norm`, `l2_norm`, `batch_norm_scale`, or `taylor(...)`.
+        multiple: Widths stay multiples of it, for others can be slower; what is no multiple before may stay so.
+        floor: Share of every group that stays in any case.
+
+    Raises:
+        TypeError: If the model is neither functional nor sequential.
+        ValueError: If the ratio is out of range, a weight is not finite, or no channel may be pruned.
+
+    Source: Molchanov et al. 2017 (global ranking, norm per layer); Fang et al. 2023 (groups of tied channels).
+    """
+    if not 0 <= floor < 1 or multiple < 1:
+        raise ValueError(f"floor is {floor}, multiple {multiple}; give a share in [0, 1) and a number of at least 1")
+    graph = follow_channels(model)
+    scores = importance(graph, criterion)
+    groups = {
+        str(number): group
+        for number, group in enumerate(graph.groups)
+        if all(atom in scores for atom in group.channels.tolist())
+    }
+    if not groups:
+        raise ValueError(f"prune_channels: no channel of {model.name} may be pruned by this criterion:\n{graph}")
+    kept = select(
+        {name: np.array([scores[atom] for atom in group.channels.tolist()]) for name, group in groups.items()},
+        ratio,
+        block={name: group.block(multiple) for name, group in groups.items()},
+        floor=floor,
+    )
+    removed = {atom for name, group in groups.items() for atom in np.delete(group.channels, kept[name]).tolist()}
+    return without_channels(model, graph, removed)

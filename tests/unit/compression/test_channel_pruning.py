@@ -1,0 +1,284 @@
+"""A model without some channels computes what it did with all that reads them set to zero, whatever its topology."""
+
+import numpy as np
+import pytest
+
+from optops.compression import follow_channels, prune_channels
+from optops.compression.pruning.channels.criteria import batch_norm_scale, importance, l1_norm, l2_norm, taylor
+from optops.compression.pruning.channels.rebuild import without_channels
+from optops.models.keras import keras, tf
+
+L = keras.layers
+
+
+def conv(filters, size=3, **settings):
+    return L.Conv2D(filters, size, **{"padding": "same", **settings})
+
+
+def residual():
+    x = keras.Input([8, 8, 3])
+    y = L.ReLU()(L.BatchNormalization()(conv(16)(x)))
+    z = L.BatchNormalization()(conv(16)(L.ReLU()(conv(24)(y))))
+    y = L.ReLU()(L.Add()([y, z]))
+    return keras.Model(x, L.Dense(4)(L.GlobalAveragePooling2D()(y)))
+
+
+def dense_connections():
+    x = keras.Input([8, 8, 3])
+    parts = [conv(16)(x)]
+    for _ in range(2):
+        y = parts[0] if len(parts) == 1 else L.Concatenate()(parts)
+        parts.append(conv(8, activation="relu")(L.BatchNormalization()(y)))
+    return keras.Model(x, conv(2, 1)(L.Concatenate()(parts)))
+
+
+def depthwise_with_squeeze():
+    x = keras.Input([8, 8, 3])
+    y = L.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(conv(16, activation="swish")(x))
+    s = L.Reshape((1, 1, 32))(L.GlobalAveragePooling2D()(y))
+    s = conv(32, 1, activation="sigmoid")(conv(8, 1, activation="relu")(s))
+    return keras.Model(x, conv(4, 1)(L.Multiply()([y, s])))
+
+
+def grouped():
+    x = keras.Input([8, 8, 3])
+    y = conv(48, groups=3)(conv(24)(x))
+    return keras.Model(x, conv(4)(L.PReLU(shared_axes=[1, 2])(y)))
+
+
+def pyramid():
+    x = keras.Input([9, 9, 3])
+    y = L.MaxPooling2D(padding="same")(L.ZeroPadding2D(((0, 1), (2, 1)))(conv(16, padding="valid")(x)))
+    z = L.UpSampling2D()(conv(24)(y))
+    z = L.Concatenate()([L.Cropping2D(1)(z), L.Cropping2D(1)(L.UpSampling2D()(y))])
+    return keras.Model(x, [conv(3, name="fine")(z), conv(5, name="coarse")(y)])
+
+
+def pixel_shuffle():
+    x = keras.Input([None, None, 3])
+    y = conv(16)(x)
+    y = tf.nn.depth_to_space(conv(64)(L.Add()([y, conv(16)(y)])), 2)
+    return keras.Model(x, conv(3)(tf.nn.relu(y * 0.5 + 0.1)))
+
+
+def flattened():
+    x = keras.Input([4, 5, 3])
+    y = L.Dropout(0.5)(L.Dense(32, activation="relu")(L.Flatten()(conv(16)(x))))
+    return keras.Model(x, L.Softmax()(L.Dense(4)(L.BatchNormalization(scale=False)(y))))
+
+
+def shared_layers():
+    left, right = keras.Input([8, 8, 3]), keras.Input([8, 8, 3])
+    first, second = conv(16), conv(24, activation="relu")
+    y = L.Subtract()([second(first(left)), second(first(right))])
+    return keras.Model([left, right], L.Dense(2)(L.GlobalMaxPooling2D()(y)))
+
+
+def nested():
+    a = keras.Input([8, 8, 16])
+    block = keras.Model(a, L.Add()([a, conv(16, name="inner")(conv(24, activation="relu")(a))]))
+    x = keras.Input([8, 8, 3])
+    y = block(block(conv(16, name="inner")(x)))
+    head = keras.Sequential([L.AveragePooling2D(), conv(8), L.Flatten(), L.Dense(3)])
+    return keras.Model(x, head(y))
+
+
+def transposed_and_separable():
+    x = keras.Input([8, 8, 3])
+    y = L.SeparableConv2D(16, 3, padding="same", depth_multiplier=2, activation="relu")(x)
+    y = L.SeparableConv2D(24, 3, padding="same")(y)
+    return keras.Model(x, L.Conv2DTranspose(3, 3, strides=2)(L.Conv2DTranspose(16, 3, strides=2)(y)))
+
+
+def sequence():
+    ids = keras.Input([12], dtype="int32")
+    y = L.Conv1D(24, 3, padding="causal", activation="relu")(L.Embedding(30, 16)(ids))
+    return keras.Model(ids, L.Dense(5)(tf.concat([y, L.Dense(16)(y)], axis=-1)))
+
+
+MODELS = [
+    *(residual, dense_connections, depthwise_with_squeeze, grouped, pyramid, pixel_shuffle, flattened),
+    *(shared_layers, nested, transposed_and_separable, sequence),
+]
+
+
+def build(make, seed=1):
+    """The model with random values in all of its weights."""
+    keras.utils.set_random_seed(seed)
+    model, random = make(), np.random.default_rng(seed)
+    for weight in model.weights:
+        positive = weight.name.endswith(("moving_variance:0", "gamma:0"))
+        weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.4, weight.shape))
+    return model
+
+
+def inputs_of(model, seed=0):
+    random, found = np.random.default_rng(seed), []
+    for tensor in model.inputs:
+        shape = [2, *(size or 6 for size in tensor.shape[1:])]
+        integers = tensor.dtype.is_integer
+        found.append(random.integers(0, 30, shape) if integers else random.normal(size=shape).astype(np.float32))
+    return found
+
+
+def outputs_of(model, inputs):
+    return [np.asarray(output) for output in tf.nest.flatten(model(inputs if len(inputs) > 1 else inputs[0]))]
+
+
+def mask(model, graph, removed):
+    """Sets what reads a removed channel to zero."""
+    gone = set(graph.trace.ties.roots(np.array(sorted(removed))).tolist())
+    for weights in graph.trace.weights.values():
+        for weight in weights:
+            values = weight.variable.numpy()
+            for axis, atoms in weight.axes.items():
+                if weight.role == "kernel" and axis != weight.produces:
+                    places = [i for i, root in enumerate(graph.trace.ties.roots(atoms).tolist()) if root in gone]
+                    np.moveaxis(values, axis, 0)[places] = 0
+            weight.variable.assign(values)
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_model_without_channels_computes_what_it_does_with_them_masked(make, seed):
+    model = build(make)
+    graph, random = follow_channels(model), np.random.default_rng(seed)
+    assert graph.groups
+    removed = {
+        int(atom)
+        for group in graph.groups
+        for atom in random.choice(group.channels, random.integers(0, len(group.channels)), replace=False)
+    }
+    inputs = inputs_of(model)
+    smaller = without_channels(model, graph, removed)
+    mask(model, graph, removed)
+    assert smaller.count_params() < model.count_params()
+    for found, expected in zip(outputs_of(smaller, inputs), outputs_of(model, inputs), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_pruned_model_is_smaller_its_widths_are_multiples_and_it_can_be_saved(make, tmp_path):
+    model = build(make)
+    smaller = prune_channels(model, 0.5)
+    assert smaller.count_params() < 0.8 * model.count_params()
+    assert [tensor.shape for tensor in smaller.outputs] == [tensor.shape for tensor in model.outputs]
+    for group in follow_channels(smaller).groups:
+        assert all(len(group.channels) * count % 8 == 0 for count in group.multiplicities)
+    inputs = inputs_of(model)
+    smaller.save(tmp_path / "smaller.keras")
+    again = keras.models.load_model(tmp_path / "smaller.keras")
+    for found, expected in zip(outputs_of(again, inputs), outputs_of(smaller, inputs), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_groups_are_those_that_the_topology_ties():
+    model = build(residual)
+    first, inner, last = (layer.name for layer in model.layers if isinstance(layer, L.Conv2D))
+    found = {group.layers: len(group.channels) for group in follow_channels(model).groups}
+    assert found == {(first, last): 16, (inner,): 24}
+    shuffled = follow_channels(build(pixel_shuffle)).groups
+    assert sorted((len(group.channels), group.multiplicities) for group in shuffled) == [(16, (1, 1)), (16, (4,))]
+
+
+def test_removing_nothing_changes_no_bit():
+    model = build(residual)
+    same = without_channels(model, follow_channels(model), set())
+    for one, other in zip(model.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_not_known_is_left_whole_and_said_so():
+    class Mixer(L.Layer):
+        def call(self, x):
+            return tf.reverse(x, [-1])
+
+    x = keras.Input([8, 8, 3])
+    y = Mixer(name="mixer")(conv(16, name="before")(x))
+    model = keras.Model(x, conv(3, name="last")(conv(16, name="after")(y)))
+    graph = follow_channels(model)
+    assert [group.layers for group in graph.groups] == [("after",)]
+    assert "mixer (Mixer) needs them all: what it does to channels is not known" in graph.left_whole["before"]
+    assert "an output of the model" in graph.left_whole["last"]
+    assert "left whole: before: mixer (Mixer)" in str(graph)
+    smaller = prune_channels(model, 0.5)
+    assert smaller.get_layer("before").filters == 16
+    assert smaller.get_layer("after").filters == 8
+
+
+def test_a_softmax_over_channels_and_one_that_is_spread_need_them_all():
+    x = keras.Input([8, 8, 3])
+    gate = conv(1, name="gate", activation="sigmoid")(x)
+    y = L.Multiply()([conv(16, name="wide")(x), gate])
+    y = conv(4)(L.Activation("softmax", name="mix")(conv(16, name="scores")(y)))
+    graph = follow_channels(keras.Model(x, y))
+    assert [group.layers for group in graph.groups] == [("wide",)]
+    assert "spreads it over 16 channels" in graph.left_whole["gate"]
+    assert "mixes all channels" in graph.left_whole["scores"]
+
+
+def test_channels_that_do_nothing_go_first_by_every_criterion():
+    x = keras.Input([8, 8, 3])
+    y = L.ReLU()(L.BatchNormalization(name="norm")(conv(16, name="wide")(x)))
+    model = build(lambda: keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y))))
+    idle = [0, 3, 4, 7, 8, 11, 12, 15]
+    kernel, bias = model.get_layer("wide").get_weights()
+    kernel[..., idle] *= 0.01
+    model.get_layer("wide").set_weights([kernel, bias])
+    gamma, *rest = model.get_layer("norm").get_weights()
+    gamma[idle] *= 0.01
+    model.get_layer("norm").set_weights([gamma, *rest])
+    batch = (inputs_of(model)[0], np.ones((2, 2), np.float32))
+    by_loss = taylor(model, lambda model, batch: tf.reduce_mean((model(batch[0]) - batch[1]) ** 2), [batch])
+    busy = sorted(set(range(16)) - set(idle))
+    for criterion in (l1_norm, l2_norm, batch_norm_scale, by_loss):
+        smaller = prune_channels(model, 0.5, criterion=criterion)
+        np.testing.assert_array_equal(smaller.get_layer("wide").get_weights()[0], kernel[..., busy])
+
+
+def test_taylor_is_the_change_of_the_loss_to_first_order():
+    x = keras.Input([8, 8, 3])
+    y = L.GlobalAveragePooling2D()(conv(16, name="wide", activation="swish")(x))
+    model = build(lambda: keras.Model(x, L.Dense(4)(y)))
+    batch = (inputs_of(model)[0], np.ones((2, 4), np.float32))
+
+    def loss(model, batch):
+        return tf.reduce_mean((model(batch[0]) - batch[1]) ** 2)
+
+    graph = follow_channels(model)
+    measured = importance(graph, taylor(model, loss, [batch]))
+    layer = model.get_layer("wide")
+    kernel, step = layer.kernel.numpy(), 1e-2
+    losses = []
+    for sign in (1, -1):
+        changed = kernel.copy()
+        changed[..., 5] *= 1 + sign * step
+        layer.kernel.assign(changed)
+        losses.append(float(loss(model, batch)))
+    atom = int(graph.trace.ties.roots(graph.trace.slots[layer, "out"])[5])
+    assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / (2 * step), rel=0.02, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda m: prune_channels(m, 1.0), ValueError, r"pruning ratio is 1.0; it must be in \[0, 1\)"),
+        (lambda m: prune_channels(m, 0.5, floor=1.0), ValueError, "floor is 1.0"),
+        (lambda m: prune_channels(m, 0.5, criterion=lambda weight: None), ValueError, "no channel of .* may be pruned"),
+        (lambda m: prune_channels(keras.Sequential([conv(3)]), 0.5), TypeError, "a functional or a built sequential"),
+        (lambda m: taylor(m, None, []), ValueError, "no batches to measure importance on"),
+    ],
+)
+def test_what_can_not_be_pruned_is_refused_with_the_reason(call, error, says):
+    with pytest.raises(error, match=says):
+        call(build(residual))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name():
+    model = build(residual)
+    layer = next(layer for layer in model.layers if isinstance(layer, L.Conv2D))
+    kernel, bias = layer.get_weights()
+    kernel[0, 0, 0, 0] = np.nan
+    layer.set_weights([kernel, bias])
+    with pytest.raises(ValueError, match=f"the weights {layer.name}/kernel:0 are not finite"):
+        prune_channels(model, 0.5)
