@@ -1,5 +1,8 @@
 """A model without some channels computes what it did with all that reads them set to zero, whatever its topology."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -181,6 +184,24 @@ def test_groups_are_those_that_the_topology_ties():
     assert sorted((len(group.channels), group.multiplicities) for group in shuffled) == [(16, (1, 1)), (16, (4,))]
 
 
+def test_the_example_of_the_docs_runs_and_leaves_half_of_the_channels():
+    page = Path(__file__).parents[3] / "docs" / "extending.md"
+    code = re.search(
+        r"```python\n(from optops.compression import follow_channels.*?)```",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL,
+    ).group(1)
+    model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=4)
+    random = np.random.default_rng(0)
+    names = {"model": model, "images": random.random((8, 32, 32, 3)), "labels": random.integers(0, 4, 8)}
+    exec(code, names)
+
+    def channels(model):
+        return sum(len(group.channels) for group in follow_channels(model).groups)
+
+    assert channels(names["smaller"]) / channels(model) == pytest.approx(0.5, abs=0.02)
+
+
 def test_removing_nothing_changes_no_bit():
     model = build(residual)
     same = without_channels(model, follow_channels(model), set())
@@ -214,7 +235,16 @@ def test_a_softmax_over_channels_and_one_that_is_spread_need_them_all():
     graph = follow_channels(keras.Model(x, y))
     assert [group.layers for group in graph.groups] == [("wide",)]
     assert "spreads it over 16 channels" in graph.left_whole["gate"]
-    assert "mixes all channels" in graph.left_whole["scores"]
+    assert "mix (Activation) needs them all: it mixes all channels" in graph.left_whole["scores"]
+
+
+def test_a_layer_norm_needs_all_channels_and_a_softmax_over_places_does_not():
+    x = keras.Input([8, 8, 3])
+    y = L.LayerNormalization(name="norm")(conv(16, name="normed")(x))
+    y = L.Softmax(axis=[1, 2])(conv(16, name="attended")(y))
+    graph = follow_channels(keras.Model(x, conv(4)(y)))
+    assert [group.layers for group in graph.groups] == [("attended",)]
+    assert "norm (LayerNormalization) needs them all: it normalises all" in graph.left_whole["normed"]
 
 
 def test_channels_that_do_nothing_go_first_by_every_criterion():

@@ -197,8 +197,21 @@ def reshape(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Ato
 def activation(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """One value at a time; a softmax mixes all channels."""
     if layer.activation in (keras.activations.softmax, keras.activations.get("log_softmax")):
-        raise NoRuleError("its softmax mixes all channels")
+        raise NoRuleError("it mixes all channels")
     return passes(trace, layer, inputs, node)
+
+
+def softmax(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Over another axis than the channels it is one of theirs each."""
+    rank, axes = node.outputs.shape.rank, layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    if any(axis % rank == rank - 1 for axis in axes):
+        raise NoRuleError("it mixes all channels")
+    return passes(trace, layer, inputs, node)
+
+
+def normalization_over_channels(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """Mean and variance are those of all channels together, and would be others without some."""
+    raise NoRuleError("it normalises all channels together")
 
 
 def _ends(trace: Trace, layer: Any, inputs: Sequence[Atoms], outputs: int) -> tuple[Atoms, Atoms]:
@@ -221,11 +234,13 @@ RULES: dict[type, Rule] = {
     LAYERS.Dense: dense,
     LAYERS.Embedding: embedding,
     LAYERS.BatchNormalization: batch_normalization,
+    **dict.fromkeys((LAYERS.LayerNormalization, LAYERS.GroupNormalization), normalization_over_channels),
     LAYERS.PReLU: parametric_relu,
     LAYERS.Flatten: flatten,
     LAYERS.Reshape: reshape,
     LAYERS.Activation: activation,
     LAYERS.Concatenate: concatenate,
+    LAYERS.Softmax: softmax,
     **dict.fromkeys(
         (LAYERS.Add, LAYERS.Subtract, LAYERS.Multiply, LAYERS.Average, LAYERS.Maximum, LAYERS.Minimum), elementwise
     ),
