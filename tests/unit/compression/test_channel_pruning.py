@@ -294,7 +294,7 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     [
         (lambda m: prune_channels(m, 1.0), ValueError, r"pruning ratio is 1.0; it must be in \[0, 1\)"),
         (lambda m: prune_channels(m, 0.5, floor=1.0), ValueError, "floor is 1.0"),
-        (lambda m: prune_channels(m, 0.5, criterion=lambda weight: None), ValueError, "no channel of .* may be pruned"),
+        (lambda m: prune_channels(m, 0.5, criterion=lambda weight: None), ValueError, "no channel may be pruned"),
         (lambda m: prune_channels(keras.Sequential([conv(3)]), 0.5), TypeError, "a functional or a built sequential"),
         (lambda m: taylor(m, None, []), ValueError, "no batches to measure importance on"),
     ],

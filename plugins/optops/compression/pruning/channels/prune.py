@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from optops.compression.pruning.channels.criteria import Criterion, importance, l2_norm
-from optops.compression.pruning.channels.graph import follow_channels
+from optops.compression.pruning.channels.graph import ChannelGraph, follow_channels
 from optops.compression.pruning.channels.rebuild import without_channels
 from optops.compression.pruning.selection import select
 
@@ -32,9 +32,16 @@ def prune_channels(
 
     Source: Molchanov et al. 2017 (global ranking, norm per layer); Fang et al. 2023 (groups of tied channels).
     """
+    graph = follow_channels(model)
+    return without_channels(model, graph, least_important(graph, ratio, criterion, multiple, floor))
+
+
+def least_important(
+    graph: ChannelGraph, ratio: float, criterion: Criterion = l2_norm, multiple: int = 8, floor: float = 0.1
+) -> set[int]:
+    """Returns the atoms of the channels that `prune_channels` removes; its arguments are these."""
     if not 0 <= floor < 1 or multiple < 1:
         raise ValueError(f"floor is {floor}, multiple {multiple}; give a share in [0, 1) and a number of at least 1")
-    graph = follow_channels(model)
     scores = importance(graph, criterion)
     groups = {
         str(number): group
@@ -42,12 +49,11 @@ def prune_channels(
         if all(atom in scores for atom in group.channels.tolist())
     }
     if not groups:
-        raise ValueError(f"prune_channels: no channel of {model.name} may be pruned by this criterion:\n{graph}")
+        raise ValueError(f"prune_channels: no channel may be pruned by this criterion:\n{graph}")
     kept = select(
         {name: np.array([scores[atom] for atom in group.channels.tolist()]) for name, group in groups.items()},
         ratio,
         block={name: group.block(multiple) for name, group in groups.items()},
         floor=floor,
     )
-    removed = {atom for name, group in groups.items() for atom in np.delete(group.channels, kept[name]).tolist()}
-    return without_channels(model, graph, removed)
+    return {atom for name, group in groups.items() for atom in np.delete(group.channels, kept[name]).tolist()}

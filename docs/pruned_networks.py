@@ -1,0 +1,125 @@
+"""Prunes every network of tf_keras.applications and writes pruned_networks.md: what was found, how small, how exact.
+
+    python docs/pruned_networks.py [NAME ...]
+
+All networks if none is named. What is done is kept in pruned_networks.json, so a stopped run goes on where it was; a
+network that is named is done again.
+"""
+
+import gc
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.compression import follow_channels
+from optops.compression.pruning.channels.graph import ChannelGraph
+from optops.compression.pruning.channels.prune import least_important
+from optops.compression.pruning.channels.rebuild import without_channels
+from optops.models.keras import keras
+
+FOLDER = Path(__file__).parent
+RECORD, PAGE = FOLDER / "pruned_networks.json", FOLDER / "pruned_networks.md"
+SIZE, CLASSES, RATIOS = 96, 10, (0.3, 0.5)
+
+
+def networks() -> list[str]:
+    """Returns the names of all networks."""
+    return sorted(name for name in dir(keras.applications) if name[0].isupper())
+
+
+def examine(name: str) -> dict[str, Any]:
+    """Prunes one network, of random weights, and holds what is left against the whole one, masked."""
+    keras.utils.set_random_seed(1)
+    model = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES)
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        # The initial ones of a batch norm or a layer scale say nothing about channels.
+        if len(weight.shape) == 1:
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+    images = random.random((2, SIZE, SIZE, 3)).astype(np.float32)
+    graph = follow_channels(model)
+    row: dict[str, Any] = {
+        "groups": len(graph.groups),
+        "channels": sum(len(group.channels) for group in graph.groups),
+        "parameters": model.count_params(),
+        "left_whole": dict(Counter(map(_kind, graph.left_whole.values()))),
+    }
+    # A larger ratio removes what a smaller one does, and more: so the masks may add up.
+    for ratio, removed in [(ratio, least_important(graph, ratio)) for ratio in RATIOS]:
+        smaller = without_channels(model, graph, removed)
+        found = np.asarray(smaller(images, training=False))
+        row[f"parameters at {ratio}"] = smaller.count_params()
+        mask(graph, removed)
+        expected = np.asarray(model(images, training=False))
+        row[f"difference at {ratio}"] = float(np.abs(found - expected).max() / np.abs(expected).max())
+    return row
+
+
+def mask(graph: ChannelGraph, removed: set[int]) -> None:
+    """Sets to zero what reads a removed channel."""
+    gone = set(graph.trace.ties.roots(np.array(sorted(removed))).tolist())
+    for weights in graph.trace.weights.values():
+        for weight in weights:
+            values = weight.variable.numpy()
+            for axis, atoms in weight.axes.items():
+                if weight.role == "kernel" and axis != weight.produces:
+                    places = [i for i, root in enumerate(graph.trace.ties.roots(atoms).tolist()) if root in gone]
+                    np.moveaxis(values, axis, 0)[places] = 0
+            weight.variable.assign(values)
+
+
+def _kind(reason: str) -> str:
+    """Returns a reason without the name of its layer."""
+    return re.sub(r"\S+ \((\w+)\) needs", r"a \1 needs", re.sub(r"softmax of \S+", "softmax", reason))
+
+
+def page(rows: dict[str, dict[str, Any]]) -> str:
+    """Returns the page."""
+    small, half = RATIOS
+    text = (
+        "# Networks of tf_keras.applications, pruned\n\n"
+        f"Random weights, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes each by "
+        f"{small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this page. "
+        "The difference is the largest of an output from that of the whole network with everything that reads a removed "
+        "channel set to "
+        "zero, as a share of the largest output.\n"
+    )
+    lines = [
+        f"| network | groups | channels | parameters | at {small:.0%} | at {half:.0%} | difference | left whole |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in sorted(rows.items()):
+        if "error" in row:
+            lines.append(f"| {name} | | | | | | | {row['error']} |")
+            continue
+        shares = " | ".join(f"{row[f'parameters at {ratio}'] / row['parameters']:.0%}" for ratio in RATIOS)
+        worst = max(row[f"difference at {ratio}"] for ratio in RATIOS)
+        whole = "; ".join(f"{count}: {reason}" for reason, count in row["left_whole"].items())
+        sizes = f"{row['groups']} | {row['channels']:,} | {row['parameters']:,}"
+        lines.append(f"| {name} | {sizes} | {shares} | {worst:.0e} | {whole} |")
+    return text + "\n" + "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Prunes what is named, or what is not done yet."""
+    rows = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    for name in sys.argv[1:] or [name for name in networks() if name not in rows]:
+        try:
+            rows[name] = examine(name)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            rows[name] = {"error": str(error)}
+        sys.stdout.write(f"{name}: {rows[name]}\n")
+        sys.stdout.flush()
+        RECORD.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        PAGE.write_text(page(rows), encoding="utf-8")
+        keras.backend.clear_session()
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
