@@ -85,8 +85,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "# Networks of tf_keras.applications, pruned\n\n"
         f"Random weights, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes each by "
         f"{small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this page. "
-        "The difference is the largest of an output from that of the whole network with everything that reads a removed "
-        "channel set to "
+        "The difference is the largest of an output from that of the whole network with everything that reads a "
+        "removed channel set to "
         "zero, as a share of the largest output.\n"
     )
     lines = [

@@ -4,15 +4,35 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "batch_norm_scale": "optops.compression.pruning.channels.criteria",
     "drop_layers": "optops.compression.pruning.layers",
     "drop_unused_outputs": "optops.compression.pruning.outputs",
     "distill": "optops.compression.distillation.distill",
     "follow_channels": "optops.compression.pruning.channels.graph",
+    "l1_norm": "optops.compression.pruning.channels.criteria",
+    "l2_norm": "optops.compression.pruning.channels.criteria",
+    "measure_batch_norms": "optops.compression.pruning.channels.batch_norm",
     "prune": "optops.compression.pruning.prune",
     "prune_channels": "optops.compression.pruning.channels.prune",
+    "scale_penalty": "optops.compression.pruning.channels.batch_norm",
     "sparsify": "optops.compression.pruning.sparsity",
+    "taylor": "optops.compression.pruning.channels.criteria",
 }
-__all__ = ["distill", "drop_layers", "drop_unused_outputs", "follow_channels", "prune", "prune_channels", "sparsify"]
+__all__ = [
+    "batch_norm_scale",
+    "distill",
+    "drop_layers",
+    "drop_unused_outputs",
+    "follow_channels",
+    "l1_norm",
+    "l2_norm",
+    "measure_batch_norms",
+    "prune",
+    "prune_channels",
+    "scale_penalty",
+    "sparsify",
+    "taylor",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from optops.compression import follow_channels, prune_channels
-from optops.compression.pruning.channels.criteria import batch_norm_scale, importance, l1_norm, l2_norm, taylor
+from optops.compression.pruning.channels.batch_norm import measure_batch_norms, scale_penalty
+from optops.compression.pruning.channels.criteria import (
+    Criterion,
+    batch_norm_scale,
+    importance,
+    l1_norm,
+    l2_norm,
+    taylor,
+)
 from optops.compression.pruning.channels.rebuild import without_channels
 from optops.models.keras import keras, tf
 
@@ -289,12 +297,67 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / (2 * step), rel=0.02, abs=1e-4)
 
 
+def normed(scales):
+    """Convolutions of 16 channels with batch norms of these scales, between a first and a last one."""
+    x = keras.Input([8, 8, 3])
+    y = x
+    for number in range(len(scales)):
+        y = L.ReLU()(L.BatchNormalization(name=f"norm_{number}")(conv(16, name=f"conv_{number}")(y)))
+    model = build(lambda: keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y))))
+    for number, scale in enumerate(scales):
+        model.get_layer(f"norm_{number}").gamma.assign(np.linspace(0.1, 1, 16) * scale)
+    return model
+
+
+def test_scales_of_batch_norms_are_compared_as_they_are_and_norms_within_their_layer():
+    model = normed([1.0, 0.02])
+    by_scale = prune_channels(model, 0.5, criterion=batch_norm_scale, multiple=1)
+    assert by_scale.get_layer("conv_0").filters > 12
+    assert by_scale.get_layer("conv_1").filters < 4
+    kernel, bias = model.get_layer("conv_1").get_weights()
+    model.get_layer("conv_1").set_weights([kernel * 1e-3, bias])
+    by_norm = prune_channels(model, 0.5, multiple=1)
+    assert min(by_norm.get_layer(f"conv_{number}").filters for number in (0, 1)) >= 5
+
+
+def test_the_penalty_is_on_scales_whose_channels_may_go_and_drives_them_to_zero():
+    model = normed([1.0, 0.5])
+    graph = follow_channels(model)
+    assert float(scale_penalty(graph)) == pytest.approx(1.5 * np.linspace(0.1, 1, 16).sum(), rel=1e-5)
+    scale = model.get_layer("norm_0").gamma
+    for _ in range(50):
+        with tf.GradientTape() as tape:
+            penalty = scale_penalty(graph)
+        scale.assign_sub(0.01 * tape.gradient(penalty, scale))
+    assert float(tf.reduce_max(tf.abs(scale))) == pytest.approx(0.5, abs=0.01)
+    assert float(tf.reduce_min(tf.abs(scale))) < 0.011
+    with pytest.raises(ValueError, match="no batch norm has a scale"):
+        scale_penalty(follow_channels(build(grouped)))
+
+
+def test_measured_batch_norms_have_the_statistics_of_the_batches():
+    model = normed([1.0])
+    batches = [np.random.default_rng(seed).normal(seed, 2, (16, 8, 8, 3)).astype(np.float32) for seed in range(3)]
+    measure_batch_norms(model, batches)
+    layer = model.get_layer("norm_0")
+    outputs = [np.asarray(model.get_layer("conv_0")(batch)).reshape(-1, 16) for batch in batches]
+    np.testing.assert_allclose(layer.moving_mean, np.mean([o.mean(0) for o in outputs], axis=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(layer.moving_variance, np.mean([o.var(0) for o in outputs], axis=0), rtol=5e-3)
+    assert layer.momentum == 0.99
+    with pytest.raises(ValueError, match="there are no batches"):
+        measure_batch_norms(model, [])
+
+
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
         (lambda m: prune_channels(m, 1.0), ValueError, r"pruning ratio is 1.0; it must be in \[0, 1\)"),
         (lambda m: prune_channels(m, 0.5, floor=1.0), ValueError, "floor is 1.0"),
-        (lambda m: prune_channels(m, 0.5, criterion=lambda weight: None), ValueError, "no channel may be pruned"),
+        (
+            lambda m: prune_channels(m, 0.5, criterion=Criterion(lambda weight: None, comparable=True)),
+            ValueError,
+            "no channel may be pruned",
+        ),
         (lambda m: prune_channels(keras.Sequential([conv(3)]), 0.5), TypeError, "a functional or a built sequential"),
         (lambda m: taylor(m, None, []), ValueError, "no batches to measure importance on"),
     ],

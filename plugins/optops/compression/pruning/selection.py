@@ -11,11 +11,15 @@ UNIT_BLOCK = 16
 
 
 def select(
-    importance: Importance, ratio: float, block: int | Mapping[str, int] = 1, floor: float = 0.0
+    importance: Importance,
+    ratio: float,
+    block: int | Mapping[str, int] = 1,
+    floor: float = 0.0,
+    comparable: bool = False,
 ) -> dict[str, list[int]]:
     """Returns the indices to keep in each group, sorted.
 
-    Importance is divided by its norm within the group, since its scale differs from layer to layer. Each group's
+    Importance is divided by its norm within the group if its scale differs from layer to layer. Each group's
     units, most important first, are cut into blocks; blocks compete across all groups by the mean importance of their
     units. The first block of each group always stays, so no group is emptied.
 
@@ -26,6 +30,7 @@ def select(
             slow); a group whose own size is no multiple may keep its last, smaller block. One for all groups, or
             one for each.
         floor: Share of every group that stays in any case.
+        comparable: Whether importance means the same in all groups, and is taken as it is.
 
     Raises:
         ValueError: If the ratio is out of range.
@@ -37,7 +42,7 @@ def select(
     keep: dict[str, list[int]] = {}
     others: list[tuple[float, str, list[int]]] = []
     for name, values in importance.items():
-        scaled = values / max(float(np.linalg.norm(values)), np.finfo(np.float64).tiny)
+        scaled = values if comparable else values / max(float(np.linalg.norm(values)), np.finfo(np.float64).tiny)
         ranked = np.argsort(-scaled, kind="stable")
         size = block if isinstance(block, int) else block[name]
         blocks = [ranked[start : start + size].tolist() for start in range(0, len(ranked), size)]

@@ -1,6 +1,8 @@
 """How much a channel matters: from the weights that make it, its batch norm, or what the loss says of them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -10,26 +12,45 @@ from optops.compression.pruning.channels.graph import ChannelGraph
 from optops.compression.pruning.channels.layers import Weight
 from optops.models.keras import tf
 
-Criterion = Callable[[Weight], NDArray[np.float64] | None]
-"""Takes a weight; returns the importance of each channel along the axis that counts, or None if it does not count."""
+
+@dataclass(frozen=True)
+class Criterion:
+    """How much channels matter.
+
+    Attributes:
+        of: Takes a weight; returns the importance of each channel along the axis that counts, or None if it does not
+            count.
+        comparable: Whether importance means the same in all layers; if not, it is divided by its norm in each group.
+    """
+
+    of: Callable[[Weight], NDArray[np.float64] | None]
+    comparable: bool
+
 
 Batch = Any
 Loss = Callable[[Any, Batch], Any]
 
 
-def l1_norm(weight: Weight) -> NDArray[np.float64] | None:
-    """Sum of the magnitudes of the weights that make a channel (Li et al. 2017, section 3.1)."""
+def _l1(weight: Weight) -> NDArray[np.float64] | None:
     return None if weight.produces is None else _over_others(np.abs(_values(weight)), weight.produces)
 
 
-def l2_norm(weight: Weight) -> NDArray[np.float64] | None:
-    """Length of the vector of weights that make a channel."""
+def _l2(weight: Weight) -> NDArray[np.float64] | None:
     return None if weight.produces is None else np.sqrt(_over_others(_values(weight) ** 2, weight.produces))
 
 
-def batch_norm_scale(weight: Weight) -> NDArray[np.float64] | None:
-    """Magnitude of the scale of a channel's batch norm (Liu et al. 2017, section 3); trained with an L1 penalty."""
+def _scale(weight: Weight) -> NDArray[np.float64] | None:
     return np.abs(_values(weight)) if weight.role == "gamma" else None
+
+
+l1_norm = Criterion(_l1, comparable=False)
+"""Sum of the magnitudes of the weights that make a channel (Li et al. 2017, section 3.1)."""
+
+l2_norm = Criterion(_l2, comparable=False)
+"""Length of the vector of weights that make a channel."""
+
+batch_norm_scale = Criterion(_scale, comparable=True)
+"""Magnitude of the scale of a channel's batch norm, trained with `scale_penalty` (Liu et al. 2017, section 3)."""
 
 
 def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
@@ -71,19 +92,19 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
         )
         return found
 
-    return criterion
+    return Criterion(criterion, comparable=True)
 
 
 def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
-    """Returns the importance of channels by their atom: the sum over all layers that have the channel.
+    """Returns the importance of channels by their atom: the mean over all weights that count of the channel.
 
     Raises:
         ValueError: If a weight is not finite.
     """
-    ties, total = graph.trace.ties, dict[int, float]()
+    ties, found = graph.trace.ties, dict[int, list[float]]()
     for weights in graph.trace.weights.values():
         for weight in weights:
-            values = criterion(weight)
+            values = criterion.of(weight)
             if values is None:
                 continue
             if not np.isfinite(values).all():
@@ -92,8 +113,8 @@ def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
                 )
             axis = 0 if weight.produces is None else weight.produces
             for root, value in zip(ties.roots(weight.axes[axis]).tolist(), values.tolist(), strict=True):
-                total[root] = total.get(root, 0.0) + value
-    return total
+                found.setdefault(root, []).append(value)
+    return {root: fmean(values) for root, values in found.items()}
 
 
 def _values(weight: Weight) -> NDArray[np.float64]:

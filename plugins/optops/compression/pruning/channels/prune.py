@@ -16,8 +16,9 @@ def prune_channels(
     """Returns a smaller model without the channels that matter least, with the weights of the rest.
 
     Channels that a model ties (by residual sums, depthwise convolutions, pixel shuffles, shared layers, ...) go
-    together; `follow_channels(model)` lists which. Groups compete with each other after division by the group's norm.
-    What is left keeps its weights; train it further, best with distillation from the unpruned model.
+    together; `follow_channels(model)` lists which. Groups compete with each other, after division by the group's norm
+    if the criterion is not comparable between layers. What is left keeps its weights; measure batch norms anew
+    (`measure_batch_norms`) and train it further, best with distillation from the unpruned model.
 
     Args:
         model: A functional or sequential Keras model; left as it is. Inputs and outputs stay as they are.
@@ -55,5 +56,6 @@ def least_important(
         ratio,
         block={name: group.block(multiple) for name, group in groups.items()},
         floor=floor,
+        comparable=criterion.comparable,
     )
     return {atom for name, group in groups.items() for atom in np.delete(group.channels, kept[name]).tolist()}

@@ -1,0 +1,57 @@
+"""Batch norms while channels are pruned: scales driven to zero before, statistics measured anew after."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from optops.compression.pruning.channels.graph import ChannelGraph
+from optops.models.keras import keras, tf
+
+
+def scale_penalty(graph: ChannelGraph) -> Any:
+    """Returns the sum of the magnitudes of all batch norms' scales whose channels may go; a scalar tensor.
+
+    Added to the loss with a small weight (1e-4 to 1e-5), it drives the scales of channels that matter little to zero,
+    so that little is lost when they are pruned by `batch_norm_scale` (Network Slimming: Liu et al. 2017, section 3).
+
+    Raises:
+        ValueError: If there is no such batch norm.
+    """
+    ties = graph.trace.ties
+    scales = [
+        weight.variable
+        for weights in graph.trace.weights.values()
+        for weight in weights
+        if weight.role == "gamma" and any(ties.reason(atom) is None for atom in weight.axes[0].tolist())
+    ]
+    if not scales:
+        raise ValueError("scale_penalty: no batch norm has a scale and channels that may go")
+    return tf.add_n([tf.reduce_sum(tf.abs(scale)) for scale in scales])
+
+
+def measure_batch_norms(model: Any, batches: Iterable[Any]) -> None:
+    """Replaces the statistics of all batch norms by their means over batches.
+
+    Without some of its inputs a layer's outputs have another mean and variance than those that its batch norm has
+    learnt; measured anew, much of the quality is back before any training.
+
+    Args:
+        model: A Keras model; its batch norms' moving means and variances are changed.
+        batches: Inputs of the model; a few hundred examples do.
+
+    Raises:
+        ValueError: If there are no batches.
+    """
+    layers = [layer for layer in model.submodules if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    count = 0
+    try:
+        for count, batch in enumerate(batches, 1):
+            for layer in layers:
+                # The mean of all batches so far.
+                layer.momentum = (count - 1) / count
+            model(batch, training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+    if not count:
+        raise ValueError("measure_batch_norms: there are no batches; give some of the training data")
