@@ -335,6 +335,37 @@ def test_the_penalty_is_on_scales_whose_channels_may_go_and_drives_them_to_zero(
         scale_penalty(follow_channels(build(grouped)))
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_what_channels_without_a_scale_say_is_folded_into_biases_where_no_zeros_are_padded(use_bias):
+    x = keras.Input([8, 8, 3])
+    y = L.ReLU()(L.BatchNormalization(name="norm_0")(conv(16)(x)))
+    z = L.ReLU()(L.BatchNormalization(name="norm_1")(conv(16, padding="valid", use_bias=use_bias)(y)))
+    z = L.Concatenate()([z, L.Cropping2D(1)(conv(8, 1, use_bias=use_bias)(y))])
+    model = build(lambda: keras.Model(x, L.Dense(4)(L.GlobalAveragePooling2D()(L.MaxPooling2D()(z)))))
+    for name in ("norm_0", "norm_1"):
+        scale = model.get_layer(name).gamma
+        scale.assign(np.where(np.arange(16) % 2, 0, scale.numpy()))
+    (inputs,) = inputs_of(model)
+    kept = {name: model.get_layer(name).gamma.numpy() for name in ("norm_0", "norm_1")}
+    smaller = prune_channels(model, 0.5, criterion=batch_norm_scale, inputs=inputs)
+    assert smaller.get_layer("norm_0").gamma.shape == smaller.get_layer("norm_1").gamma.shape == [8]
+    np.testing.assert_allclose(smaller(inputs), model(inputs), atol=2e-5)
+    assert np.abs(prune_channels(model, 0.5, criterion=batch_norm_scale)(inputs) - model(inputs)).max() > 0.1
+    for name, scale in kept.items():
+        np.testing.assert_array_equal(model.get_layer(name).gamma, scale)
+
+
+def test_what_passes_a_zero_padding_is_not_folded():
+    x = keras.Input([8, 8, 3])
+    y = L.ReLU()(L.BatchNormalization(name="norm")(conv(16)(x)))
+    padded = keras.Model(x, conv(4, padding="valid", name="last")(L.ZeroPadding2D()(y)))
+    for model in (padded, keras.Model(x, conv(4, name="last")(y))):
+        model.get_layer("norm").gamma.assign(np.arange(16) % 2)
+        model.get_layer("norm").beta.assign(np.ones(16))
+        smaller = prune_channels(model, 0.5, criterion=batch_norm_scale, inputs=inputs_of(model)[0])
+        np.testing.assert_array_equal(smaller.get_layer("last").bias, model.get_layer("last").bias)
+
+
 def test_measured_batch_norms_have_the_statistics_of_the_batches():
     model = normed([1.0])
     batches = [np.random.default_rng(seed).normal(seed, 2, (16, 8, 8, 3)).astype(np.float32) for seed in range(3)]

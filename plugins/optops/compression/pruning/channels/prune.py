@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from optops.compression.pruning.channels.constants import constant_contributions
 from optops.compression.pruning.channels.criteria import Criterion, importance, l2_norm
 from optops.compression.pruning.channels.graph import ChannelGraph, follow_channels
 from optops.compression.pruning.channels.rebuild import without_channels
@@ -11,7 +12,13 @@ from optops.compression.pruning.selection import select
 
 
 def prune_channels(
-    model: Any, ratio: float, *, criterion: Criterion = l2_norm, multiple: int = 8, floor: float = 0.1
+    model: Any,
+    ratio: float,
+    *,
+    criterion: Criterion = l2_norm,
+    multiple: int = 8,
+    floor: float = 0.1,
+    inputs: Any = None,
 ) -> Any:
     """Returns a smaller model without the channels that matter least, with the weights of the rest.
 
@@ -26,6 +33,9 @@ def prune_channels(
         criterion: What a channel matters: `l1_norm`, `l2_norm`, `batch_norm_scale`, or `taylor(...)`.
         multiple: Widths stay multiples of it, for others can be slower; what is no multiple before may stay so.
         floor: Share of every group that stays in any case.
+        inputs: A batch that the model takes. With it, what removed channels say without their batch norms' scales, a
+            constant, is added to the biases of what reads them, where that is exact: not where zeros are padded. For
+            `batch_norm_scale`, whose removed channels have hardly a scale.
 
     Raises:
         TypeError: If the model is neither functional nor sequential.
@@ -34,7 +44,9 @@ def prune_channels(
     Source: Molchanov et al. 2017 (global ranking, norm per layer); Fang et al. 2023 (groups of tied channels).
     """
     graph = follow_channels(model)
-    return without_channels(model, graph, least_important(graph, ratio, criterion, multiple, floor))
+    removed = least_important(graph, ratio, criterion, multiple, floor)
+    biases = None if inputs is None else constant_contributions(model, graph, removed, inputs)
+    return without_channels(model, graph, removed, biases)
 
 
 def least_important(

@@ -1,23 +1,21 @@
 """Makes a smaller Keras model without some channels: the same layers, fewer of their weights."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optops.compression.pruning.channels.atoms import Atoms
+from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
 from optops.models.keras import keras
 
 COUNTED = ("filters", "units", "output_dim")
 """Settings that count the channels that a layer makes."""
 
-Kept = Callable[[Atoms], NDArray[np.int64]]
-"""Returns the places of those of some atoms that stay."""
 
-
-def without_channels(model: Any, graph: ChannelGraph, removed: set[int]) -> Any:
+def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases: Biases | None = None) -> Any:
     """Returns a model without some channels and with the weights of the rest.
 
     It computes what `model` does with everything that reads a removed channel set to zero there.
@@ -26,6 +24,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int]) -> Any:
         model: Functional or sequential; left as it is.
         graph: Of this model.
         removed: Atoms of the graph's groups; all that is tied to one goes with it.
+        biases: Added to the biases of layers; see `constant_contributions`.
 
     Raises:
         ValueError: If one of them must stay, or a layer would be left without a channel.
@@ -34,53 +33,68 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int]) -> Any:
     for atom in removed:
         if reason := ties.reason(atom):
             raise ValueError(f"without_channels: channel {atom} must stay: {reason}")
-    gone = set(ties.roots(np.array(sorted(removed), np.int64)).tolist())
-
-    def kept(atoms: Atoms) -> NDArray[np.int64]:
-        return np.flatnonzero([root not in gone for root in ties.roots(atoms).tolist()])
-
+    cut = _Cut(graph, set(ties.roots(np.array(sorted(removed), np.int64)).tolist()), biases or {})
     copies: dict[Any, Any] = {}
 
     def copy(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
-            return keras.models.clone_model(layer, _inputs(layer, graph, kept), copy)
-        copies[layer] = type(layer).from_config(_config(layer, graph, kept))
+            return keras.models.clone_model(layer, cut.inputs(layer), copy)
+        copies[layer] = type(layer).from_config(cut.config(layer))
         return copies[layer]
 
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
-        smaller_layer.set_weights(_arrays(layer, graph, kept))
+        smaller_layer.set_weights(cut.arrays(layer))
     return smaller
 
 
-def _config(layer: Any, graph: ChannelGraph, kept: Kept) -> dict[str, Any]:
-    config: dict[str, Any] = layer.get_config()
-    out, shape = (graph.trace.slots.get((layer, slot)) for slot in ("out", "shape"))
-    for setting in COUNTED:
-        if out is not None and setting in config:
-            config[setting] = len(kept(out))
-            if not config[setting]:
-                raise ValueError(f"without_channels: {layer.name} would be left without a channel")
-    if shape is not None and config["target_shape"][-1] != -1:
-        config["target_shape"] = (*config["target_shape"][:-1], len(kept(shape)))
-    return config
+@dataclass(frozen=True)
+class _Cut:
+    """What becomes of layers without the atoms that are gone."""
 
+    graph: ChannelGraph
+    gone: set[int]
+    biases: Biases
 
-def _inputs(model: Any, graph: ChannelGraph, kept: Kept) -> list[Any]:
-    """Returns inputs for a copy of a model that is a layer of another."""
-    made = []
-    for number, tensor in enumerate(model.inputs):
-        shape = list(tensor.shape[1:])
-        slot = graph.trace.slots.get((model, input_slot(number)))
-        if slot is not None:
-            shape[-1] = len(kept(slot))
-        made.append(keras.Input(shape, dtype=tensor.dtype, name=model.input_names[number]))
-    return made
+    def kept(self, atoms: Atoms) -> NDArray[np.int64]:
+        """Returns the places of those of some atoms that stay."""
+        return np.flatnonzero([root not in self.gone for root in self.graph.trace.ties.roots(atoms).tolist()])
 
+    def config(self, layer: Any) -> dict[str, Any]:
+        """Returns a layer's settings."""
+        config: dict[str, Any] = layer.get_config()
+        out, shape = (self.graph.trace.slots.get((layer, slot)) for slot in ("out", "shape"))
+        for setting in COUNTED:
+            if out is not None and setting in config:
+                config[setting] = len(self.kept(out))
+                if not config[setting]:
+                    raise ValueError(f"without_channels: {layer.name} would be left without a channel")
+        if shape is not None and config["target_shape"][-1] != -1:
+            config["target_shape"] = (*config["target_shape"][:-1], len(self.kept(shape)))
+        if layer in self.biases:
+            config["use_bias"] = True
+        return config
 
-def _arrays(layer: Any, graph: ChannelGraph, kept: Kept) -> list[NDArray[Any]]:
-    arrays = {id(variable): variable.numpy() for variable in layer.weights}
-    for weight in graph.trace.weights.get(layer, ()):
-        for axis, atoms in weight.axes.items():
-            arrays[id(weight.variable)] = np.take(arrays[id(weight.variable)], kept(atoms), axis)
-    return list(arrays.values())
+    def inputs(self, model: Any) -> list[Any]:
+        """Returns inputs for a model that is a layer of another."""
+        made = []
+        for number, tensor in enumerate(model.inputs):
+            shape = list(tensor.shape[1:])
+            slot = self.graph.trace.slots.get((model, input_slot(number)))
+            if slot is not None:
+                shape[-1] = len(self.kept(slot))
+            made.append(keras.Input(shape, dtype=tensor.dtype, name=model.input_names[number]))
+        return made
+
+    def arrays(self, layer: Any) -> list[NDArray[Any]]:
+        """Returns the values of a layer's weights."""
+        arrays = {id(variable): variable.numpy() for variable in layer.weights}
+        for weight in self.graph.trace.weights.get(layer, ()):
+            for axis, atoms in weight.axes.items():
+                arrays[id(weight.variable)] = np.take(arrays[id(weight.variable)], self.kept(atoms), axis)
+        if layer in self.biases:
+            added = self.biases[layer][self.kept(self.graph.trace.slots[layer, "out"])].astype(np.float32)
+            # Without a bias so far it comes after all others, as Keras makes it.
+            bias = id(layer.bias)
+            arrays[bias] = arrays[bias] + added if layer.bias is not None else added
+        return list(arrays.values())
