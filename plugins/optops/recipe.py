@@ -97,7 +97,9 @@ class Train(Section):
     )
     warmup_steps: int = Field(400, ge=0, description="Steps until the learning rate reaches its peak.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of probability spread over all labels.")
-    average_checkpoints: int = Field(4, ge=1, description="Average the weights of the last so many checkpoints.")
+    average_checkpoints: int = Field(
+        4, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
+    )
     gradient_clip: float = Field(1.0, gt=0, description="Largest global norm of the gradient.")
 
 
