@@ -255,6 +255,14 @@ def test_a_layer_norm_needs_all_channels_and_a_softmax_over_places_does_not():
     assert "norm (LayerNormalization) needs them all: it normalises all" in graph.left_whole["normed"]
 
 
+def test_a_number_for_each_channel_needs_them_all():
+    x = keras.Input([8, 8, 3])
+    y = conv(16, name="scaled")(x) * np.arange(16, dtype=np.float32)
+    graph = follow_channels(keras.Model(x, conv(4)(tf.nn.relu(conv(16, name="free")(y)))))
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert "it takes a ndarray, which may have a number for each channel" in graph.left_whole["scaled"]
+
+
 def test_channels_that_do_nothing_go_first_by_every_criterion():
     x = keras.Input([8, 8, 3])
     y = L.ReLU()(L.BatchNormalization(name="norm")(conv(16, name="wide")(x)))

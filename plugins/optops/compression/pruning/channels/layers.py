@@ -87,10 +87,13 @@ def elementwise(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) ->
 
 def concatenate(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """Side by side along the channels, or along another axis."""
+    return concatenate_along(layer.axis, trace, layer, inputs, node)
+
+
+def concatenate_along(axis: int, trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
+    """As `concatenate`, of a call that says the axis."""
     rank = node.outputs.shape.rank
-    if layer.axis % rank == rank - 1:
-        return np.concatenate(inputs)
-    return elementwise(trace, layer, inputs, node)
+    return np.concatenate(inputs) if axis % rank == rank - 1 else elementwise(trace, layer, inputs, node)
 
 
 def convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:

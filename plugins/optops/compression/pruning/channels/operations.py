@@ -6,24 +6,14 @@ from typing import Any
 import numpy as np
 
 from optops.compression.pruning.channels.atoms import Atoms
-from optops.compression.pruning.channels.layers import NoRuleError, Rule, Trace, concatenate, elementwise
+from optops.compression.pruning.channels.layers import NoRuleError, Rule, Trace, concatenate_along, elementwise
+from optops.models.keras import tf
 
-ONE_BY_ONE = frozenset(
-    {
-        *("__operators__.add", "math.add", "math.subtract", "math.multiply", "math.divide", "math.truediv"),
-        *(
-            "math.maximum",
-            "math.minimum",
-            "math.square",
-            "math.sqrt",
-            "math.rsqrt",
-            "math.exp",
-            "math.abs",
-            "math.negative",
-        ),
-        *("math.sigmoid", "math.tanh", "math.softplus", "clip_by_value", "cast", "identity"),
-        *("nn.relu", "nn.relu6", "nn.leaky_relu", "nn.elu", "nn.selu", "nn.silu", "nn.gelu", "nn.softplus"),
-    }
+SAME_FOR_ALL = (bool, int, float, str, tf.DType, type(None))
+ONE_BY_ONE = (
+    "__operators__.add cast clip_by_value identity math.abs math.add math.divide math.exp math.maximum math.minimum "
+    "math.multiply math.negative math.rsqrt math.sigmoid math.softplus math.sqrt math.square math.subtract math.tanh "
+    "math.truediv nn.elu nn.gelu nn.leaky_relu nn.relu nn.relu6 nn.selu nn.silu nn.softplus"
 )
 
 
@@ -38,12 +28,7 @@ def concat(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atom
     axis = node.call_kwargs.get("axis", node.call_args[1] if len(node.call_args) > 1 else None)
     if not isinstance(axis, int):
         raise NoRuleError("its axis is not a number")
-
-    class At:
-        name = layer.name
-
-    At.axis = axis  # type: ignore[attr-defined]
-    return concatenate(trace, At, inputs, node)
+    return concatenate_along(axis, trace, layer, inputs, node)
 
 
 def depth_to_space(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
@@ -59,16 +44,14 @@ def depth_to_space(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any)
 
 
 def _refuse_arrays(node: Any) -> None:
-    numbers = [*node.call_args, *node.call_kwargs.values()]
-    for value in numbers:
-        if isinstance(value, np.ndarray | list | tuple) and np.ndim(value) and not hasattr(value, "shape"):
-            raise NoRuleError("it takes a list of numbers, which may be one for each channel")
-        if isinstance(value, np.ndarray) and value.size > 1:
-            raise NoRuleError("it takes an array, which may have a number for each channel")
+    tensors = {id(tensor) for tensor in node.keras_inputs}
+    for value in (*node.call_args, *node.call_kwargs.values()):
+        if id(value) not in tensors and not isinstance(value, SAME_FOR_ALL):
+            raise NoRuleError(f"it takes a {type(value).__name__}, which may have a number for each channel")
 
 
 OPERATIONS: dict[str, Rule] = {
-    **dict.fromkeys(ONE_BY_ONE, one_by_one),
+    **dict.fromkeys(ONE_BY_ONE.split(), one_by_one),
     "concat": concat,
     "nn.depth_to_space": depth_to_space,
 }
