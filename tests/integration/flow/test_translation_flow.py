@@ -173,15 +173,15 @@ def test_a_missing_file_fails_check_labels_naming_the_path(run):
     assert "data.train.source" in failed.message
 
 
-def test_the_smallest_of_the_sparse_models_within_tolerance_is_nominated_for_objective_size(first, run):
+def test_the_sparse_model_within_tolerance_is_nominated_first_for_objective_size(first, run):
     learn = {"epochs": 2, "batch_tokens": 256, "learning_rate": 0.003, "label_smoothing": 0.0, "warmup_steps": 20}
-    sparse = {"prune": {"method": "magnitude", "ratios": [0.3, 0.6], "train": learn}, "distill": "off"}
+    zeros = {"prune": {"method": "magnitude", "ratios": [0.6], "train": learn}, "distill": "off"}
     size = {"benchmark.objective": "size", "gate.minimum_speedup": 0.5, "gate.tolerance": 0.2}
-    outcome, lines = run("size", {**sparse, **size, **ONE_EXECUTABLE})
+    outcome, lines = run("size", {**zeros, **size, **ONE_EXECUTABLE})
     assert not outcome.failed, text_of(outcome, lines)
     made = {c.name: c.metrics for task in outcome.tasks if task.stage == "fuse" for c in task.result.candidates}
-    whole, less, least = (made[f"baseline{kind} fp32 onnxruntime"] for kind in ("", " pruned 30", " pruned 60"))
-    assert least["compressed_bytes"] < less["compressed_bytes"] < whole["compressed_bytes"]
+    whole, sparse = (made[f"baseline{kind} fp32 onnxruntime"] for kind in ("", " pruned 60"))
+    assert sparse["compressed_bytes"] < whole["compressed_bytes"] <= whole["size_bytes"]
     dropped = outcome.result("nominate").dropped
     nominees = [candidate.name for candidate in outcome.result("nominate").candidates]
     kept = [name for name in made if name not in dropped]
