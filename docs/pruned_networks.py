@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from optops.compression import follow_channels
-from optops.compression.pruning.channels.graph import ChannelGraph
 from optops.compression.pruning.channels.prune import least_important
-from optops.compression.pruning.channels.rebuild import without_channels
+from optops.compression.pruning.channels.rebuild import mask_channels, without_channels
 from optops.models.keras import keras
 
 FOLDER = Path(__file__).parent
@@ -54,23 +53,10 @@ def examine(name: str) -> dict[str, Any]:
         smaller = without_channels(model, graph, removed)
         found = np.asarray(smaller(images, training=False))
         row[f"parameters at {ratio}"] = smaller.count_params()
-        mask(graph, removed)
+        mask_channels(graph, removed)
         expected = np.asarray(model(images, training=False))
         row[f"difference at {ratio}"] = float(np.abs(found - expected).max() / np.abs(expected).max())
     return row
-
-
-def mask(graph: ChannelGraph, removed: set[int]) -> None:
-    """Sets to zero what reads a removed channel."""
-    gone = set(graph.trace.ties.roots(np.array(sorted(removed))).tolist())
-    for weights in graph.trace.weights.values():
-        for weight in weights:
-            values = weight.variable.numpy()
-            for axis, atoms in weight.axes.items():
-                if weight.role == "kernel" and axis != weight.produces:
-                    places = [i for i, root in enumerate(graph.trace.ties.roots(atoms).tolist()) if root in gone]
-                    np.moveaxis(values, axis, 0)[places] = 0
-            weight.variable.assign(values)
 
 
 def _kind(reason: str) -> str:
