@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -129,40 +129,37 @@ class Distill(Teaching):
     """How a student is made from the trained model."""
 
     student: dict[str, Any] = Field(
-        default_factory=lambda: {"decoder_layers": 1},
-        description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
+        default_factory=dict, description="Sizes of the student that differ from the model's."
     )
     initialize: bool = Field(True, description="Start the student from evenly spaced layers of the teacher.")
     train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
 
 
 STRUCTURED: Literal["structured"] = "structured"
-STRUCTURED_ONLY = ("encoder_layers", "decoder_layers", "heads", "importance_examples")
 
 
 class Prune(Teaching):
     """How pruning makes models smaller; each learns from what it was before."""
 
+    structured_only: ClassVar[tuple[str, ...]] = ("importance_examples",)
+    """Keys that mean nothing to the other methods."""
+
     method: Literal["structured", "magnitude", "two_of_four"] = Field(
         STRUCTURED,
-        description="`structured` cuts heads, units and layers out: less to compute. `magnitude` and `two_of_four` set "
-        "the smallest weights to zero, the latter two of any four: a smaller file at the same speed, for "
-        "`objective: size`.",
+        description="`structured` cuts out what a model consists of, for example heads, channels and layers: less to "
+        "compute. `magnitude` and `two_of_four` set the smallest weights to zero, the latter two of any four: a "
+        "smaller file at the same speed, for `objective: size`.",
     )
     ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.3,),
         min_length=1,
-        description="Shares of the feed-forward units and heads (or of all weights) to remove in all, one after the "
-        "other; each is pruned from the one before and becomes a candidate, so that the benchmark and the validation "
-        "split choose.",
+        description="Shares to remove in all, one after the other (of the units, heads or channels; or of all "
+        "weights); each is pruned from the one before and becomes a candidate, so that the benchmark and the "
+        "validation split choose.",
     )
-    encoder_layers: int = Field(0, ge=0, description="Encoder layers to leave out first, those that are missed least.")
-    decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
-    outputs: bool = Field(True, description="Take words that occur in no training target out of the output layer.")
     models: Literal["all", "last"] = Field(
         "all", description="Prune the trained model and its student, or the last of them alone."
     )
-    heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")
     importance_examples: int = Field(512, ge=1, description="Training examples that the importance is measured on.")
     train: Train = Field(
         default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
@@ -178,7 +175,9 @@ class Prune(Teaching):
 
     @model_validator(mode="after")
     def _keys_fit_the_method(self) -> Self:
-        foreign = [name for name in STRUCTURED_ONLY if getattr(self, name) != type(self).model_fields[name].default]
+        foreign = [
+            name for name in self.structured_only if getattr(self, name) != type(self).model_fields[name].default
+        ]
         if self.method != STRUCTURED and foreign:
             raise ValueError(f"{', '.join(foreign)}: only `method: structured` has it, not {self.method}; remove it")
         if self.method == "two_of_four" and self.ratios != (0.5,):
@@ -321,10 +320,10 @@ class Recipe(Section):
     check_labels: CheckLabels = Field(default_factory=CheckLabels, description="Label checks and their limits.")
     model: SerializeAsAny[BaseModel] = Field(description="An architecture with sizes, or a model to import.")
     train: Train = Field(default_factory=lambda: Train(), description="How the model is trained.")
-    distill: Annotated[Distill | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    distill: Annotated[SerializeAsAny[Distill] | Literal["off"], BeforeValidator(_read_switch)] = Field(
         default_factory=lambda: Distill(), description="How a student is made, or `off`."
     )
-    prune: Annotated[Prune | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    prune: Annotated[SerializeAsAny[Prune] | Literal["off"], BeforeValidator(_read_switch)] = Field(
         "off", description="How models are made smaller, or `off`."
     )
     quantize: Annotated[Quantize | Literal["off"], BeforeValidator(_read_switch)] = Field(
@@ -358,7 +357,12 @@ class Recipe(Section):
         for name, model in (("data", sections.data), ("model", sections.model)):
             if isinstance(read.get(name), dict):
                 read[name] = _validate_at(name, model, read[name], {"folder": folder})
-        distill = read.get("distill")
+        for name, model, default in (("distill", sections.distill, {}), ("prune", sections.prune, OFF)):
+            section = _read_switch(read.get(name, default))
+            read[name] = (
+                _validate_at(name, model, section, {"folder": folder}) if isinstance(section, dict) else section
+            )
+        distill = value.get("distill")
         student = distill.get("student") if isinstance(distill, dict) else None
         if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):
             # A typo in a size must not come to light when the teacher is trained.
@@ -394,7 +398,7 @@ class Recipe(Section):
                 f"{self.prune.method} makes the file smaller and no runtime faster; set "
                 "`benchmark.objective: size`, or `prune.method: structured` for speed"
             )
-            raise SectionError([_error("method", message)], Prune, "prune")
+            raise SectionError([_error("method", message)], type(self.prune), "prune")
         return self
 
     @property

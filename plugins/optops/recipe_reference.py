@@ -1,7 +1,7 @@
 """The reference of all recipe keys in Markdown, from the models themselves: `python -m optops.recipe_reference`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from optops.recipe import Recipe
+from optops.recipe import Distill, Prune, Recipe
 from optops.workloads.base import WORKLOADS, load_workload
 
 INTRODUCTION = """# The recipe
@@ -34,6 +34,10 @@ def reference() -> str:
             ("check_labels.thresholds", sections.thresholds),
         ):
             lines += [f"### `{prefix}`", "", *_paragraph(model), *_table(model, f"{prefix}."), ""]
+        for prefix, model, common in (("distill", sections.distill, Distill), ("prune", sections.prune, Prune)):
+            if model is not common:
+                lines += [f"### `{prefix}`", "", "What is this workload's own, beside the keys above.", ""]
+                lines += [*_table(model, f"{prefix}.", _own_fields(model, common)), ""]
         checks = ", ".join(f"`{check}`" for check in sections.checks)
         lines += ["### `check_labels.checks`", "", f"Checks of this workload: {checks}."]
     return "\n".join(lines).rstrip() + "\n"
@@ -43,15 +47,26 @@ def _paragraph(model: type[BaseModel]) -> list[str]:
     return [(model.__doc__ or "").strip(), ""]
 
 
-def _table(model: type[BaseModel], prefix: str) -> list[str]:
-    return ["| key | default | meaning |", "|---|---|---|", *_rows(model, prefix)]
+def _table(model: type[BaseModel], prefix: str, fields: Mapping[str, FieldInfo] | None = None) -> list[str]:
+    rows = _rows(model.model_fields if fields is None else fields, prefix)
+    return ["| key | default | meaning |", "|---|---|---|", *rows]
 
 
-def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
+def _own_fields(model: type[BaseModel], common: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Returns the fields that a subclass adds, or describes, types or presets in another way."""
+
+    def says(field: FieldInfo | None) -> object:
+        return None if field is None else (_default(field), field.description, str(field.annotation))
+
+    inherited = common.model_fields
+    return {name: field for name, field in model.model_fields.items() if says(field) != says(inherited.get(name))}
+
+
+def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[str]:
+    for name, field in fields.items():
         yield f"| `{prefix}{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
         for inner in _sections_in(field.annotation):
-            yield from _rows(inner, f"{prefix}{name}.")
+            yield from _rows(inner.model_fields, f"{prefix}{name}.")
 
 
 def _default(field: FieldInfo) -> str:

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from optops.pipeline import recipe_json
-from optops.recipe import Distill, Prune, Recipe
+from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
+from optops.workloads.translation.settings import TranslationDistill, TranslationPrune
 
 MINIMAL = """
 name: phrases
@@ -40,12 +41,12 @@ def test_a_stage_can_be_switched_off_however_yaml_reads_it(section: str, off: st
 
 @pytest.mark.parametrize("on", ["on", "true", '"on"', "", "{}"])
 def test_a_stage_can_be_switched_on_with_its_defaults(on: str) -> None:
-    assert read(f"prune: {on}\n").prune == Prune()
+    assert read(f"prune: {on}\n").prune == TranslationPrune()
 
 
 def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:
     recipe = read()
-    assert recipe.distill == Distill()
+    assert recipe.distill == TranslationDistill()
     assert recipe.is_off("prune")
 
 
@@ -83,7 +84,7 @@ def test_overrides_replace_keys_at_any_depth_and_switch_stages() -> None:
     )
     assert recipe.gate.tolerance == 0.5
     assert recipe.is_off("fuse")
-    assert isinstance(recipe.prune, Prune) and recipe.prune.ratios == (0.1,)
+    assert isinstance(recipe.prune, TranslationPrune) and recipe.prune.ratios == (0.1,)
     assert recipe.seed == 9
 
 

@@ -12,27 +12,21 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from optops.recipe import OFF, Recipe
 from optops.workloads.base import load_workload
 
-STARTING_VALUES: Mapping[str, Mapping[str, Any]] = {
-    "translation": {
-        "data.source_language": "en",
-        "data.target_language": "de",
-        "data.folder": "../../data/{name}",
-        "data.train": {"source": "train.en", "target": "train.de"},
-        "data.validation": {"source": "validation.en", "target": "validation.de"},
-        "data.test": {"source": "test.en", "target": "test.de"},
-    }
-}
-"""Values that no default can give, by workload."""
-
 FILL_IN = "FILL_IN"
 
 
 def recipe_text(name: str, workload: str) -> str:
     """Returns a recipe in YAML with every key, its description and its default."""
     sections = load_workload(workload).sections()
-    values = {key: _named(value, name) for key, value in STARTING_VALUES.get(workload, {}).items()}
+    values = {key: _named(value, name) for key, value in sections.starting_values.items()}
     values |= {"name": name, "workload": workload, "registry.name": name}
-    models = {"data": sections.data, "model": sections.model, "check_labels.thresholds": sections.thresholds}
+    models = {
+        "data": sections.data,
+        "model": sections.model,
+        "check_labels.thresholds": sections.thresholds,
+        "distill": sections.distill,
+        "prune": sections.prune,
+    }
     head = f"# The recipe {name}. Every key is here; `optops schema` has the limits of their values.\n"
     return head + "\n".join(_lines(Recipe, "", values, models)) + "\n"
 
@@ -59,7 +53,7 @@ def _lines(
         yield f"{indent}# {field.description or ''}".rstrip()
         if section is None or dotted in values:
             yield f"{indent}{_entry(key, value)}"
-        elif dotted in models or not (value is None or value == OFF):
+        elif value != OFF and (dotted in models or value is not None):
             yield f"{indent}{key}:"
             yield from _lines(section, f"{dotted}.", values, models, value if isinstance(value, section) else None)
         else:

@@ -7,6 +7,8 @@ from optops.cli.console import explained, show_json
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+SWITCH = ({"const": "off"}, {"const": "on"}, {"type": "boolean"}, {"type": "null"})
+"""What may stand in place of a section that can be off."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -35,14 +37,15 @@ def recipe_schema() -> dict[str, Any]:
                 }
             },
         }
+        for key, section in (("distill", sections.distill), ("prune", sections.prune)):
+            resolved[key] = {"anyOf": [_define(definitions, f"{name}.{key}", section), *SWITCH]}
         # The student's sizes are the model's, any of them.
-        resolved["distill"] = {
-            "properties": {"student": {"propertyNames": {"enum": list(sections.model.model_fields)}}}
-        }
+        student = definitions[f"{name}.distill"]["properties"]["student"]
+        student["propertyNames"] = {"enum": list(sections.model.model_fields)}
         chosen = {"properties": {"workload": {"const": name}}, "required": ["workload"]}
         rules.append({"if": chosen, "then": {"properties": resolved}})
-    for name in ("data", "model"):
-        whole["properties"][name] = {"type": "object", "description": whole["properties"][name]["description"]}
+    for name in ("data", "model", "distill", "prune"):
+        whole["properties"][name] = {"description": whole["properties"][name]["description"]}
     whole["properties"]["workload"]["enum"] = workload_names()
     return {"$schema": DIALECT, **whole, "allOf": rules}
 

@@ -2,11 +2,10 @@
 
 import shutil
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 from optops.candidate import Candidate
-from optops.models.base import Description, load_architecture
+from optops.models.base import Description, load_architecture, load_function
 from optops.precision import PrecisionPlan
 
 STOCK = "stock"
@@ -57,9 +56,8 @@ def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> L
     lowerings = load_architecture(name).lowerings()
     if runtime not in lowerings:
         raise LoweringError(f"architecture {name!r} has no lowering to {runtime!r}; it has {', '.join(lowerings)}")
-    module, _, function = lowerings[runtime].partition(":")
     folder.mkdir(parents=True, exist_ok=True)
-    result: Lowering = getattr(import_module(module), function)(trainable, plan, folder)
+    result: Lowering = load_function(lowerings[runtime])(trainable, plan, folder)
     return result
 
 
@@ -80,7 +78,6 @@ def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path
         return Lowering({}, ["the imported model as it is"])
     if runtime not in SERVING_ONLY:
         raise LoweringError(f"an imported model has no lowering to {runtime!r}; it has {', '.join(SERVING_ONLY)}")
-    module, _, function = SERVING_ONLY[runtime].partition(":")
     folder.mkdir(parents=True, exist_ok=True)
-    result: Lowering = getattr(import_module(module), function)(serving, plan, folder)
+    result: Lowering = load_function(SERVING_ONLY[runtime])(serving, plan, folder)
     return result

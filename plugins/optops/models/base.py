@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -75,6 +75,22 @@ class Architecture(ABC):
         """
         return {}
 
+    def pruner(self) -> str | None:
+        """Returns `module:function` that cuts out what a model of this architecture can spare; None if nothing can.
+
+        Called as `f(model, settings, batches, all_batches, report) -> Iterator[Step]`, see
+        `optops.compression.pruning.steps`.
+        """
+        return None
+
+    def planner(self) -> str:
+        """Returns `module:function` that writes the precision plan of a model of this architecture.
+
+        Called as `f(trainable: Path, precision: str, calibration) -> PrecisionPlan`, where `calibration()` gives
+        named input arrays, call by call. The default needs none: activations get their scale at run time.
+        """
+        return "optops.compression.quantization.plans:make_plan"
+
     def save(self, model: Any, folder: Path, serving: Mapping[str, Any]) -> None:
         """Writes `architecture.json` and `weights.npz` (no pickle) into `folder`."""
         Description(self.name, self.config_of(model), serving).save(folder)
@@ -104,6 +120,12 @@ class Architecture(ABC):
                     raise ValueError(f"{folder / WEIGHTS_FILE}: weight {weight.name!r} holds NaN or infinity")
                 weight.assign(value)
         return model
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """Returns what `module:function` names."""
+    module, _, function = path.partition(":")
+    return getattr(import_module(module), function)  # type: ignore[no-any-return]
 
 
 ARCHITECTURES: dict[str, str] = {

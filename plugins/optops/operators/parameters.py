@@ -21,7 +21,7 @@ DATA_FOLDER = "data_folder"
 
 SWITCHES: Mapping[str, tuple[str, str]] = {
     "distill": ("Distil", "Teach a smaller, faster student from the trained model."),
-    "prune": ("Prune", "Remove the heads and units that matter least."),
+    "prune": ("Prune", "Remove what matters least."),
     "quantize": ("Quantise", "Offer lower precisions. Off: fp32 alone."),
     "fuse": ("Fuse", "Offer faster runtimes and rewritten graphs. Off: stock TensorFlow alone."),
 }

@@ -4,6 +4,7 @@ import json
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 from optops.candidate import Artifact, Candidate
 from optops.graph.lowering import LoweringError, lower, lower_serving
@@ -41,7 +42,7 @@ def run(job: Job) -> StageResult:
     for note in lowering.notes:
         job.log(note)
     metrics = judge_serving(job, folder, item["label"])
-    metrics["parity"] = _parity(source, folder)
+    metrics["parity"] = job.workload.agreement(_predictions(folder), _predictions(source))
     if metrics["parity"] < PARITY[plan.precision]:
         raise StageError(
             f"{item['label']} agrees with its model on {metrics['parity']:.1%} of the validation examples; "
@@ -81,10 +82,6 @@ def _candidate(job: Job, folder: Path, parent: Candidate, metrics: dict[str, flo
     )
 
 
-def _parity(source: Path, folder: Path) -> float:
-    def predictions(at: Path) -> list[object]:
-        listed = json.loads((at / "predictions" / f"{VALIDATION}.json").read_text(encoding="utf-8"))
-        return list(listed["predictions"])
-
-    pairs = list(zip(predictions(source), predictions(folder), strict=True))
-    return sum(ours == theirs for ours, theirs in pairs) / len(pairs)
+def _predictions(folder: Path) -> list[Any]:
+    listed = json.loads((folder / "predictions" / f"{VALIDATION}.json").read_text(encoding="utf-8"))
+    return list(listed["predictions"])

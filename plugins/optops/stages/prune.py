@@ -1,29 +1,22 @@
 """Makes models smaller, step by step: removes what matters least, then teaches what is left."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
-from optops.compression import drop_layers, drop_unused_outputs, prune, sparsify
-from optops.models.base import load_architecture
+from optops.compression import sparsify
+from optops.compression.pruning.steps import Step
+from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.recipe import STRUCTURED, Prune
 from optops.stage_spec import StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, StageError
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
 from optops.stages.training import fit_model, publish
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Step(NamedTuple):
-    """A model from which a share has been removed, to be trained in place before the next step takes more from it."""
-
-    ratio: float
-    model: Any
-    after_update: Callable[[], Any] = lambda: None
 
 
 def run(job: Job) -> StageResult:
@@ -62,25 +55,22 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
 def _structured(
     job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", whole: Any
 ) -> Iterator[Step]:
-    """Cuts out layers and outputs once, then heads and units ratio by ratio."""
-    batches = _sample(job, settings, candidate, examples)
-    # A student of one decoder layer has none to spare.
-    spare = {stack: len(getattr(whole.config, stack)) - 1 for stack in ("encoder", "decoder")}
-    model = drop_layers(
+    """Lets the architecture's pruner cut out what the model can spare."""
+    pruner = load_architecture(candidate.architecture).pruner()
+    if pruner is None:
+        raise StageError(
+            f"architecture {candidate.architecture!r} has no structured pruning; write `prune: off`, or "
+            "`method: magnitude` for a smaller file"
+        )
+    sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
+    steps: Iterator[Step] = load_function(pruner)(
         whole,
-        encoder=min(settings.encoder_layers, spare["encoder"]),
-        decoder=min(settings.decoder_layers, spare["decoder"]),
-        batches=batches,
+        settings,
+        list(_batches(job, settings, candidate, sample)),
+        lambda: _all_batches(job, settings, candidate, examples),
+        lambda line: job.log(f"{candidate.name}: {line}"),
     )
-    model = _without_unused_outputs(job, settings, candidate, examples, model)
-    removed = 0.0
-    for ratio in settings.ratios:
-        # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
-        share = 1 - (1 - ratio) / (1 - removed)
-        model = prune(model, heads=share if settings.heads else 0.0, feed_forward=share, batches=batches)
-        job.log(f"{candidate.name}: {model.count_params():,} of {whole.count_params():,} parameters left at {ratio:g}")
-        yield Step(ratio, model)
-        removed = ratio
+    return steps
 
 
 def _sparse(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", whole: Any) -> Iterator[Step]:
@@ -90,28 +80,13 @@ def _sparse(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataF
     parameters = whole.count_params()
     job.log(f"{candidate.name}: {parameters:,} parameters stay, zeros among them: a smaller file, not a faster model")
     # A model of its own: the whole one is to teach.
-    model = _without_unused_outputs(job, settings, candidate, examples, _load(job, candidate))
+    model = _load(job, candidate)
     for ratio in settings.ratios:
         yield Step(ratio, model, sparsify(model, sparsity=ratio, pattern=pattern))
 
 
-def _without_unused_outputs(
-    job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", model: Any
-) -> Any:
-    if not settings.outputs:
-        return model
-    smaller = drop_unused_outputs(model, _all_batches(job, settings, candidate, examples))
-    job.log(f"{candidate.name}: {smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
-    return smaller
-
-
 def _load(job: Job, candidate: Candidate) -> Any:
     return load_architecture(candidate.architecture).load(job.fetch(candidate) / "trainable")
-
-
-def _sample(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Any]:
-    sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
-    return list(_batches(job, settings, candidate, sample))
 
 
 def _all_batches(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Writes the precision plan of one model in one precision."""
 
-from optops.compression.quantization import make_plan
+from optops.candidate import Candidate
+from optops.models.base import load_architecture, load_function
 from optops.pipeline import CALIBRATION
 from optops.precision import PrecisionPlan
 from optops.stage_spec import StageResult
@@ -14,8 +15,7 @@ def run(job: Job) -> StageResult:
     candidate = candidate_of(job, "prune", item)
     job.log(f"{candidate.name} in {item['precision']}, calibration on {job.manifest(CALIBRATION).examples} examples")
     # Nobody knows the parts of a serving-only import: its plan names none, and lowering takes what it can.
-    trainable = job.fetch(candidate) / "trainable"
-    plan = make_plan(trainable, item["precision"]) if candidate.trainable else PrecisionPlan(item["precision"])
+    plan = _plan(job, candidate, item["precision"]) if candidate.trainable else PrecisionPlan(item["precision"])
     for part, reason in plan.notes.items():
         job.log(f"{part}: {reason}")
     path = job.new_folder() / "plan.json"
@@ -28,3 +28,14 @@ def run(job: Job) -> StageResult:
     job.tracking.log_metrics(job.run_id, {f"parts.{name}": count for name, count in in_type.items()})
     output = {"candidate": candidate.key, "precision": item["precision"], "plan": vars(artifact)}
     return job.hand_on(output=output)
+
+
+def _plan(job: Job, candidate: Candidate, precision: str) -> PrecisionPlan:
+    folder = job.fetch(candidate)
+    planner = load_function(load_architecture(candidate.architecture).planner())
+    plan: PrecisionPlan = planner(
+        folder / "trainable",
+        precision,
+        lambda: job.workload.calibration_inputs(job.examples(CALIBRATION), folder / "assets"),
+    )
+    return plan

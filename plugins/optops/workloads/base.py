@@ -5,8 +5,8 @@ cheap (no TensorFlow, pandas or Great Expectations at its top): recipes are read
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from optops.recipe import Recipe, Teaching, Train
+from optops.recipe import Distill, Prune, Recipe, Teaching, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +37,19 @@ class Sections:
         model: Model of the section `model`.
         thresholds: Model of `check_labels.thresholds`.
         checks: Names of the label checks.
+        distill: Model of the section `distill`, with the workload's own keys and defaults.
+        prune: Model of the section `prune`, likewise.
+        starting_values: What `optops init` writes for keys that have no default, by dotted key; `{name}` stands for
+            the recipe's name.
     """
 
     data: type[BaseModel]
     model: type[BaseModel]
     thresholds: type[BaseModel]
     checks: tuple[str, ...]
+    distill: type[Distill] = Distill
+    prune: type[Prune] = Prune
+    starting_values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,6 @@ class Workload(ABC):
     def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
         """Returns the loss of a student, or of a pruned model that learns from what it was."""
 
-    @abstractmethod
     def teacher_labels(
         self,
         examples: "pd.DataFrame",
@@ -176,7 +182,11 @@ class Workload(ABC):
             folder: Keeps what is done, so that a killed process goes on where it was.
             report: Gets lines of progress.
             kind: The teacher's best output, or that of its best outputs which is closest to the given label.
+
+        Raises:
+            NotImplementedError: If the workload learns from given labels alone, as its section `distill` then says.
         """
+        raise NotImplementedError(f"workload {self.name!r} learns from given labels; write `labels: given`")
 
     @abstractmethod
     def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
@@ -206,6 +216,14 @@ class Workload(ABC):
             Shape (resamples,), or (1,) without weights.
         """
 
+    def agreement(self, ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+        """Returns the share of predictions that are the same, for the parity of a lowered model with its original.
+
+        Predictions that are numbers need a margin for rounding; this default takes equality.
+        """
+        same = sum(bool(one == other) for one, other in zip(ours, theirs, strict=True))
+        return same / max(len(ours), 1)
+
     @abstractmethod
     def metric_signature(self, data: BaseModel) -> str:
         """Returns what exactly was computed, with versions, for the record."""
@@ -217,6 +235,10 @@ class Workload(ABC):
         self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
     ) -> "list[dict[str, np.ndarray]]":
         """Returns representative calls of `batch` examples each, at most a few dozen."""
+
+    def calibration_inputs(self, examples: "pd.DataFrame", assets: Path) -> "Iterator[dict[str, np.ndarray]]":
+        """Gives calls that the ranges of activations are measured on, one at a time."""
+        yield from self.benchmark_inputs(examples, assets, batch=1, seed=0)
 
     @abstractmethod
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:

@@ -121,9 +121,9 @@ def test_what_init_comments_out_is_right_too(tmp_path: Path) -> None:
     kept = [line for line in lines[:at] if line != "prune: off"]
     path = tmp_path / "mine.yaml"
     path.write_text("\n".join([*kept, *(line[2:] for line in lines[at:end]), *lines[end:]]), encoding="utf-8")
-    from optops.recipe import Prune
+    from optops.workloads.translation.settings import TranslationPrune
 
-    assert read_recipe(path).prune == Prune()
+    assert read_recipe(path).prune == TranslationPrune()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from optops.operators.frozen_recipe import FrozenRecipe
 from optops.operators.parameters import SWITCHES, defaults, form, overrides
-from optops.recipe import Distill, Prune, Quantize
+from optops.recipe import Distill, Quantize
 from optops.recipe_file import RecipeError, read_recipe
+from optops.workloads.translation.settings import TranslationPrune
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_a_changed_parameter_changes_its_key_alone(run_with):
 
 
 def test_a_stage_switched_on_uses_its_defaults(run_with):
-    assert run_with(prune=True).prune == Prune()
+    assert run_with(prune=True).prune == TranslationPrune()
 
 
 def test_a_stage_switched_off_is_off_whatever_its_settings(run_with):

@@ -1,7 +1,10 @@
 """Precision plans: which dense products run in which type, and why the others do not."""
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
+
+import numpy as np
 
 from optops.compression.quantization.signal import dense_weights, is_embedding, signal_to_noise
 from optops.precision import PRECISIONS, Precision, PrecisionPlan
@@ -12,12 +15,20 @@ SMALLEST_SIGNAL = 30.0
 OUTPUT_NOTE = "embedding and output projection: errors there go straight into the scores of words"
 
 
-def make_plan(trainable: Path, precision: str) -> PrecisionPlan:
+def make_plan(
+    trainable: Path, precision: str, calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None = None
+) -> PrecisionPlan:
     """Returns the plan for a precision with the defaults of this module.
+
+    Args:
+        trainable: Folder with the weights.
+        precision: One of `PRECISIONS`.
+        calibration: Not needed: activations get their scale at run time.
 
     Raises:
         ValueError: If the precision is unknown.
     """
+    del calibration
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
     return dynamic_int8_plan(trainable) if precision == "int8" else float_plan(trainable, cast(Precision, precision))

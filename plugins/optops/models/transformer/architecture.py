@@ -29,3 +29,7 @@ class TransformerArchitecture(Architecture):
             "tensorflow+kernels": "optops.graph.transformer_kernels:lower",
             "onnxruntime": "optops.graph.transformer_onnx:lower",
         }
+
+    def pruner(self) -> str:
+        """Returns the pruner of layers, outputs, heads and feed-forward units."""
+        return "optops.compression.pruning.transformer:prune_steps"

@@ -1,12 +1,12 @@
 """The sections of a recipe that are translation's own: data, model, thresholds. Light: read while Airflow parses."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Section
+from optops.recipe import Distill, Prune, Section
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]
 
@@ -25,6 +25,17 @@ CHECKS = (
     "overlap",
     "identical_sides",
 )
+
+
+STARTING_VALUES = {
+    "data.source_language": "en",
+    "data.target_language": "de",
+    "data.folder": "../../data/{name}",
+    "data.train": {"source": "train.en", "target": "train.de"},
+    "data.validation": {"source": "validation.en", "target": "validation.de"},
+    "data.test": {"source": "test.en", "target": "test.de"},
+}
+"""What a new recipe says of its data, to be changed."""
 
 
 class TextPair(Section):
@@ -182,3 +193,29 @@ class Thresholds(Section):
     length_spread_floor: float = Field(0.2, gt=0, description="Least spread of log(target length / source length).")
     length_min_characters: int = Field(30, ge=1, description="Pairs shorter than this are not judged by their ratio.")
     identical_min_words: int = Field(4, ge=1, description="From how many words on a copied source is a defect.")
+
+
+class TranslationDistill(Distill):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=lambda: {"decoder_layers": 1},
+        description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
+    )
+
+
+class TranslationPrune(Prune):
+    """How pruning makes Transformers smaller; each learns from what it was before."""
+
+    structured_only: ClassVar[tuple[str, ...]] = (
+        "encoder_layers",
+        "decoder_layers",
+        "outputs",
+        "heads",
+        *Prune.structured_only,
+    )
+
+    encoder_layers: int = Field(0, ge=0, description="Encoder layers to leave out first, those that are missed least.")
+    decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
+    outputs: bool = Field(True, description="Take words that occur in no training target out of the output layer.")
+    heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")

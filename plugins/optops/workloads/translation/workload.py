@@ -13,10 +13,13 @@ from optops.workloads.base import LabelReport, Report, Sections, Workload
 from optops.workloads.translation.settings import (
     CHECKS,
     SPLIT_NAMES,
+    STARTING_VALUES,
     TextPair,
     Thresholds,
     TranslationData,
+    TranslationDistill,
     TranslationModel,
+    TranslationPrune,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +48,15 @@ class TranslationWorkload(Workload):
 
     def sections(self) -> Sections:
         """Returns the models of the recipe's sections."""
-        return Sections(TranslationData, TranslationModel, Thresholds, CHECKS)
+        return Sections(
+            TranslationData,
+            TranslationModel,
+            Thresholds,
+            CHECKS,
+            distill=TranslationDistill,
+            prune=TranslationPrune,
+            starting_values=STARTING_VALUES,
+        )
 
     def trainable(self, model: BaseModel) -> bool:
         """Returns whether the recipe trains a Transformer rather than importing a model."""

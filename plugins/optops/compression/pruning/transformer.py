@@ -1,0 +1,71 @@
+"""The steps in which a Transformer is pruned: layers and outputs once, then heads and units ratio by ratio."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from optops.compression.pruning.layers import drop_layers
+from optops.compression.pruning.outputs import drop_unused_outputs
+from optops.compression.pruning.prune import prune
+from optops.compression.pruning.steps import Step
+
+
+class TransformerPruning(Protocol):
+    """What the pruner reads of the recipe's section `prune`."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Shares of heads and units to remove in all, rising."""
+
+    @property
+    def encoder_layers(self) -> int:
+        """Encoder layers to leave out."""
+
+    @property
+    def decoder_layers(self) -> int:
+        """Decoder layers to leave out."""
+
+    @property
+    def outputs(self) -> bool:
+        """Whether unused outputs go."""
+
+    @property
+    def heads(self) -> bool:
+        """Whether heads go, too."""
+
+
+def prune_steps(
+    model: Any,
+    settings: TransformerPruning,
+    batches: list[Any],
+    all_batches: Callable[[], Iterable[Any]],
+    report: Callable[[str], None],
+) -> Iterator[Step]:
+    """Gives one smaller model for each ratio.
+
+    Args:
+        model: A `Transformer`; left as it is.
+        settings: The recipe's section.
+        batches: What the importance is measured on.
+        all_batches: Gives every batch of every text that is learnt from, to tell which outputs are used.
+        report: Gets lines for people.
+    """
+    whole = model.count_params()
+    # A student of one decoder layer has none to spare.
+    spare = {stack: len(getattr(model.config, stack)) - 1 for stack in ("encoder", "decoder")}
+    smaller = drop_layers(
+        model,
+        encoder=min(settings.encoder_layers, spare["encoder"]),
+        decoder=min(settings.decoder_layers, spare["decoder"]),
+        batches=batches,
+    )
+    if settings.outputs:
+        smaller = drop_unused_outputs(smaller, all_batches())
+        report(f"{smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
+    removed = 0.0
+    for ratio in settings.ratios:
+        # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
+        share = 1 - (1 - ratio) / (1 - removed)
+        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=batches)
+        report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
+        yield Step(ratio, smaller)
+        removed = ratio
