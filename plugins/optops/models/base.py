@@ -78,8 +78,8 @@ class Architecture(ABC):
     def pruner(self) -> str | None:
         """Returns `module:function` that cuts out what a model of this architecture can spare; None if nothing can.
 
-        Called as `f(model, settings, batches, all_batches, report) -> Iterator[Step]`, see
-        `optops.compression.pruning.steps`.
+        Called as `f(model, settings, data: PruningData, report) -> Iterator[Step]` with the recipe's section `prune`
+        and a function that tells people lines; see `optops.compression.pruning.steps`.
         """
         return None
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
 from optops.compression import sparsify
-from optops.compression.pruning.steps import Step
+from optops.compression.pruning.steps import PenalizedLoss, PruningData, Step
 from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
@@ -41,14 +41,20 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
     whole = _load(job, candidate)
     steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
-    for ratio, model, after_update in steps(job, settings, candidate, examples, whole):
-        name = f"{candidate.name} pruned {100 * ratio:.0f}"
+    for step in steps(job, settings, candidate, examples, whole):
+        name = f"{candidate.name} pruned {100 * step.ratio:.0f}" if step.ratio else f"{candidate.name} before pruning"
         folder = with_assets(job, candidate)
-        loss = job.workload.distillation_loss(whole, model, settings)
+        loss = job.workload.distillation_loss(whole, step.model, settings)
+        if step.penalty is not None:
+            loss = PenalizedLoss(loss, step.penalty)
+        train = settings.train if step.epochs is None else settings.train.model_copy(update={"epochs": step.epochs})
         checkpoints = name.replace(" ", "-")
-        fit_model(job, model, examples, loss, settings.train, folder / "assets", checkpoints, after_update)
-        parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=ratio)
-        made.append(publish(job, folder, model, candidate.architecture, name=name, parents=parents, key=key))
+        fit_model(job, step.model, examples, loss, train, folder / "assets", checkpoints, step.after_update)
+        if not step.ratio:
+            continue
+        parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=step.ratio)
+        architecture = candidate.architecture
+        made.append(publish(job, folder, step.model, architecture, name=name, parents=parents, key=key))
     return made
 
 
@@ -63,12 +69,13 @@ def _structured(
             "`method: magnitude` for a smaller file"
         )
     sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
-    steps: Iterator[Step] = load_function(pruner)(
-        whole,
-        settings,
+    data = PruningData(
         list(_batches(job, settings, candidate, sample)),
         lambda: _all_batches(job, settings, candidate, examples),
-        lambda line: job.log(f"{candidate.name}: {line}"),
+        job.workload.loss(settings.train),
+    )
+    steps: Iterator[Step] = load_function(pruner)(
+        whole, settings, data, lambda line: job.log(f"{candidate.name}: {line}")
     )
     return steps
 

@@ -1,18 +1,64 @@
-"""What a pruner hands on: ever smaller models, each to be trained before the next is cut from it."""
+"""What a pruner is handed, and what it hands on: ever smaller models, each trained before the next is cut from it."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Batch = Any
 
 
-class Step(NamedTuple):
-    """A model from which a share has been removed, to be trained in place before the next step takes more from it.
+@dataclass(frozen=True)
+class PruningData:
+    """What a pruner may look at.
 
     Attributes:
-        ratio: Share removed in all.
+        batches: A few batches of training examples, to measure importance on.
+        everything: Gives all batches that are learnt from.
+        loss: The training loss, called as `loss(model, batch, progress)`.
+    """
+
+    batches: list[Batch]
+    everything: Callable[[], Iterable[Batch]]
+    loss: Callable[[Any, Batch, Any], Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model to be trained in place before the pruner goes on with it.
+
+    Attributes:
+        ratio: Share removed in all; 0 for a model that is only prepared for pruning and is no candidate.
         model: What is left.
         after_update: Keeps the model as pruned while it trains; see `fit`.
+        penalty: Added to the loss while it trains: called without arguments, returns a scalar tensor.
+        epochs: How long it trains, if not as long as the recipe says for pruned models.
     """
 
     ratio: float
     model: Any
     after_update: Callable[[], Any] = lambda: None
+    penalty: Callable[[], Any] | None = None
+    epochs: int | None = None
+
+
+class PenalizedLoss:
+    """A training loss with a penalty added.
+
+    Args:
+        loss: See `Loss` of `optops.models.training`.
+        penalty: Called without arguments; returns a scalar tensor.
+
+    Attributes:
+        variables: The loss's own, which are trained too.
+    """
+
+    def __init__(self, loss: Callable[[Any, Batch, Any], Any], penalty: Callable[[], Any]) -> None:
+        self.variables = tuple(getattr(loss, "variables", ()))
+        self._loss, self._penalty = loss, penalty
+
+    def __call__(self, model: Any, batch: Batch, progress: Any) -> Any:
+        """Returns the sum, and by name what the loss reports beside it, and the penalty."""
+        result = self._loss(model, batch, progress)
+        value, scalars = result if isinstance(result, tuple) else (result, {})
+        penalty = self._penalty()
+        return value + penalty, {**scalars, "penalty": penalty}

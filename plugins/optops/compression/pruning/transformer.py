@@ -1,12 +1,12 @@
 """The steps in which a Transformer is pruned: layers and outputs once, then heads and units ratio by ratio."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from optops.compression.pruning.layers import drop_layers
 from optops.compression.pruning.outputs import drop_unused_outputs
 from optops.compression.pruning.prune import prune
-from optops.compression.pruning.steps import Step
+from optops.compression.pruning.steps import PruningData, Step
 
 
 class TransformerPruning(Protocol):
@@ -36,8 +36,7 @@ class TransformerPruning(Protocol):
 def prune_steps(
     model: Any,
     settings: TransformerPruning,
-    batches: list[Any],
-    all_batches: Callable[[], Iterable[Any]],
+    data: PruningData,
     report: Callable[[str], None],
 ) -> Iterator[Step]:
     """Gives one smaller model for each ratio.
@@ -45,8 +44,7 @@ def prune_steps(
     Args:
         model: A `Transformer`; left as it is.
         settings: The recipe's section.
-        batches: What the importance is measured on.
-        all_batches: Gives every batch of every text that is learnt from, to tell which outputs are used.
+        data: Says what matters, and which outputs are used.
         report: Gets lines for people.
     """
     whole = model.count_params()
@@ -56,16 +54,16 @@ def prune_steps(
         model,
         encoder=min(settings.encoder_layers, spare["encoder"]),
         decoder=min(settings.decoder_layers, spare["decoder"]),
-        batches=batches,
+        batches=data.batches,
     )
     if settings.outputs:
-        smaller = drop_unused_outputs(smaller, all_batches())
+        smaller = drop_unused_outputs(smaller, data.everything())
         report(f"{smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
     removed = 0.0
     for ratio in settings.ratios:
         # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
         share = 1 - (1 - ratio) / (1 - removed)
-        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=batches)
+        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=data.batches)
         report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
         yield Step(ratio, smaller)
         removed = ratio

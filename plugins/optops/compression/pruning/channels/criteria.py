@@ -69,6 +69,8 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
     """
     products: dict[int, list[NDArray[np.float64]]] = {}
     variables = model.trainable_variables
+    # A training loss moves the batch norms' statistics; to look at a model is not to change it.
+    statistics = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
     for batch in batches:
         with tf.GradientTape() as tape:
             value = loss(model, batch)
@@ -80,6 +82,8 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
                         f"the gradient of {variable.name} is not finite; train the model before it is pruned"
                     )
                 products.setdefault(id(variable), []).append(product)
+    for variable, value in statistics:
+        variable.assign(value)
     if not products:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
 

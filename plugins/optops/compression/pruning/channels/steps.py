@@ -1,0 +1,122 @@
+"""The steps in which the channels of a functional model are pruned: sparsity training, then ratio by ratio."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+from optops.compression.pruning.channels import criteria
+from optops.compression.pruning.channels.batch_norm import measure_batch_norms, scale_penalty
+from optops.compression.pruning.channels.criteria import Criterion
+from optops.compression.pruning.channels.graph import follow_channels
+from optops.compression.pruning.channels.prune import prune_channels
+from optops.compression.pruning.steps import Batch, PruningData, Step
+from optops.models.keras import keras
+
+CriterionName = Literal["batch_norm_scale", "l1_norm", "l2_norm", "taylor"]
+
+
+class ChannelPruning(Protocol):
+    """What the pruner reads of the recipe's section `prune`."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Shares of the channels to remove in all, rising."""
+
+    @property
+    def criterion(self) -> CriterionName:
+        """What tells how much a channel matters."""
+
+    @property
+    def multiple(self) -> int:
+        """Widths stay multiples of it."""
+
+    @property
+    def floor(self) -> float:
+        """Share of every group that stays in any case."""
+
+    @property
+    def scale_penalty(self) -> float:
+        """Weight of the batch norms' scales in the loss of the sparsity training."""
+
+    @property
+    def sparsity_epochs(self) -> int:
+        """Epochs of the sparsity training; 0 for none."""
+
+
+def prune_steps(
+    model: Any, settings: ChannelPruning, data: PruningData, report: Callable[[str], None]
+) -> Iterator[Step]:
+    """Gives one smaller model for each ratio, after sparsity training if the settings ask for it.
+
+    Args:
+        model: A functional or sequential Keras model; left as it is.
+        settings: The recipe's section.
+        data: Batches that hold the model's inputs under their names, beside whatever the loss reads.
+        report: Gets lines for people.
+
+    Raises:
+        ValueError: If a batch lacks one of the model's inputs.
+    """
+    whole = model.count_params()
+    graph = follow_channels(model)
+    report(f"{len(graph.groups)} groups of channels that go together:\n{graph}")
+    smaller = model
+    if settings.sparsity_epochs:
+        smaller = _copy(model)
+        followed = follow_channels(smaller)
+        yield Step(
+            0.0,
+            smaller,
+            penalty=lambda: settings.scale_penalty * scale_penalty(followed),
+            epochs=settings.sparsity_epochs,
+        )
+    inputs = [model_inputs(model, batch) for batch in data.batches]
+    removed = 0.0
+    for ratio in settings.ratios:
+        # The ratio is of all channels; the pruner counts from what is left of them.
+        share = 1 - (1 - ratio) / (1 - removed)
+        smaller = prune_channels(
+            smaller,
+            share,
+            criterion=_criterion(settings.criterion, smaller, data),
+            multiple=settings.multiple,
+            floor=settings.floor,
+            inputs=inputs[0] if settings.criterion == "batch_norm_scale" else None,
+        )
+        measure_batch_norms(smaller, inputs)
+        report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
+        yield Step(ratio, smaller)
+        removed = ratio
+
+
+def model_inputs(model: Any, batch: Batch) -> Any:
+    """Returns what of a training batch a functional model takes: the array, or several by name.
+
+    Raises:
+        ValueError: If the batch lacks an input; names it.
+    """
+    for name in model.input_names:
+        if name not in batch:
+            raise ValueError(
+                f"the training batches hold {', '.join(sorted(batch))}, but not the model's input {name!r}; "
+                "a workload whose models are functional names its arrays as the models name their inputs"
+            )
+    found = {name: batch[name] for name in model.input_names}
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _criterion(name: CriterionName, model: Any, data: PruningData) -> Criterion:
+    if name != "taylor":
+        found: Criterion = getattr(criteria, name)
+        return found
+
+    def loss(trained: Any, batch: Batch) -> Any:
+        result = data.loss(trained, batch, 1.0)
+        return result[0] if isinstance(result, tuple) else result
+
+    return criteria.taylor(model, loss, data.batches)
+
+
+def _copy(model: Any) -> Any:
+    copied = keras.models.clone_model(model)
+    copied.set_weights(model.get_weights())
+    return copied

@@ -1,0 +1,105 @@
+"""The steps of a pruner: what is cut at each ratio, how it is prepared, and what it refuses."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.compression.pruning.channels.steps import CriterionName, prune_steps
+from optops.compression.pruning.steps import PenalizedLoss, PruningData
+from optops.models.keras import keras, tf
+
+
+@dataclass(frozen=True)
+class Settings:
+    ratios: tuple[float, ...] = (0.25, 0.5)
+    criterion: CriterionName = "l2_norm"
+    multiple: int = 4
+    floor: float = 0.1
+    scale_penalty: float = 0.1
+    sparsity_epochs: int = 0
+
+
+@pytest.fixture
+def model() -> Any:
+    keras.utils.set_random_seed(5)
+    image = keras.Input((8, 8, 3), name="image")
+    x = image
+    for number in range(2):
+        x = keras.layers.Conv2D(32, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(name=f"norm_{number}")(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(4, name="classes")(x))
+
+
+def loss(model: Any, batch: Any, progress: Any) -> Any:
+    del progress
+    return tf.reduce_mean(tf.square(model(batch["image"], training=True) - batch["label"]))
+
+
+@pytest.fixture
+def data() -> PruningData:
+    random = np.random.default_rng(3)
+
+    def batch() -> dict[str, Any]:
+        values = {"image": random.normal(1, 2, (8, 8, 8, 3)), "label": random.normal(size=(8, 4))}
+        return {name: value.astype(np.float32) for name, value in values.items()}
+
+    batches = [batch() for _ in range(2)]
+    return PruningData(batches, lambda: batches, loss)
+
+
+def widths(model: Any) -> list[int]:
+    return [model.get_layer(f"conv_{number}").filters for number in range(2)]
+
+
+@pytest.mark.parametrize("criterion", ["l1_norm", "l2_norm", "batch_norm_scale", "taylor"])
+def test_each_ratio_is_the_share_removed_in_all(model: Any, data: PruningData, criterion: CriterionName) -> None:
+    lines: list[str] = []
+    before = [weight.copy() for weight in model.get_weights()]
+    steps = list(prune_steps(model, Settings(criterion=criterion), data, lines.append))
+    assert [step.ratio for step in steps] == [0.25, 0.5]
+    assert [sum(widths(step.model)) for step in steps] == [48, 32]
+    assert all(width % 4 == 0 for step in steps for width in widths(step.model))
+    for after, weight in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(after, weight, err_msg="the whole model changed: it is to teach")
+    assert "32 channels: conv_0" in lines[0]
+
+
+def test_batch_norms_of_a_pruned_model_are_measured_anew(model: Any, data: PruningData) -> None:
+    step = next(prune_steps(model, Settings(), data, lambda line: None))
+    kept = step.model.get_layer("norm_0").moving_mean.numpy()
+    assert np.abs(kept).max() > 0.01, "a fresh model's moving means are zero"
+
+
+def test_sparsity_training_comes_first_and_is_no_candidate(model: Any, data: PruningData) -> None:
+    settings = Settings(criterion="batch_norm_scale", sparsity_epochs=3)
+    steps = prune_steps(model, settings, data, lambda line: None)
+    first = next(steps)
+    assert (first.ratio, first.epochs) == (0.0, 3) and first.penalty is not None
+    assert first.model is not model
+    # 64 scales that are one, a tenth of each.
+    assert float(first.penalty()) == pytest.approx(6.4)
+    scales = np.ones(32, np.float32)
+    scales[::2] = 1e-3
+    for number in range(2):
+        first.model.get_layer(f"norm_{number}").gamma.assign(scales)
+    second, third = steps
+    assert float(first.penalty()) == pytest.approx(3.2, rel=0.01), "the penalty does not follow the training"
+    assert widths(third.model) == [16, 16]
+    assert np.all(third.model.get_layer("norm_0").gamma.numpy() == 1), "channels with a scale were cut"
+    assert second.penalty is None
+
+
+def test_a_penalty_is_added_to_the_loss_and_reported(model: Any, data: PruningData) -> None:
+    batch = data.batches[0]
+    both, scalars = PenalizedLoss(loss, lambda: tf.constant(2.0))(model, batch, 0.0)
+    assert float(both) == pytest.approx(float(loss(model, batch, 0.0)) + 2)
+    assert float(scalars["penalty"]) == 2
+
+
+def test_a_batch_without_the_models_input_is_refused(model: Any, data: PruningData) -> None:
+    broken = PruningData([{"picture": data.batches[0]["image"]}], data.everything, loss)
+    with pytest.raises(ValueError, match="hold picture, but not the model's input 'image'"):
+        list(prune_steps(model, Settings(), broken, lambda line: None))
