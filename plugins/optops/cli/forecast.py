@@ -71,8 +71,8 @@ def _missing_files(recipe: Recipe) -> Iterator[str]:
     from optops.workloads.base import load_workload
 
     for key, path in load_workload(recipe.workload).files(recipe.data).items():
-        if not path.is_file():
-            yield f"data.{key}: {path} does not exist; put the file there or change `data.{key}`"
+        if not path.exists():
+            yield f"data.{key}: {path} does not exist; put the data there or change `data.{key}`"
     for key in ("saved_model", "keras", "tokenizer"):
         imported = getattr(recipe.model, key, None)
         if imported is not None and not Path(imported).exists():

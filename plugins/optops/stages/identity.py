@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from optops.candidate import digest_file
+from optops.candidate import digest_file, digest_folder
 from optops.recipe import Recipe
 from optops.workloads.base import Workload
 
@@ -21,6 +21,10 @@ LIBRARIES = (
     "sentencepiece",
     "great-expectations",
     "sacrebleu",
+    "openvino",
+    "pillow",
+    "pycocotools",
+    "tokenizers",
 )
 
 
@@ -58,20 +62,20 @@ def _sources(name: str) -> list[Path]:
 
 
 def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
-    """Returns the section `data` with each file's digest in place of its path.
+    """Returns the section `data` with the digest of each file or folder in place of its path.
 
     Raises:
         FileNotFoundError: If a file is missing; names the recipe's key, the path and where to change it.
     """
     files = workload.files(recipe.data)
     for key, path in files.items():
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(
-                f"data.{key}: {path} does not exist; put the file there or change `data.{key}` in the recipe "
+                f"data.{key}: {path} does not exist; put the data there or change `data.{key}` in the recipe "
                 "(or the data location of this run)"
             )
     settings = recipe.data.model_dump(mode="json", exclude={"folder"})
-    return {"settings": _without_paths(settings), "files": {key: digest_file(path) for key, path in files.items()}}
+    return {"settings": _without_paths(settings), "files": {key: digest_folder(path) for key, path in files.items()}}
 
 
 def _without_paths(value: Any) -> Any:

@@ -93,7 +93,7 @@ class Workload(ABC):
 
     @abstractmethod
     def files(self, data: BaseModel) -> Mapping[str, Path]:
-        """Returns all data files, by the key below `data` that names them."""
+        """Returns all data files and folders, by the key below `data` that names them."""
 
     @abstractmethod
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def test_validate_names_missing_data_with_the_key(optops_home: Path, recipe: Pat
     assert [problem.partition(":")[0] for problem in found["problems"]] == [
         f"data.{split}.{side}" for split in ("train", "validation", "test") for side in ("source", "target")
     ]
-    assert all("does not exist; put the file there or change" in problem for problem in found["problems"])
+    assert all("does not exist; put the data there or change" in problem for problem in found["problems"])
 
 
 def test_validate_reports_a_typo_like_everybody_else(recipe: Path) -> None:

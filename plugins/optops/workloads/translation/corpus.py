@@ -9,7 +9,6 @@ import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from optops.workloads.splitting import assign_splits
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -118,13 +119,11 @@ def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
     Raises:
         CorpusError: Fractions that are no shares of a whole.
     """
-    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-9:
-        raise CorpusError(f"split fractions {dict(fractions)} must be above 0 and sum to 1: correct them")
-    places = _group_places(_linked_groups(frame), example_digests(frame), seed)
-    bounds = np.array(list(accumulate(fractions.values())))
-    bounds[-1] = 1.0
-    chosen = np.searchsorted(bounds, places, side="right")
-    return {name: frame[chosen == number] for number, name in enumerate(fractions)}
+    try:
+        chosen = assign_splits(_linked_groups(frame), example_digests(frame).to_numpy(), fractions, seed)
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
+    return {name: frame[chosen == name] for name in fractions}
 
 
 def _linked_groups(frame: pd.DataFrame) -> np.ndarray:
@@ -143,17 +142,6 @@ def _linked_groups(frame: pd.DataFrame) -> np.ndarray:
     _, labels = connected_components(graph, directed=False)
     groups: np.ndarray = labels[nodes[0]]
     return groups
-
-
-def _group_places(groups: np.ndarray, digests: pd.Series[str], seed: int) -> np.ndarray:
-    """Place each row's group in [0, 1) by hashing the smallest digest in it, float64, shape [rows]."""
-    representatives = pd.Series(digests.to_numpy(), dtype=object).groupby(groups).transform("min")
-    return np.array([_uniform(f"{seed}:{digest}") for digest in representatives])
-
-
-def _uniform(text: str) -> float:
-    """Hash text to [0, 1): 53 bits, so that the quotient is exact in float64 and stays below 1."""
-    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
 
 
 def _read_sides(files: PairFiles) -> tuple[list[str], list[str], np.ndarray]:

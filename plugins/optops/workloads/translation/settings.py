@@ -7,10 +7,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Distill, Prune, Section
+from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]
-
-SPLIT_NAMES = ("train", "validation", "test")
 
 CHECKS = (
     "empty_side",
@@ -54,21 +53,6 @@ class TextPair(Section):
     def _swap_needs_tabs(self) -> Self:
         if self.swap and self.target is not None:
             raise ValueError("swap is for one tab-separated file; exchange `source` and `target` instead")
-        return self
-
-
-class Fractions(Section):
-    """How one corpus is split; the shares of splits that have files of their own are left out."""
-
-    train: float = Field(0.9, gt=0, lt=1, description="Share of the training split.")
-    validation: float = Field(0.05, gt=0, lt=1, description="Share of the validation split.")
-    test: float = Field(0.05, gt=0, lt=1, description="Share of the test split.")
-
-    @model_validator(mode="after")
-    def _make_a_whole(self) -> Self:
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"train, validation and test add up to {total:g}; they must add up to 1")
         return self
 
 
@@ -116,8 +100,7 @@ class TranslationData(Section):
 
     def shares(self) -> dict[str, float]:
         """Returns the share of `corpus` for each split that has no files of its own."""
-        shares = {name: getattr(self.fractions, name) for name in SPLIT_NAMES if getattr(self, name) is None}
-        return {name: share / sum(shares.values()) for name, share in shares.items()}
+        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
 
     def pairs(self) -> dict[str, TextPair]:
         """Returns the pairs of files by split (or `corpus`), with absolute paths."""

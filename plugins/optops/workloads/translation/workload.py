@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
 from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.translation.settings import (
     CHECKS,
-    SPLIT_NAMES,
     STARTING_VALUES,
     TextPair,
     Thresholds,
