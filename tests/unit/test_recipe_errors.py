@@ -102,7 +102,7 @@ def test_the_full_recipe_is_right() -> None:
     [
         ("schema_version", 2, "schema_version: Input should be 1 (it is 2)"),
         ("name", "two words", "name: String should match pattern"),
-        ("workload", "tranlation", "workload: workload 'tranlation' is unknown; known are translation"),
+        ("workload", "tranlation", "workload: workload 'tranlation' is unknown; known are "),
         ("seed", -1, "seed: Input should be greater than or equal to 0 (it is -1)"),
         ("data.source_language", "english", "data.source_language: String should match pattern"),
         ("data.corpus", "all.tsv", "data: `corpus` stands beside all three splits; remove it, or"),

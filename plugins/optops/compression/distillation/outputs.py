@@ -1,0 +1,45 @@
+"""What a functional model learns from the outputs of another one, for every workload whose models are functional."""
+
+from typing import Any
+
+from optops.compression.pruning.channels.steps import model_inputs
+from optops.models.keras import tf
+from optops.models.training.settings import Loss
+
+
+def teacher_loss(teacher: Any) -> Loss:
+    """Returns the squared error against a teacher's outputs, in units of their variance; the mean over outputs.
+
+    Args:
+        teacher: A functional model; a batch holds its inputs under their names.
+    """
+
+    def loss(model: Any, batch: Any, progress: Any) -> Any:
+        del progress
+        wanted, found = model_outputs(teacher, batch, training=False), model_outputs(model, batch, training=True)
+        errors = []
+        for one, other in zip(wanted, found, strict=True):
+            spread = tf.maximum(tf.math.reduce_variance(one), 1e-12)
+            errors.append(tf.reduce_mean(tf.math.squared_difference(one, other)) / spread)
+        return tf.add_n(errors) / len(errors)
+
+    return loss
+
+
+def mixed_loss(soft: Loss, hard: Loss | None, alpha: float) -> Loss:
+    """Returns `alpha * soft + (1 - alpha) * hard`, or `soft` alone if there is no hard one."""
+    if hard is None:
+        return soft
+
+    def loss(model: Any, batch: Any, progress: Any) -> Any:
+        return alpha * soft(model, batch, progress) + (1 - alpha) * hard(model, batch, progress)
+
+    return loss
+
+
+def model_outputs(model: Any, batch: Any, *, training: bool) -> list[Any]:
+    """Returns a functional model's outputs for a training batch, in the order of their names if they have some."""
+    outputs = model(model_inputs(model, batch), training=training)
+    if isinstance(outputs, dict):
+        return [outputs[name] for name in sorted(outputs)]
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

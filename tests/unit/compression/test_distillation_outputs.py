@@ -1,0 +1,38 @@
+"""What models learn from another model's outputs."""
+
+import numpy as np
+import pytest
+
+from optops.compression.distillation.outputs import mixed_loss, teacher_loss
+from optops.models.keras import keras
+
+
+def two_outputs(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((6,), name="x")
+    return keras.Model(image, [keras.layers.Dense(3)(image), keras.layers.Dense(2)(image)])
+
+
+def test_the_error_against_a_teacher_is_in_units_of_the_variance_of_each_output() -> None:
+    teacher, student = two_outputs(1), two_outputs(2)
+    x = np.random.default_rng(3).normal(size=(32, 6)).astype(np.float32)
+    wanted, found = ([output.numpy().astype(np.float64) for output in model(x)] for model in (teacher, student))
+    by_hand = np.mean([np.mean((one - other) ** 2) / one.var() for one, other in zip(wanted, found, strict=True)])
+    assert float(teacher_loss(teacher)(student, {"x": x}, 0.0)) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_model_that_equals_its_teacher_has_nothing_to_learn() -> None:
+    teacher = two_outputs(1)
+    x = np.random.default_rng(3).normal(size=(8, 6)).astype(np.float32)
+    assert float(teacher_loss(teacher)(teacher, {"x": x}, 0.0)) == 0
+
+
+def test_soft_and_hard_losses_are_mixed_by_alpha() -> None:
+    mixed = mixed_loss(lambda *_: 2.0, lambda *_: 10.0, 0.25)
+    assert mixed(None, None, 0.0) == pytest.approx(0.25 * 2 + 0.75 * 10)
+    assert mixed_loss(lambda *_: 2.0, None, 0.25)(None, None, 0.0) == 2.0
+
+
+def test_a_batch_without_the_models_input_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="not the model's input 'x'"):
+        teacher_loss(two_outputs(1))(two_outputs(2), {"image": np.zeros((1, 6), np.float32)}, 0.0)
