@@ -1,0 +1,124 @@
+import base64
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from optops.workloads.images import (
+    ImageError,
+    encode_png,
+    image_files,
+    image_of_input,
+    inspect_image,
+    open_image,
+    pixels_of,
+    read_image,
+)
+
+NOISE = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+
+
+def encoded(image, form="PNG", **options):
+    buffer = BytesIO()
+    image.save(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def bomb(width, height):
+    """A PNG that says it is large and is small."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_pixels_come_back_from_lossless_formats(form):
+    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(NOISE), form)), NOISE)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "TIFF", "WEBP", "PPM", "GIF"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_found_in_every_format(form, kept):
+    content = encoded(Image.fromarray(NOISE), form)
+    facts = inspect_image(content[: int(kept * len(content))])
+    assert facts.problem
+    with pytest.raises(ImageError):
+        open_image(content[: int(kept * len(content))])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", bytes(5000)])
+def test_what_is_no_image_is_said_to_be_none(content):
+    facts = inspect_image(content)
+    assert facts.problem
+    assert (facts.width, facts.height) == (0, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (15_000, 10_001)])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(width, height):
+    with pytest.raises(ImageError, match="pixels"):
+        open_image(bomb(width, height))
+
+
+def test_a_photograph_on_its_side_is_set_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(NOISE), "PNG", exif=exif)
+    np.testing.assert_array_equal(read_image(content), np.rot90(NOISE, -1))
+    assert (inspect_image(content).width, inspect_image(content).height) == (40, 30)
+
+
+def test_colour_modes_become_what_they_look_like():
+    grey = Image.fromarray(NOISE[..., 0])
+    np.testing.assert_array_equal(pixels_of(grey, "RGB"), np.repeat(NOISE[..., :1], 3, -1))
+    deep = Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(pixels_of(open_image(encoded(deep)), "L"), NOISE[..., 0])
+    palette = Image.fromarray(NOISE).quantize(16)
+    np.testing.assert_array_equal(pixels_of(open_image(encoded(palette)), "RGB"), np.asarray(palette.convert("RGB")))
+    see_through = Image.fromarray(np.dstack([NOISE, NOISE[..., :1]]))
+    np.testing.assert_array_equal(pixels_of(see_through, "RGB"), NOISE)
+    white = Image.new("CMYK", (4, 3), (0, 0, 0, 0))
+    assert (pixels_of(open_image(encoded(white, "TIFF")), "RGB") == 255).all()
+    with pytest.raises(ImageError, match="floating-point"):
+        pixels_of(Image.fromarray(np.zeros((2, 2), np.float32)), "L")
+
+
+def test_a_served_image_comes_as_bytes_as_base64_or_as_an_array():
+    content = encode_png(Image.fromarray(NOISE))
+    text = base64.b64encode(content).decode()
+    for value in (content, bytearray(content), text, f"data:image/png;base64,{text}", NOISE):
+        np.testing.assert_array_equal(np.asarray(image_of_input(value)), NOISE)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"not an image", "input 3: it is no image"),
+        ("not base64!", "input 3: the text"),
+        ("data:image/png,xyz", "does not say base64"),
+        (7, "input 3 is int"),
+        (np.zeros((2, 2), np.float32), "float32"),
+        (np.zeros((0, 2), np.uint8), r"uint8 \[0, 2\]"),
+    ],
+)
+def test_an_input_that_is_no_image_is_named(value, message):
+    with pytest.raises(ValueError, match=message):
+        image_of_input(value, 3)
+
+
+def test_a_folder_gives_its_images_in_order_and_nothing_else(tmp_path):
+    for name in ("b.PNG", "a.jpg", "sub/c.bmp", ".hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)] == ["a.jpg", "b.PNG", "sub/c.bmp"]
+    with pytest.raises(ValueError, match="does not exist"):
+        image_files(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        image_files(tmp_path / "empty")
