@@ -18,7 +18,12 @@ class PrecisionPlan:
         precision: The type most of the arithmetic runs in.
         parts: Name of a weight (as the architecture names it) to its type; a weight not named stays in fp32.
         dynamic: Whether activations get their scale at run time, per row; if not, `ranges` has them.
-        ranges: Name of a tensor to its (low, high), where activations are quantised statically.
+        ranges: Name of a tensor to its (low, high), where activations are quantised statically: exactly these tensors
+            are rounded to 8 bits, to `(high - low) / 255` with a whole number for zero.
+        bias_corrections: Name of an int8 weight to what is added, per output channel, to the bias of its layer, so that
+            the mean error of rounding vanishes.
+        weight_levels: Magnitude of the largest int8 weight, by which a channel's scale follows from its largest value:
+            127, or 63 where the CPU adds pairs of 8-bit products in 16 bits and would saturate.
         notes: Why a part stayed in float, by name, for people to read.
     """
 
@@ -26,6 +31,8 @@ class PrecisionPlan:
     parts: Mapping[str, Precision] = field(default_factory=dict)
     dynamic: bool = True
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    bias_corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    weight_levels: int = 127
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -42,5 +49,6 @@ class PrecisionPlan:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data["precision"] not in PRECISIONS:
             raise ValueError(f"{path}: precision {data['precision']!r} is unknown; known are {', '.join(PRECISIONS)}")
-        data["ranges"] = {name: (low, high) for name, (low, high) in data["ranges"].items()}
+        for name in ("ranges", "bias_corrections"):
+            data[name] = {key: tuple(values) for key, values in data.get(name, {}).items()}
         return cls(**data)
