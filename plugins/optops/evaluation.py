@@ -12,7 +12,7 @@ from optops.recipe import Recipe
 from optops.runtimes.base import load_executable
 from optops.stage_spec import StageResult
 from optops.tracking import Tracking
-from optops.workloads.base import load_workload
+from optops.workloads.base import workload_of
 
 INTERVAL = (2.5, 97.5)
 
@@ -80,7 +80,7 @@ def evaluate_run(
     Raises:
         FileNotFoundError: If the run has no baseline.
     """
-    workload = load_workload(recipe.workload)
+    workload = workload_of(recipe)
     examples = workload.read(recipe.data, recipe.seed)[split]
     weights = bootstrap_weights(len(examples), recipe.gate.resamples, recipe.seed)
     scores: list[Score] = []

@@ -382,13 +382,13 @@ class Recipe(Section):
     def _stages_fit_the_model(self) -> Self:
         from optops.workloads.base import load_workload
 
-        if not load_workload(self.workload).trainable(self.model):
-            for name in ("distill", "prune"):
-                if getattr(self, name) != OFF:
-                    raise ValueError(
-                        f"{name} needs a trainable model, but `model` imports one that can only be served; "
-                        f"write `{name}: off`"
-                    )
+        possible = load_workload(self.workload).compresses(self.model)
+        for name in ("distill", "prune"):
+            if getattr(self, name) != OFF and name not in possible:
+                raise ValueError(
+                    f"{name} needs a trainable model, but `model` imports one that can only be served; "
+                    f"write `{name}: off`"
+                )
         return self
 
     @model_validator(mode="after")

@@ -103,9 +103,9 @@ def _look_at_runtimes(recipe: Recipe, found: Forecast) -> None:
 
 def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
     from optops.measurement.statistics import estimated_resolution
-    from optops.workloads.base import load_workload
+    from optops.workloads.base import workload_of
 
-    workload, gate = load_workload(recipe.workload), recipe.gate
+    workload, gate = workload_of(recipe), recipe.gate
     try:
         splits = workload.read(recipe.data, recipe.seed)
     except ValueError as error:

@@ -11,7 +11,6 @@ from optops.pipeline import ORDER
 from optops.registry import CHAMPION, RegistryError, version_by_alias
 from optops.stage_spec import StageResult
 from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
-from optops.workloads.base import load_workload
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
 
@@ -93,10 +92,7 @@ def _children(tracking: Tracking, run: Run) -> list[Run]:
 
 
 def _metric(run: Run) -> str:
-    try:
-        return load_workload(run.data.params.get("workload", "")).metric_name
-    except LookupError:
-        return "metric"
+    return str(run.data.params.get("metric", "metric"))
 
 
 def _order(child: Run) -> int:

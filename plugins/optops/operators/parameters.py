@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from optops.precision import PRECISIONS
 from optops.recipe import OFF, Approval, Fuse, Gate, Quantize, Recipe
-from optops.workloads.base import load_workload
+from optops.workloads.base import load_workload, workload_of
 
 DATA_FOLDER = "data_folder"
 """The one parameter that is no key of the recipe: it moves all data files at once."""
@@ -112,7 +112,7 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
 
 
 def _tolerance_text(recipe: Recipe) -> str:
-    metric = load_workload(recipe.workload).metric_name
+    metric = workload_of(recipe).metric_name
     if recipe.gate.tolerance_kind == "absolute":
         return f"How much worse than the baseline the winner may be, in units of {metric}."
     return f"How much worse than the baseline the winner may be, as a share of its {metric}: `0.02` is 2 %."

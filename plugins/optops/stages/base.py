@@ -16,7 +16,7 @@ from optops.pipeline import STAGES
 from optops.recipe import Recipe
 from optops.stage_spec import Manifest, StageResult, StageSpec
 from optops.tracking import CandidateFiles, Tracking
-from optops.workloads.base import Workload, load_workload
+from optops.workloads.base import Workload, workload_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -260,7 +260,7 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
 def new_job(spec: StageSpec, tracking: Tracking) -> Job:
     """Returns a job for a spec, without an MLflow run yet."""
     recipe = Recipe.model_validate(spec.recipe)
-    workload = load_workload(recipe.workload)
+    workload = workload_of(recipe)
     return Job(spec, recipe, workload, make_key(spec, recipe, workload), tracking, run_id="")
 
 

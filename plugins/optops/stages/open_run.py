@@ -28,6 +28,7 @@ def run(job: Job) -> StageResult:
             {
                 "recipe": recipe.name,
                 "workload": recipe.workload,
+                "metric": job.workload.metric_name,
                 "tolerance": f"{gate.tolerance} {gate.tolerance_kind}",
                 "minimum_speedup": gate.minimum_speedup,
                 "target": f"{recipe.target.device}, {recipe.target.threads} threads",

@@ -26,6 +26,10 @@ def run(job: Job) -> StageResult:
     share_cores(settings.train.replicas)
     upstream = job.result("distill").candidates
     trainable = [candidate for candidate in upstream if candidate.trainable]
+    if not trainable:
+        reason = "the imported model can be served, not trained: a functional Keras model (`.keras`) can be pruned"
+        job.log(f"nothing is pruned: {reason}")
+        return job.hand_on(candidates=upstream, dropped={f"{job.baseline.name} pruned": reason})
     chosen = trainable if settings.models == "all" else trainable[-1:]
     try:
         examples = taught_examples(job, job.baseline, settings)

@@ -9,7 +9,7 @@ import numpy as np
 
 from optops.pipeline import TEST, TRAIN, VALIDATION
 from optops.recipe import Recipe
-from optops.workloads.base import Workload, load_workload
+from optops.workloads.base import Workload, workload_of
 
 HEAVY = ("tensorflow", "tf_keras", "pandas", "mlflow", "great_expectations", "onnxruntime")
 
@@ -25,11 +25,11 @@ def check_workload(recipe: Recipe, predictions: Sequence[Any], *, perfect: Seque
     Raises:
         AssertionError: Says what does not hold.
     """
-    workload = load_workload(recipe.workload)
+    workload = workload_of(recipe)
     _check_import_is_cheap(workload)
     for key, path in workload.files(recipe.data).items():
         assert path.is_absolute(), f"files: {key} is the relative path {path}"
-        assert path.is_file(), f"files: {key} names {path}, which is not there"
+        assert path.exists(), f"files: {key} names {path}, which is not there"
     splits = workload.read(recipe.data, recipe.seed)
     assert set(splits) == {TRAIN, VALIDATION, TEST}, f"read gives the splits {sorted(splits)}"
     again = workload.read(recipe.data, recipe.seed)

@@ -75,11 +75,16 @@ class Workload(ABC):
     """
 
     name: ClassVar[str]
-    metric_name: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
+    metric_name: str
+    higher_is_better: bool = True
     examples_name: ClassVar[str] = "examples"
 
     # Recipe
+
+    def for_recipe(self, recipe: Recipe) -> "Workload":
+        """Returns the workload as the recipe sets it up: one whose metric the recipe names gives a copy of its own."""
+        del recipe
+        return self
 
     @abstractmethod
     def sections(self) -> Sections:
@@ -87,7 +92,14 @@ class Workload(ABC):
 
     @abstractmethod
     def trainable(self, model: BaseModel) -> bool:
-        """Returns whether `model` describes something to train, rather than a serving-only import."""
+        """Returns whether `model` describes something to train, rather than an import."""
+
+    def compresses(self, model: BaseModel) -> frozenset[str]:
+        """Returns which of the sections `distill` and `prune` fit what `model` describes.
+
+        By default both if it is trained, and none if it is imported, for an import may only be servable.
+        """
+        return frozenset({"distill", "prune"}) if self.trainable(model) else frozenset()
 
     # Data
 
@@ -261,6 +273,15 @@ WORKLOADS: dict[str, str] = {
 def workload_names() -> list[str]:
     """Returns the names of all workloads, built in and plugged in."""
     return sorted({*WORKLOADS, *(entry.name for entry in entry_points(group="optops.workloads"))})
+
+
+def workload_of(recipe: Recipe) -> Workload:
+    """Returns a recipe's workload, set up as the recipe says.
+
+    Raises:
+        LookupError: If nothing has that name; says what there is.
+    """
+    return load_workload(recipe.workload).for_recipe(recipe)
 
 
 def load_workload(name: str) -> Workload:
