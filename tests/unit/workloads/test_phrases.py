@@ -4,8 +4,9 @@ from pathlib import Path
 import pandas as pd
 
 from optops.workloads.label_checks import run_checks
+from optops.workloads.text_lines import normalise
 from optops.workloads.translation.checks import TranslationThresholds, translation_checks
-from optops.workloads.translation.corpus import PairFiles, normalise, read_pairs
+from optops.workloads.translation.corpus import PairFiles, read_pairs
 from optops.workloads.translation.phrase_grammar import german
 from optops.workloads.translation.phrases import generate_phrases, write_corpus
 

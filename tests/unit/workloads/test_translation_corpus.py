@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optops.workloads.text_lines import CorpusError, normalise
 from optops.workloads.translation.corpus import (
-    CorpusError,
     PairFiles,
     example_digest,
     example_digests,
-    normalise,
     read_pairs,
     split_pairs,
 )

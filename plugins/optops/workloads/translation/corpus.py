@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import gzip
 import hashlib
-import unicodedata
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,13 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from optops.workloads.splitting import assign_splits
-
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_BYTE_ORDER_MARK: Final = "\ufeff"
-
-
-class CorpusError(ValueError):
-    """Parallel text that can not be read at all; the message names the file, what is wrong and what to do."""
+from optops.workloads.text_lines import CorpusError, normalise, read_lines
 
 
 @dataclass(frozen=True)
@@ -95,11 +84,6 @@ def example_digests(frame: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(digests, index=frame.index, name="digest", dtype=str)
 
 
-def normalise(text: str) -> str:
-    """Fold what does not make a sentence another one: compatibility forms (NFKC), case, white space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
     """Split parallel text so that no sentence, on either side, stands in two splits.
 
@@ -146,51 +130,15 @@ def _linked_groups(frame: pd.DataFrame) -> np.ndarray:
 
 def _read_sides(files: PairFiles) -> tuple[list[str], list[str], np.ndarray]:
     """Read sources, targets, and whether both were UTF-8."""
-    source, decodable = _read_lines(files.source)
+    source, decodable = read_lines(files.source)
     if files.target is None:
         columns = [line.split("\t") for line in source]
         first, second = [row[0] for row in columns], [row[1] if len(row) > 1 else "" for row in columns]
         return (second, first, decodable) if files.swap else (first, second, decodable)
-    target, target_decodable = _read_lines(files.target)
+    target, target_decodable = read_lines(files.target)
     if len(source) != len(target):
         raise CorpusError(
             f"{files.source} has {len(source)} lines, but {files.target} has {len(target)}: line n of one must "
             "translate line n of the other; restore the missing lines (an empty line keeps the place)"
         )
     return source, target, decodable & target_decodable
-
-
-def _read_lines(path: Path) -> tuple[list[str], np.ndarray]:
-    """Read a file's lines and, for each, whether its bytes are UTF-8."""
-    content = _read_bytes(path)
-    if not content:
-        raise CorpusError(f"{path} is empty: it must hold one sentence a line; check how the file was made")
-    raw = content.removesuffix(b"\n").split(b"\n")
-    lines: list[str] = []
-    decodable = np.ones(len(raw), dtype=bool)
-    for number, line in enumerate(raw):
-        try:
-            lines.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError:
-            lines.append(line.removesuffix(b"\r").decode(errors="replace"))
-            decodable[number] = False
-    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-    return lines, decodable
-
-
-def _read_bytes(path: Path) -> bytes:
-    """Read a file, unpacked when it is gzip."""
-    if path.is_dir():
-        raise CorpusError(f"{path} is a folder: name the file in it that holds the text")
-    if not path.exists():
-        neighbours = sorted(other.name for other in path.parent.glob("*") if other.is_file())
-        nearest = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.4)
-        hint = f"; the nearest name there is {nearest[0]}" if nearest else ""
-        raise CorpusError(f"{path} does not exist{hint}: correct the path")
-    content = path.read_bytes()
-    if not content.startswith(_GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorpusError(f"{path} is a damaged gzip file ({error}): fetch or compress it again") from error

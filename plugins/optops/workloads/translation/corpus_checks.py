@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from optops.workloads.translation.corpus import normalise
+from optops.workloads.text_lines import normalise
 
 _INVISIBLE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+")
 _NAMED_ROWS: Final = 3

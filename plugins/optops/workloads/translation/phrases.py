@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from optops.workloads.translation.corpus import normalise
+from optops.workloads.text_lines import normalise
 from optops.workloads.translation.phrase_grammar import clause_templates, people_templates, travel_templates
 from optops.workloads.translation.phrase_grammar.composer import Composer
 from optops.workloads.translation.phrase_grammar.lexicon import load_lexicon

@@ -6,7 +6,6 @@ Each function takes all pairs of a split and returns the reasons of the defectiv
 
 from __future__ import annotations
 
-import html.entities
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,35 +13,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from optops.workloads.translation.corpus import normalise
+from optops.workloads.text_judges import judge_content, judge_decoding, judge_length, judge_markup
+from optops.workloads.text_lines import normalise
 from optops.workloads.translation.scripts import SCRIPTS, count_letters, count_words
 
 _SIDES: Final = ("source", "target")
-
-_BLANK: Final = re.compile(r"[\s\u00ad\u180e\u200b-\u200f\u2060\ufeff]*")
-
-# Element names of HTML that turn up in crawled text; an open list of names would take "<you>" for a tag.
-_TAG: Final = re.compile(
-    r"</?(?:a|abbr|b|big|blockquote|body|br|center|cite|code|dd|div|dl|dt|em|font|form|h[1-6]|head|hr|html|i|iframe|img|"
-    r"input|ins|label|li|link|meta|nobr|ol|option|p|pre|q|s|script|select|small|span|strike|strong|style|sub|sup|table|"
-    r"tbody|td|th|title|tr|tt|u|ul|wbr)(?:\s[^<>]*)?/?>|<!--|<!\[CDATA\[|<!DOCTYPE|<[A-Za-z][\w:-]*\s+[\w:-]+\s*=[^<>]*>",
-    re.IGNORECASE,
-)
-_NUMERIC_ENTITY: Final = re.compile(r"&\s?#\s?(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})\s?;")
-_NAMED_ENTITY: Final = re.compile(r"&\s?([A-Za-z][A-Za-z0-9]{1,31})\s?;")
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# What the bytes 0x80 to 0xBF, which go on a UTF-8 sequence, look like when read as Windows-1252 or Latin-1.
-_CONTINUATION: Final = r"[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-_UPPER: Final = r"[A-ZÀ-ÖØ-Þ]"
-_MOJIBAKE: Final = re.compile(
-    # "Ã¼" for "ü". After a capital and before no letter it may be text: «AMANHÃ».
-    rf"(?<!{_UPPER})[ÂÃ]{_CONTINUATION}|[ÂÃ]{_CONTINUATION}(?=[^\W\d_])"
-    # "â€™" for an apostrophe; a byte order mark.
-    rf"|â{_CONTINUATION}{{2}}|ï»¿"
-    # Cyrillic, Greek, Chinese: single sequences stand in good text («CAFÉ»), several in a row do not.
-    rf"|(?:[Â-ß]{_CONTINUATION}){{3,}}|(?:[à-ï]{_CONTINUATION}{{2}}){{2,}}|ð[Ÿ\x9f]{_CONTINUATION}{{2}}"
-)
 
 # Typography sets a no-break space before these, after « and between digits; elsewhere it is a leftover.
 _NO_BREAK: Final = r"[\u00a0\u202f\u2007]"
@@ -58,57 +33,23 @@ _SPACING: Final = (
 
 def find_empty_sides(rows: pd.DataFrame) -> pd.Series[str]:
     """Name pairs with a side of nothing but white space and invisible characters."""
-    return _judge_sides(rows, lambda text: "is empty" if _BLANK.fullmatch(text) else None)
+    return _judge_sides(rows, judge_content)
 
 
 def find_too_long(rows: pd.DataFrame, max_characters: int, max_words: int) -> pd.Series[str]:
     """Name pairs with a side above a length in characters or in words (between white space)."""
-
-    def judge(text: str) -> str | None:
-        if len(text) > max_characters:
-            return f"has {len(text)} characters, the limit is {max_characters}"
-        # Words can not outnumber every second character.
-        if len(text) >= 2 * max_words and (words := len(text.split())) > max_words:
-            return f"has {words} words, the limit is {max_words}"
-        return None
-
-    return _judge_sides(rows, judge)
+    return _judge_sides(rows, lambda text: judge_length(text, max_characters, max_words))
 
 
 def find_markup(rows: pd.DataFrame) -> pd.Series[str]:
     """Name pairs with HTML tags or character references left in them."""
-
-    def judge(text: str) -> str | None:
-        if "<" in text and (tag := _TAG.search(text)):
-            return f"holds the tag {tag.group()[:40]}"
-        if "&" not in text:
-            return None
-        if number := _NUMERIC_ENTITY.search(text):
-            return f"holds the character reference {number.group()}"
-        for name in _NAMED_ENTITY.finditer(text):
-            if f"{name.group(1)};" in html.entities.html5:
-                return f"holds the character reference {name.group()}"
-        return None
-
-    return _judge_sides(rows, judge)
+    return _judge_sides(rows, judge_markup)
 
 
 def find_undecodable(rows: pd.DataFrame) -> pd.Series[str]:
     """Name pairs whose bytes are no UTF-8, or that were decoded wrongly before (control characters, mojibake)."""
-
-    def judge(text: str) -> str | None:
-        if "\ufffd" in text:
-            return "holds the replacement character U+FFFD"
-        if text.isascii() and text.isprintable():
-            return None
-        if control := _CONTROL.search(text):
-            return f"holds the control character U+{ord(control.group()):04X}"
-        if mojibake := _MOJIBAKE.search(text):
-            return f"holds {mojibake.group()[:12]!r}, UTF-8 that was read in another encoding"
-        return None
-
     bad_bytes = pd.Series("bytes that are no UTF-8", index=rows.index[~rows["decodable"].astype(bool)], dtype=str)
-    bad_text = _judge_sides(rows, judge)
+    bad_text = _judge_sides(rows, judge_decoding)
     return pd.concat([bad_bytes, bad_text[~bad_text.index.isin(bad_bytes.index)]]).loc[
         rows.index.intersection(bad_bytes.index.union(bad_text.index))
     ]
