@@ -5,9 +5,10 @@ from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
-from optops.stages.training import fit_model, judge_serving, publish
+from optops.stages.training import fit_model, judge_serving, pretrain_model, publish
 
 BASELINE = "baseline"
+PRETRAINING = "pretraining"
 
 
 def run(job: Job) -> StageResult:
@@ -22,6 +23,9 @@ def run(job: Job) -> StageResult:
     job.workload.prepare(job.recipe, examples, assets)
     architecture, model = job.workload.build(job.recipe, assets)
     job.log(f"{architecture} with {model.count_params():,} parameters, {len(examples)} training examples")
+    first = job.workload.pretraining(job.recipe, model, examples, assets)
+    if first is not None:
+        pretrain_model(job, model, first, PRETRAINING)
     loss = job.workload.loss(job.recipe.train)
     fit_model(job, model, examples, loss, job.recipe.train, assets, BASELINE)
     candidate = publish(job, folder, model, architecture, name=BASELINE, parents=())

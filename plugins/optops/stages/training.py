@@ -17,6 +17,7 @@ from optops.precision import PrecisionPlan
 from optops.recipe import Train
 from optops.stages.base import Job
 from optops.stages.checkpoints import keep, restore
+from optops.workloads.base import Phase
 
 VALIDATED_EXAMPLES = 300
 """Validation examples that each epoch is judged on; the finished model is judged on all."""
@@ -54,8 +55,25 @@ def fit_model(
         value = measure(job, workload.predict(fast, sample, assets), sample)
         return value if workload.higher_is_better else -value
 
+    phase = Phase(settings, workload.batches(job.recipe, examples, assets, settings), loss, validate)
+    return _fit(job, model, phase, name, workload.metric_name, after_update)
+
+
+def pretrain_model(job: Job, model: Any, phase: Phase, name: str) -> History:
+    """Trains a model for what comes before its task; goes on from its checkpoint after a kill."""
+    return _fit(job, model, phase, name, "validation")
+
+
+def _fit(
+    job: Job,
+    model: Any,
+    phase: Phase,
+    name: str,
+    measure_name: str,
+    after_update: Callable[[], Any] = lambda: None,
+) -> History:
     def report(progress: Progress) -> None:
-        validation = "" if progress.validation is None else f", {workload.metric_name} {progress.validation:.2f}"
+        validation = "" if progress.validation is None else f", {measure_name} {progress.validation:.2f}"
         job.progress(
             f"{name}: epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps_in_epoch}, "
             f"loss {progress.loss:.3f}{validation}, {progress.examples_per_second:.0f} examples/s"
@@ -65,10 +83,10 @@ def fit_model(
     restore(job, folder, name)
     history = fit(
         model,
-        batches=workload.batches(job.recipe, examples, assets, settings),
-        loss=loss,
-        validate=validate,
-        settings=training_settings(settings, job.recipe.seed),
+        batches=phase.batches,
+        loss=phase.loss,
+        validate=phase.validate,
+        settings=training_settings(phase.train, job.recipe.seed),
         checkpoints=folder,
         report=report,
         saved=lambda checkpoint: keep(job, checkpoint, name),
@@ -144,4 +162,4 @@ def judge_serving(job: Job, folder: Path, name: str) -> dict[str, float]:
     save_predictions(job, folder, predictions, statistics)
     value = float(workload.metric(statistics)[0])
     job.log(f"{name}: {workload.metric_name} {value:.2f} on {len(examples)} validation {workload.examples_name}")
-    return {workload.metric_name: value}
+    return {workload.metric_name: value, **workload.figures(statistics)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from optops.models.training.settings import Batches, Loss
+    from optops.models.training.settings import Batches, Loss, Validate
     from optops.runtimes.base import Executable
     from optops.workloads.label_checks import CheckOutcome, Defect
 
@@ -65,6 +65,23 @@ class LabelReport:
     outcomes: Sequence["CheckOutcome"]
     defects: Sequence["Defect"]
     quarantine: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training.
+
+    Attributes:
+        train: How it is trained.
+        batches: Gives the batches of an epoch.
+        loss: Its loss, with the variables of heads that the model itself does not keep.
+        validate: Called as `validate(model)` after each epoch; higher is better.
+    """
+
+    train: Train
+    batches: "Callable[[int], Batches]"
+    loss: "Loss"
+    validate: "Validate"
 
 
 class Workload(ABC):
@@ -166,6 +183,10 @@ class Workload(ABC):
     def loss(self, train: Train) -> "Loss":
         """Returns the training loss, a function of model, batch and progress."""
 
+    def pretraining(self, recipe: Recipe, model: Any, examples: "pd.DataFrame", assets: Path) -> Phase | None:
+        """Returns what the model is trained on before its task; None if the recipe asks for nothing."""
+        return None
+
     @abstractmethod
     def student(self, recipe: Recipe, teacher: Any) -> Any:
         """Returns the model that `distill` trains, initialised as the recipe says."""
@@ -227,6 +248,10 @@ class Workload(ABC):
         Returns:
             Shape (resamples,), or (1,) without weights.
         """
+
+    def figures(self, statistics: "np.ndarray") -> dict[str, float]:
+        """Returns further figures of quality by name, for the record; nothing is decided by them."""
+        return {}
 
     def agreement(self, ours: Sequence[Any], theirs: Sequence[Any]) -> float:
         """Returns the share of predictions that are the same, for the parity of a lowered model with its original.
