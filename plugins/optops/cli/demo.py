@@ -1,7 +1,8 @@
-"""`optops demo-data`, `optops demo`, `optops ui`: the demo's corpus, the demo in a real Airflow, and the pages."""
+"""`optops demo-data`, `optops demo`, `optops ui`: the demo's data, the demo in a real Airflow, and the pages."""
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,49 +13,64 @@ from optops.cli.console import FAILED, CommandError, explained, readable_seconds
 if TYPE_CHECKING:
     from optops.services import Outcome
 
-SHARES = {"validation": 0.05, "test": 0.1}
-LANGUAGES = ("en", "de")
-PAIRS, SEED = 5_000, 17
-FACTS_FILE = "corpus.json"
+SEED = 17
+FACTS_FILE = "demo.json"
 DEMO_RECIPE = Path("dags/recipes/travel_phrases.yaml")
+LEAST_EXAMPLES = 20
 NOTHING_PROMOTED = 2
 
 
 @explained
 def demo_data(
-    folder: Annotated[Path, typer.Argument(help="Where the corpus goes; made if need be.", show_default=False)],
-    pairs: Annotated[int, typer.Option(help="Sentence pairs of all three splits.", min=100)] = PAIRS,
-    seed: Annotated[int, typer.Option(help="Seed of the grammar.")] = SEED,
+    folder: Annotated[Path, typer.Argument(help="Where the data goes; made if need be.", show_default=False)],
+    workload: Annotated[str, typer.Option(help="What kind of data.")] = "translation",
+    examples: Annotated[
+        int | None, typer.Option("--examples", "--pairs", help="Of all three splits; the workload's own if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is generated.")] = SEED,
 ) -> None:
-    """Write a corpus of English and German travel phrases, generated from a grammar."""
-    made = write_demo_data(folder, pairs, seed)
-    typer.echo(f"{folder}: {'wrote' if made else 'there already:'} {pairs} pairs (seed {seed})")
+    """Write data of a workload that is generated, for example English and German travel phrases from a grammar."""
+    made = write_demo_data(folder, workload, examples, seed)
+    from optops.workloads.base import load_workload
+
+    count = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["examples"]
+    what = load_workload(workload).examples_name
+    typer.echo(f"{folder}: {'wrote' if made else 'there already:'} {count} {what} (seed {seed})")
 
 
-def write_demo_data(folder: Path, pairs: int = PAIRS, seed: int = SEED) -> bool:
-    """Writes the corpus unless it is there already, complete and unchanged; returns whether it did."""
-    files = [f"{split}.{language}" for split in ("train", *SHARES) for language in LANGUAGES]
-    if _facts(folder, files, pairs, seed) == _kept_facts(folder):
+def write_demo_data(folder: Path, workload: str = "translation", examples: int | None = None, seed: int = SEED) -> bool:
+    """Writes the generated data of a workload unless it is there already, complete and unchanged; returns whether.
+
+    Raises:
+        CommandError: If the workload is unknown, has no such data, or not of so few examples.
+    """
+    from optops.workloads.base import load_workload
+
+    try:
+        maker = load_workload(workload)
+    except LookupError as error:
+        raise CommandError(f"--workload: {error}") from None
+    wanted = maker.demo_examples if examples is None else examples
+    if not maker.demo_examples:
+        raise CommandError(f"workload {workload!r} generates no data; give a recipe data of your own")
+    if wanted < LEAST_EXAMPLES:
+        raise CommandError(f"--examples: {wanted} are too few for three splits; take {LEAST_EXAMPLES} or more")
+    facts = {"workload": workload, "examples": wanted, "seed": seed}
+    kept = _kept_facts(folder)
+    if isinstance(kept, dict) and kept == {**facts, "sha256": _digests(folder, kept.get("sha256", {}))}:
         return False
-    from optops.workloads.translation.phrases import write_corpus
-
-    sizes = {split: round(pairs * share) for split, share in SHARES.items()}
-    write_corpus(
-        folder,
-        train=pairs - sum(sizes.values()),
-        validation=sizes["validation"],
-        test=sizes["test"],
-        seed=seed,
-    )
-    (folder / FACTS_FILE).write_text(json.dumps(_facts(folder, files, pairs, seed), indent=1), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    maker.write_demo(folder, wanted, seed)
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    facts["sha256"] = _digests(folder, [name for name in files if name != FACTS_FILE])
+    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return True
 
 
-def _facts(folder: Path, files: list[str], pairs: int, seed: int) -> dict[str, Any]:
+def _digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
     from optops.candidate import digest_file
 
-    digests = {name: digest_file(folder / name) for name in files if (folder / name).is_file()}
-    return {"pairs": pairs, "seed": seed, "sha256": digests}
+    return {name: digest_file(folder / name) for name in files if (folder / name).is_file()}
 
 
 def _kept_facts(folder: Path) -> Any:
@@ -69,7 +85,7 @@ def demo(
     recipe: Annotated[Path, typer.Argument(help="The recipe to run; its data is generated.")] = DEMO_RECIPE,
     port: Annotated[int | None, typer.Option(help="Of Airflow's pages; the next free one from 8080.")] = None,
 ) -> None:
-    """Generate the demo's corpus and run its DAG in a real Airflow, started for this.
+    """Generate the demo's data and run its DAG in a real Airflow, started for this.
 
     Exit status as of `optops run`: 0 a model was promoted, 2 nothing was, 1 something failed.
     """
@@ -80,8 +96,8 @@ def demo(
     read = read_recipe(recipe)
     folder = getattr(read.data, "folder", None)
     if folder is None:
-        raise CommandError(f"{recipe}: the demo's corpus needs the key `data.folder`; take {DEMO_RECIPE} for a pattern")
-    typer.echo(f"{'generated' if write_demo_data(Path(folder)) else 'found'} the corpus in {folder}")
+        raise CommandError(f"{recipe}: the demo's data needs the key `data.folder`; take {DEMO_RECIPE} for a pattern")
+    typer.echo(f"{'generated' if write_demo_data(Path(folder), read.workload) else 'found'} the data in {folder}")
     outcome = run_dag(recipe, {}, typer.echo, port=port)
     promoted = _show_demo(outcome)
     typer.echo(f"The demo took {readable_seconds(time.monotonic() - started)}.")

@@ -95,6 +95,8 @@ class Workload(ABC):
     metric_name: str
     higher_is_better: bool = True
     examples_name: ClassVar[str] = "examples"
+    demo_examples: ClassVar[int] = 0
+    """Examples that `write_demo` makes if nobody says how many; 0 if there is no generated data."""
 
     # Recipe
 
@@ -143,6 +145,19 @@ class Workload(ABC):
     @abstractmethod
     def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
         """Checks every example with Great Expectations and writes the Data Docs to `docs`."""
+
+    def write_demo(self, folder: Path, examples: int, seed: int) -> None:
+        """Writes generated data of all three splits into a folder, for demonstrations and tests.
+
+        Args:
+            folder: It is there; files of the same names are replaced.
+            examples: Of all splits together.
+            seed: Same seed, same data, on every machine.
+
+        Raises:
+            NotImplementedError: If `demo_examples` is 0.
+        """
+        raise NotImplementedError(f"workload {self.name!r} generates no data")
 
     # Training
 

@@ -167,7 +167,7 @@ def test_validate_reports_a_typo_like_everybody_else(recipe: Path) -> None:
 def test_validate_says_what_runs_what_is_off_and_what_the_test_set_can_prove(optops_home: Path, recipe: Path) -> None:
     del optops_home
     status, output = call("demo-data", str(recipe.parents[2] / "data" / "mine"), "--pairs", "200")
-    assert status == 0 and "wrote 200 pairs" in output
+    assert status == 0 and "wrote 200 sentence pairs" in output
     status, found = validated(recipe)
     assert status == 0, found
     states = {stage["name"]: stage["state"] for stage in found["stages"]}
@@ -217,3 +217,16 @@ def test_run_refuses_a_wrong_recipe_or_setting_before_it_starts_anything(tmp_pat
     assert status == 1 and "is not KEY=VALUE" in output
     status, output = call("run", str(recipe), "--label", "it's")
     assert status == 1 and "--label" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--workload", "translations"), "is unknown"),
+        (("--examples", "3"), "3 are too few for three splits"),
+    ],
+)
+def test_demo_data_that_there_is_not_is_refused(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    status, output = call("demo-data", str(tmp_path), *arguments)
+    assert status != 0
+    assert message in output

@@ -284,7 +284,7 @@ def test_validate_chains_through_cached_results(tracking: Tracking, tmp_path: Pa
     from optops.pipeline import make_spec
     from optops.stages.base import new_job
 
-    write_demo_data(tmp_path / "data", pairs=100)
+    write_demo_data(tmp_path / "data", examples=100)
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE.read_text(encoding="utf-8").replace("../../data/travel_phrases", "data"), encoding="utf-8")
     recipe = read_recipe(path)

@@ -45,6 +45,7 @@ class TranslationWorkload(Workload):
     name = "translation"
     metric_name = "BLEU"
     examples_name = "sentence pairs"
+    demo_examples = 5_000
 
     def sections(self) -> Sections:
         """Returns the models of the recipe's sections."""
@@ -123,6 +124,13 @@ class TranslationWorkload(Workload):
         settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
         outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
         return LabelReport(outcomes, defects, quarantined_ids(defects))
+
+    def write_demo(self, folder: Path, examples: int, seed: int) -> None:
+        """Writes travel phrases, English and German: a twentieth for validation, a tenth for the test."""
+        from optops.workloads.translation.phrases import write_corpus
+
+        validation, test = round(examples * 0.05), round(examples * 0.1)
+        write_corpus(folder, train=examples - validation - test, validation=validation, test=test, seed=seed)
 
     # Training
 
