@@ -93,12 +93,12 @@ FLOW: tuple[Stage, ...] = (
     Stage(
         "quantize",
         "writes the precision plan of one model",
-        reads=("check_labels", "prune"),
-        sections=("workload", "data"),
-        splits=(CALIBRATION,),
+        reads=("check_labels", "train", "prune"),
+        sections=("workload", "data", "gate"),
+        splits=(CALIBRATION, VALIDATION),
         over="quantize",
         cached=True,
-        modules=(*_MODEL_CODE, "optops.compression"),
+        modules=(*_GRAPH_CODE, "optops.compression"),
     ),
     Stage(
         "fuse",

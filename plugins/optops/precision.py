@@ -1,7 +1,7 @@
 """The precision plan: which part of a model runs in which type; `quantize` writes it, `fuse` lowers it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +16,8 @@ class PrecisionPlan:
 
     Attributes:
         precision: The type most of the arithmetic runs in.
-        parts: Name of a weight (as the architecture names it) to its type; a weight not named stays in fp32.
+        parts: Name of a weight (as the architecture names it; of a functional model, the layer that has it in canonical
+            form) to its type; a weight not named stays in fp32.
         dynamic: Whether activations get their scale at run time, per row; if not, `ranges` has them.
         ranges: Name of a tensor to its (low, high), where activations are quantised statically: exactly these tensors
             are rounded to 8 bits, to `(high - low) / 255` with a whole number for zero.
@@ -24,7 +25,7 @@ class PrecisionPlan:
             the mean error of rounding vanishes.
         weight_levels: Magnitude of the largest int8 weight, by which a channel's scale follows from its largest value:
             127, or 63 where the CPU adds pairs of 8-bit products in 16 bits and would saturate.
-        notes: Why a part stayed in float, by name, for people to read.
+        notes: Why a part stayed in float, or how a range was found, by name, for people to read.
     """
 
     precision: Precision
@@ -52,3 +53,17 @@ class PrecisionPlan:
         for name in ("ranges", "bias_corrections"):
             data[name] = {key: tuple(values) for key, values in data.get(name, {}).items()}
         return cls(**data)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says how good a model is, and how much worse a planner may make it.
+
+    Attributes:
+        evaluate: Called with a tf_keras model of the same inputs and outputs; higher is better. Costs a pass over the
+            examples that it judges on.
+        allowed: How much lower the value may be than that of the model before.
+    """
+
+    evaluate: Callable[[Any], float]
+    allowed: float

@@ -86,8 +86,10 @@ class Architecture(ABC):
     def planner(self) -> str:
         """Returns `module:function` that writes the precision plan of a model of this architecture.
 
-        Called as `f(trainable: Path, precision: str, calibration) -> PrecisionPlan`, where `calibration()` gives
-        named input arrays, call by call. The default needs none: activations get their scale at run time.
+        Called as `f(trainable: Path, precision: str, calibration, judge: Judge | None) -> PrecisionPlan`, where
+        `calibration()` gives named input arrays, call by call, from the first on each time; with a judge, a plan that
+        makes the model worse than allowed is to leave more of it in float. The default needs neither: activations get
+        their scale at run time.
         """
         return "optops.compression.quantization.plans:make_plan"
 

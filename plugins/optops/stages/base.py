@@ -239,9 +239,8 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
 
     A point estimate decides here, with twice the tolerance as a margin: the gate alone proves.
     """
-    name, gate = job.workload.metric_name, job.recipe.gate
-    reference = job.baseline.metrics[name]
-    allowed = gate.tolerance * abs(reference) if gate.tolerance_kind == "relative" else gate.tolerance
+    name = job.workload.metric_name
+    reference, allowed = job.baseline.metrics[name], allowed_loss(job)
     sign = 1 if job.workload.higher_is_better else -1
     kept: list[Candidate] = []
     dropped: dict[str, str] = {}
@@ -255,6 +254,13 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
                 f"{reference:.2f}; more than twice the tolerance of {allowed:.2f}"
             )
     return kept, dropped
+
+
+def allowed_loss(job: Job) -> float:
+    """Returns the cumulative tolerance in units of the metric, by the baseline's quality on the validation split."""
+    gate = job.recipe.gate
+    reference = job.baseline.metrics[job.workload.metric_name]
+    return gate.tolerance * abs(reference) if gate.tolerance_kind == "relative" else gate.tolerance
 
 
 def new_job(spec: StageSpec, tracking: Tracking) -> Job:

@@ -1,11 +1,14 @@
 """Writes the precision plan of one model in one precision."""
 
+from pathlib import Path
+from typing import Any
+
 from optops.candidate import Candidate
 from optops.models.base import load_architecture, load_function
 from optops.pipeline import CALIBRATION
-from optops.precision import PrecisionPlan
+from optops.precision import Judge, PrecisionPlan
 from optops.stage_spec import StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, allowed_loss
 from optops.stages.items import candidate_of
 
 
@@ -37,5 +40,30 @@ def _plan(job: Job, candidate: Candidate, precision: str) -> PrecisionPlan:
         folder / "trainable",
         precision,
         lambda: job.workload.calibration_inputs(job.examples(CALIBRATION), folder / "assets"),
+        _judge(job, candidate, folder / "assets"),
     )
     return plan
+
+
+def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:
+    """Returns what tells a planner when its plan makes a model too bad; None if the tolerance is used up already."""
+    workload, name = job.workload, job.workload.metric_name
+    sign = 1 if workload.higher_is_better else -1
+    lost = sign * (job.baseline.metrics[name] - candidate.metrics[name])
+    # Half of what is left: the gate asks for a proof, on other examples.
+    allowed = (allowed_loss(job) - lost) / 2
+    if allowed <= 0:
+        job.log(f"{candidate.name} has lost {lost:.2f} {name} already: int8 is planned without a judge")
+        return None
+
+    def evaluate(model: Any) -> float:
+        # Imported late: most plans need no judge, and so no TensorFlow.
+        from optops.stages.training import measure, validation_sample
+
+        sample = validation_sample(job)
+        executable = workload.live(model, assets, workload.quick_serving(job.recipe))
+        value = measure(job, workload.predict(executable, sample, assets), sample)
+        job.log(f"{candidate.name} as planned so far: {name} {value:.2f} on {len(sample)} {workload.examples_name}")
+        return sign * value
+
+    return Judge(evaluate, allowed)

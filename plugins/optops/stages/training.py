@@ -46,9 +46,7 @@ def fit_model(
         after_update: See `fit`.
     """
     workload = job.workload
-    sample = job.examples(VALIDATION)
-    if len(sample) > VALIDATED_EXAMPLES:
-        sample = sample.sample(VALIDATED_EXAMPLES, random_state=job.recipe.seed).sort_index()
+    sample = validation_sample(job)
     fast = workload.live(model, assets, workload.quick_serving(job.recipe))
 
     def validate(_: Any) -> float:
@@ -98,6 +96,14 @@ def _fit(
     early = ", stopped early" if history.stopped_early else ""
     job.log(f"{name}: {len(history.records)} epochs{early}; took {history.chosen}")
     return history
+
+
+def validation_sample(job: Job) -> Any:
+    """Returns validation examples to judge a model on often, always the same."""
+    examples = job.examples(VALIDATION)
+    if len(examples) <= VALIDATED_EXAMPLES:
+        return examples
+    return examples.sample(VALIDATED_EXAMPLES, random_state=job.recipe.seed).sort_index()
 
 
 def training_settings(section: Train, seed: int) -> TrainingSettings:

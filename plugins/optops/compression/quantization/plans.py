@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from optops.compression.quantization.signal import dense_weights, is_embedding, signal_to_noise
-from optops.precision import PRECISIONS, Precision, PrecisionPlan
+from optops.precision import PRECISIONS, Judge, Precision, PrecisionPlan
 
 # A rounding error of 30 dB is 3 % of the weight. Normally distributed columns reach 42 to 46 dB; what falls below 30
 # has outliers that take the resolution from everything else in their column.
@@ -16,7 +16,10 @@ OUTPUT_NOTE = "embedding and output projection: errors there go straight into th
 
 
 def make_plan(
-    trainable: Path, precision: str, calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None = None
+    trainable: Path,
+    precision: str,
+    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None = None,
+    judge: Judge | None = None,
 ) -> PrecisionPlan:
     """Returns the plan for a precision with the defaults of this module.
 
@@ -24,11 +27,12 @@ def make_plan(
         trainable: Folder with the weights.
         precision: One of `PRECISIONS`.
         calibration: Not needed: activations get their scale at run time.
+        judge: Not needed: what is hurt is told by the weights alone.
 
     Raises:
         ValueError: If the precision is unknown.
     """
-    del calibration
+    del calibration, judge
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
     return dynamic_int8_plan(trainable) if precision == "int8" else float_plan(trainable, cast(Precision, precision))

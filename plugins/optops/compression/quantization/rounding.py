@@ -27,7 +27,8 @@ class Grid:
     def round(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Returns the nearest values on the grid, halves to even; what lies beyond its ends is clipped."""
         steps = np.rint(values.astype(np.float32) / self.scale) + np.float32(self.zero_point)
-        return (np.clip(steps, 0, STEPS) - np.float32(self.zero_point)) * self.scale
+        rounded = (np.clip(steps, 0, STEPS) - np.float32(self.zero_point)) * self.scale
+        return np.asarray(rounded, np.float32)
 
 
 def grid_of(limits: Range) -> Grid:
