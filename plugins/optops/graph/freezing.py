@@ -1,6 +1,7 @@
 """Makes constants of a SavedModel's variables, also where loops look rows of them up."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,76 @@ from optops.models.keras import tf
 SIGNATURE = "serving_default"
 
 
-def freeze(saved_model: Path) -> Any:
+def freeze(saved_model: Path, *, inline_compiled: bool = False) -> Any:
     """Returns the signature `serving_default` as a concrete function without variables; its loops stay functions.
+
+    Its inputs are called as the signature's arguments, its outputs are a list in the order of their sorted names.
 
     TensorFlow's own conversion leaves ResourceGather (an embedding's lookup) alone within a function, so a loop that
     embeds what it wrote would be left with a resource that is no longer there. Read and gather as two operations are
     converted everywhere.
+
+    Args:
+        saved_model: Folder of the SavedModel.
+        inline_compiled: Whether functions that XLA is to compile (Keras' grouped convolutions) become part of the
+            graph. TensorFlow can not execute these otherwise, all other runtimes only so.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     with tempfile.TemporaryDirectory(prefix="optops-freeze-") as folder:
-        loaded = tf.saved_model.load(str(_with_plain_gathers(saved_model, Path(folder))))
+        loaded = tf.saved_model.load(str(_prepared(saved_model, Path(folder), inline_compiled)))
         # Loops lowered to frames can neither be called from another function nor be converted to ONNX.
         frozen = convert_variables_to_constants_v2(loaded.signatures[SIGNATURE], lower_control_flow=False)
     frozen.keep_alive = loaded  # the lookup tables that it still uses
     return frozen
 
 
-def _with_plain_gathers(saved_model: Path, folder: Path) -> Path:
+def input_names(frozen: Any) -> list[str]:
+    """Returns the names of a frozen signature's inputs in their order."""
+    return [tensor.name.partition(":")[0] for tensor in frozen.inputs]
+
+
+def save_frozen(frozen: Any, outputs: Sequence[str], saved_model: Path) -> None:
+    """Writes a frozen signature as a SavedModel again.
+
+    Args:
+        frozen: From `freeze`.
+        outputs: Names of the outputs.
+        saved_model: Folder that is written.
+    """
+    specs = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+        for name, tensor in zip(input_names(frozen), frozen.inputs, strict=True)
+    ]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def serve(*arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+        given = frozen(*[tf.convert_to_tensor(argument) for argument in arguments])
+        return dict(zip(sorted(outputs), given, strict=True))
+
+    module = tf.Module()
+    module.frozen = frozen.keep_alive
+    save_signature(module, serve, saved_model)
+
+
+def save_signature(module: tf.Module, function: Any, saved_model: Path) -> None:
+    """Writes a SavedModel with one signature, `serving_default`; it can not be trained."""
+    # Gradients of an activation's own (swish has one) can not be saved once its variables are constants.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(saved_model), signatures={SIGNATURE: function}, options=options)
+
+
+def _prepared(saved_model: Path, folder: Path, inline_compiled: bool) -> Path:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     proto = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
     for meta_graph in proto.meta_graphs:
         for function in meta_graph.graph_def.library.function:
+            if inline_compiled:
+                function.attr.pop("_noinline", None)
             for node in list(function.node_def):
+                if inline_compiled:
+                    node.attr.pop("_XlaMustCompile", None)
                 if node.op == "ResourceGather":
                     _split(node, function.node_def)
     (folder / "saved_model.pb").write_bytes(proto.SerializeToString())

@@ -93,13 +93,21 @@ class Architecture(ABC):
         """
         return "optops.compression.quantization.plans:make_plan"
 
+    def named_weights(self, model: Any) -> dict[str, Any]:
+        """Returns the variables of a model by the names under which they are saved.
+
+        Raises:
+            ValueError: If two have the same name.
+        """
+        named = {weight.name: weight for weight in model.weights}
+        if len(named) != len(model.weights):
+            raise ValueError(f"architecture {self.name!r}: two weights share one name; give each layer its own")
+        return named
+
     def save(self, model: Any, folder: Path, serving: Mapping[str, Any]) -> None:
         """Writes `architecture.json` and `weights.npz` (no pickle) into `folder`."""
         Description(self.name, self.config_of(model), serving).save(folder)
-        arrays = {weight.name: weight.numpy() for weight in model.weights}
-        if len(arrays) != len(model.weights):
-            raise ValueError(f"architecture {self.name!r}: two weights share one name; give each layer its own")
-        np.savez(folder / WEIGHTS_FILE, **arrays)
+        np.savez(folder / WEIGHTS_FILE, **{name: weight.numpy() for name, weight in self.named_weights(model).items()})
 
     def load(self, folder: Path) -> Any:
         """Returns the model that `save` wrote.
@@ -109,17 +117,17 @@ class Architecture(ABC):
         """
         model = self.build(Description.load(folder).config)
         with np.load(folder / WEIGHTS_FILE, allow_pickle=False) as arrays:
-            for weight in model.weights:
-                if weight.name not in arrays:
-                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {weight.name!r} is missing")
-                value = arrays[weight.name]
+            for name, weight in self.named_weights(model).items():
+                if name not in arrays:
+                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {name!r} is missing")
+                value = arrays[name]
                 if value.shape != tuple(weight.shape):
                     raise ValueError(
-                        f"{folder / WEIGHTS_FILE}: weight {weight.name!r} has shape {value.shape}, "
+                        f"{folder / WEIGHTS_FILE}: weight {name!r} has shape {value.shape}, "
                         f"the architecture wants {tuple(weight.shape)}"
                     )
                 if not np.isfinite(value).all():
-                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {weight.name!r} holds NaN or infinity")
+                    raise ValueError(f"{folder / WEIGHTS_FILE}: weight {name!r} holds NaN or infinity")
                 weight.assign(value)
         return model
 
@@ -131,6 +139,7 @@ def load_function(path: str) -> Callable[..., Any]:
 
 
 ARCHITECTURES: dict[str, str] = {
+    "functional": "optops.models.functional.architecture:FunctionalArchitecture",
     "transformer": "optops.models.transformer.architecture:TransformerArchitecture",
 }
 

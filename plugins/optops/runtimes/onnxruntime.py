@@ -48,7 +48,7 @@ class OnnxRuntime(Runtime):
         return execute
 
 
-def open_session(path: Path, threads: int, spinning: bool = True) -> Any:
+def open_session(path: Path, threads: int, spinning: bool = True, optimized: Path | None = None) -> Any:
     """Returns an inference session on the CPU with all optimisations on.
 
     Args:
@@ -56,6 +56,7 @@ def open_session(path: Path, threads: int, spinning: bool = True) -> Any:
         threads: Threads within an operator; operators run one after the other.
         spinning: Whether idle threads wait for the next call for a while. Not for a session that shares the CPU
             with another one: its idle threads would take the other's time.
+        optimized: Where the graph is written as it is executed here, if anywhere.
     """
     import onnxruntime
 
@@ -65,8 +66,13 @@ def open_session(path: Path, threads: int, spinning: bool = True) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # It merges a padding with zeros into a max-pooling, which then takes the largest of what is not padding.
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+    )
 
 
 class Translator:

@@ -24,16 +24,16 @@ def check_architecture(architecture: Architecture, config: Mapping[str, Any], fo
     """
     model = architecture.build(config)
     assert model.weights, "build gives a model whose variables do not exist yet"
-    names = [weight.name for weight in model.weights]
-    assert len(set(names)) == len(names), "two weights share one name"
-    rebuilt = architecture.build(architecture.config_of(model))
-    shapes = [tuple(weight.shape) for weight in model.weights]
-    assert [tuple(w.shape) for w in rebuilt.weights] == shapes, "config_of does not describe the model"
+    weights = architecture.named_weights(model)
+    assert len({id(w) for w in weights.values()}) == len(model.weights), "named_weights does not name every weight once"
+    rebuilt = architecture.named_weights(architecture.build(architecture.config_of(model)))
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    assert {n: tuple(w.shape) for n, w in rebuilt.items()} == shapes, "config_of does not describe the model"
     architecture.save(model, folder, {})
     assert Description.load(folder).architecture == architecture.name, "save writes another architecture's name"
-    loaded = {weight.name: weight.numpy() for weight in architecture.load(folder).weights}
-    for weight in model.weights:
-        assert np.array_equal(weight.numpy(), loaded[weight.name]), f"weight {weight.name!r} changed in save and load"
+    loaded = architecture.named_weights(architecture.load(folder))
+    for name, weight in weights.items():
+        assert np.array_equal(weight.numpy(), loaded[name].numpy()), f"weight {name!r} changed in save and load"
     _check_bad_weights_are_refused(architecture, folder)
     lowerings = architecture.lowerings()
     assert STOCK in lowerings, f"there is no lowering {STOCK!r}: the baseline could not be executed"

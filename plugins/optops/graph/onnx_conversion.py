@@ -1,0 +1,72 @@
+"""Converts SavedModels to ONNX."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.graph.freezing import freeze, input_names
+from optops.graph.lowering import LoweringError
+
+OPSET = 18
+
+
+def convert(saved_model: Path) -> Any:
+    """Returns the ONNX model of a SavedModel's signature `serving_default`.
+
+    Its inputs have the names of the signature's arguments; its outputs have names of their own, in the order of the
+    signature's sorted names.
+
+    Raises:
+        LoweringError: If tf2onnx knows no ONNX for one of its operations.
+    """
+    import onnx
+    import tf2onnx
+
+    frozen = freeze(saved_model, inline_compiled=True)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            input_names=[tensor.name for tensor in frozen.inputs],
+            output_names=[tensor.name for tensor in frozen.outputs],
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_complementary_error_function, [])},
+        )
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
+    _name_inputs(model, input_names(frozen))
+    return model
+
+
+def _complementary_error_function(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Writes erfc(x), which Keras' GELU has and tf2onnx does not know, as 1 - erf(x)."""
+    from onnx import helper
+
+    del arguments
+    dtype = context.get_dtype(node.output[0])
+    one = context.make_const(f"{name}/one", np.ones([], helper.tensor_dtype_to_np_dtype(dtype)))
+    shape, outputs, inputs = context.get_shape(node.output[0]), node.output, node.input
+    context.remove_node(name)
+    erf = context.make_node("Erf", inputs, shapes=[shape], dtypes=[dtype])
+    context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[dtype])
+
+
+def _name_inputs(model: Any, inputs: list[str]) -> None:
+    # tf2onnx keeps TensorFlow's tensor names (`ids:0`); callers know those of the signature. Outputs keep theirs, for
+    # in ONNX no output may be called as an input is; they are known by their order, that of their sorted names.
+    names = {tensor.name: name for tensor, name in zip(model.graph.input, inputs, strict=True)}
+    for tensor in model.graph.input:
+        tensor.name = names[tensor.name]
+    _rename_uses(model.graph, names)
+
+
+def _rename_uses(graph: Any, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                # The body of a loop sees the tensors around it.
+                _rename_uses(attribute.g, names)

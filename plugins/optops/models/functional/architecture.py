@@ -1,0 +1,61 @@
+"""Any functional or sequential Keras model as an architecture of optops."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optops.models.base import Architecture
+from optops.models.functional.config import from_config, to_config
+from optops.models.functional.derived import derive_anew
+
+
+class FunctionalArchitecture(Architecture):
+    """Functional and sequential models of tf_keras, whatever their shape.
+
+    The config is the model's own, as JSON. Layers with code of their own are refused. In `architecture.json`,
+    `serving` may hold `inputs`: input name to constraints on its values (see `optops.runtimes.constraints`).
+    """
+
+    name = "functional"
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """Returns a model with fresh weights."""
+        return from_config(config)
+
+    def config_of(self, model: Any) -> dict[str, Any]:
+        """Returns the config of a model."""
+        return to_config(model)
+
+    def named_weights(self, model: Any) -> dict[str, Any]:
+        """Returns the weights by the names of the layers that hold them, the outermost first, and their places."""
+        named = {}
+        for layer in model.layers:
+            if hasattr(layer, "layers") and getattr(layer, "_is_graph_network", False):
+                named.update({f"{layer.name}/{name}": weight for name, weight in self.named_weights(layer).items()})
+            else:
+                for place, weight in enumerate(layer.weights):
+                    kind = weight.name.rpartition("/")[2].partition(":")[0]
+                    named[f"{layer.name}/{place}/{kind}"] = weight
+        return named
+
+    def load(self, folder: Path) -> Any:
+        """Returns the model that `save` wrote.
+
+        Raises:
+            ValueError: If a weight is missing, has another shape, or is not finite.
+        """
+        model = super().load(folder)
+        derive_anew(model)
+        return model
+
+    def lowerings(self) -> Mapping[str, str]:
+        """Returns the stock export and the lowerings to TensorFlow and ONNX Runtime."""
+        return {
+            "stock": "optops.graph.functional_stock:export",
+            "tensorflow": "optops.graph.functional_tensorflow:lower",
+            "onnxruntime": "optops.graph.functional_onnx:lower",
+        }
+
+    def pruner(self) -> str:
+        """Returns the pruner of channels."""
+        return "optops.compression.pruning.channels.steps:prune_steps"

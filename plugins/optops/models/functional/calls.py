@@ -1,0 +1,177 @@
+"""The layer calls of a functional model in the order of computation, those within nested models among them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optops.models.keras import keras, tf
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer.
+
+    Attributes:
+        layer: The layer, shared by all of its calls.
+        node: Keras' own record of the call, with the arguments that are no tensors.
+        inputs: Numbers of the tensors that it takes.
+        outputs: Numbers of the tensors that it gives.
+        training: As the call, or that of the nested model that it belongs to, fixes it; None if neither does.
+    """
+
+    layer: Any
+    node: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    training: bool | None
+
+
+@dataclass(frozen=True)
+class Calls:
+    """All calls of a model, as if it had no nested models.
+
+    Attributes:
+        model: The model.
+        inputs: Numbers of the tensors that the model takes.
+        outputs: Numbers of the tensors that it gives.
+        calls: In the order of computation.
+        names: Layer to a name that no other layer of them has: its own, or after those of the nested models it is in.
+    """
+
+    model: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    calls: tuple[Call, ...]
+    names: dict[Any, str]
+
+    def readers(self) -> dict[int, list[Call]]:
+        """Returns which calls take a tensor, by its number."""
+        found: dict[int, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            for tensor in dict.fromkeys(call.inputs):
+                found[tensor].append(call)
+        return found
+
+
+def is_nested(layer: Any) -> bool:
+    """Returns whether a layer is a functional or sequential model."""
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "_is_graph_network", False))
+
+
+def calls_of(model: Any) -> Calls:
+    """Returns the calls of a functional or sequential model.
+
+    Raises:
+        TypeError: If the model is neither, or not built.
+    """
+    if not is_nested(model):
+        raise TypeError(
+            f"{getattr(model, 'name', model)} is a {type(model).__name__}, whose layers can not be followed; give a "
+            "functional or a built sequential Keras model"
+        )
+    follower = _Follower()
+    inputs = [follower.number() for _ in model.inputs]
+    outputs = follower.run(model, inputs, None, ())
+    return Calls(model, tuple(inputs), tuple(outputs), tuple(follower.calls), follower.names())
+
+
+class _Follower:
+    """Numbers tensors and collects calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.paths: dict[Any, tuple[str, ...]] = {}
+        self.count = 0
+
+    def number(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def run(self, model: Any, inputs: Sequence[int], training: bool | None, path: tuple[str, ...]) -> list[int]:
+        """Follows one call of a model; returns the numbers of its outputs."""
+        known = {id(tensor): number for tensor, number in zip(model.inputs, inputs, strict=True)}
+        for node in nodes_of(model):
+            taken = [known[id(tensor)] for tensor in node.keras_inputs]
+            fixed = node.call_kwargs.get("training")
+            mode = training if fixed is None else bool(fixed)
+            if is_nested(node.layer):
+                given = self.run(node.layer, _entering(node, taken), mode, (*path, node.layer.name))
+            else:
+                given = [self.number() for _ in tf.nest.flatten(node.outputs)]
+                self.paths.setdefault(node.layer, (*path, node.layer.name))
+                self.calls.append(Call(node.layer, node, tuple(taken), tuple(given), mode))
+            known.update(zip(map(id, tf.nest.flatten(node.outputs)), given, strict=True))
+        return [known[id(tensor)] for tensor in model.outputs]
+
+    def names(self) -> dict[Any, str]:
+        """Returns a name for each layer that is its own where it can be."""
+        named: dict[Any, str] = {}
+        used: set[str] = set()
+        for layer, path in sorted(self.paths.items(), key=lambda item: len(item[1])):
+            name = path[-1] if path[-1] not in used else "/".join(path)
+            while name in used:
+                name += "_"
+            used.add(name)
+            named[layer] = name
+        return named
+
+
+def nodes_of(model: Any) -> list[Any]:
+    """Returns Keras' records of the calls in a functional model, inputs left out, in the order of computation."""
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
+
+
+def arguments_of(node: Any, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments of a call with other tensors in place of those that it was recorded with."""
+    waiting = defaultdict(list)
+    for old, new in reversed(list(zip(node.keras_inputs, tensors, strict=True))):
+        waiting[str(id(old))].append(new)
+    args, kwargs = node.map_arguments(waiting)
+    return tuple(args), dict(kwargs)
+
+
+def rebuild(calls: Calls, call_layer: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
+    """Returns a functional model made by calling layers anew.
+
+    Args:
+        calls: Of the model that it is made from.
+        call_layer: Called with each call and its arguments; returns what it gives.
+    """
+    model = calls.model
+    entries = [_input_like(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True)]
+    values = dict(zip(calls.inputs, entries, strict=True))
+    for call in calls.calls:
+        given = call_layer(call, *arguments_of(call.node, [values[tensor] for tensor in call.inputs]))
+        values.update(zip(call.outputs, tf.nest.flatten(given), strict=True))
+    structured = _structures(model)
+    inputs = tf.nest.pack_sequence_as(structured[0], entries)
+    outputs = tf.nest.pack_sequence_as(structured[1], [values[tensor] for tensor in calls.outputs])
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _structures(model: Any) -> tuple[Any, Any]:
+    # Keras keeps lists and dictionaries of inputs and outputs as they were given, under these names alone.
+    return model._nested_inputs, model._nested_outputs
+
+
+def _input_like(tensor: Any, name: str) -> Any:
+    return keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
+
+
+def _entering(node: Any, taken: Sequence[int]) -> list[int]:
+    """Returns what a nested model's inputs are, in the order of its own."""
+    model = node.layer
+    args, kwargs = arguments_of(node, taken)
+    given = args[0] if args else kwargs["inputs"]
+    entering = list(model._flatten_to_reference_inputs(given))
+    outer = dict(zip(taken, node.keras_inputs, strict=True))
+    for number, tensor in zip(entering, model.inputs, strict=True):
+        came = outer.get(number)
+        if came is None or came.dtype != tensor.dtype or came.shape.rank != tensor.shape.rank:
+            raise TypeError(
+                f"nested model {model.name!r} takes {tensor.dtype.name} {tensor.shape} and is called with "
+                f"{'a constant' if came is None else f'{came.dtype.name} {came.shape}'}; call it with what it takes"
+            )
+    return entering

@@ -1,0 +1,170 @@
+"""The canonical form of a functional model for inference: nested models opened up, batch norms folded away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.models.functional.calls import Call, Calls, calls_of, rebuild
+from optops.models.functional.derived import derive_anew
+from optops.models.keras import keras
+
+_L = keras.layers
+OUTPUT_AXES: Mapping[type, tuple[str, int]] = {
+    _L.Conv1D: ("kernel", -1),
+    _L.Conv2D: ("kernel", -1),
+    _L.Conv3D: ("kernel", -1),
+    _L.Conv1DTranspose: ("kernel", -2),
+    _L.Conv2DTranspose: ("kernel", -2),
+    _L.Conv3DTranspose: ("kernel", -2),
+    _L.SeparableConv1D: ("pointwise_kernel", -1),
+    _L.SeparableConv2D: ("pointwise_kernel", -1),
+    _L.DepthwiseConv1D: ("depthwise_kernel", -1),
+    _L.DepthwiseConv2D: ("depthwise_kernel", -1),
+    _L.Dense: ("kernel", -1),
+}
+"""Layers that a batch norm can be folded into: the weight that makes their outputs, and its axis of outputs."""
+DEPTHWISE = (_L.DepthwiseConv1D, _L.DepthwiseConv2D)
+NORMS = (_L.BatchNormalization,)
+TRAINING_ONLY = (
+    *(_L.Dropout, _L.SpatialDropout1D, _L.SpatialDropout2D, _L.SpatialDropout3D, _L.AlphaDropout),
+    *(_L.GaussianDropout, _L.GaussianNoise, _L.ActivityRegularization),
+)
+
+
+def fold_batch_norms(model: Any) -> Any:
+    """Returns a model that computes what `model` does at inference, with the batch norms that can be folded away.
+
+    A batch norm is folded into the kernel and bias of the layer before it where that layer is linear and nothing else
+    reads its outputs; that holds for layers called several times too, if each of their calls is followed by the same
+    batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
+    nothing but in training are left out. The arithmetic is that of float64, the result float32.
+
+    Args:
+        model: Functional or sequential; left as it is.
+
+    Raises:
+        TypeError: If the model is neither, or not built.
+    """
+    calls = calls_of(model)
+    folds = _folds(calls)
+    norms = {norm: folded for folded, norm in folds.items()}
+    copies: dict[Any, Any] = {}
+
+    def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if call.layer in norms or _is_identity(call):
+            return args[0] if args else kwargs["inputs"]
+        if call.training is not None:
+            kwargs = _with_training(call, kwargs)
+        if call.layer not in copies:
+            copies[call.layer] = _copy(call.layer, calls.names[call.layer], folds.get(call.layer))
+        return copies[call.layer](*args, **kwargs)
+
+    folded = rebuild(calls, call_layer)
+    for layer, copy in copies.items():
+        _set_weights(layer, copy, folds.get(layer))
+    derive_anew(folded)
+    return folded
+
+
+@dataclass(frozen=True)
+class ScaleAndShift:
+    """What a batch norm does at inference, for each channel, in float64."""
+
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, norm: Any) -> "ScaleAndShift":
+        """Reads a batch norm."""
+        mean, variance = (np.asarray(v.numpy(), np.float64) for v in (norm.moving_mean, norm.moving_variance))
+        scale = 1 / np.sqrt(variance + norm.epsilon)
+        if norm.gamma is not None:
+            scale = scale * norm.gamma.numpy()
+        offset = norm.beta.numpy() if norm.beta is not None else 0.0
+        return cls(scale, offset - mean * scale)
+
+
+def _folds(calls: Calls) -> dict[Any, Any]:
+    """Returns which batch norm goes into which layer."""
+    readers, by_layer = calls.readers(), _by_layer(calls)
+    folds: dict[Any, Any] = {}
+    for layer, layer_calls in by_layer.items():
+        followers: list[Call] = []
+        for call in layer_calls:
+            follower = _only_reader(call.outputs[0], calls, readers)
+            if follower is not None:
+                followers.append(follower)
+        norms = {follower.layer for follower in followers}
+        if len(followers) < len(layer_calls) or len(norms) != 1:
+            continue
+        (norm,) = norms
+        if _foldable(layer, norm) and len(by_layer[norm]) == len(followers) and not any(f.training for f in followers):
+            folds[layer] = norm
+    return folds
+
+
+def _by_layer(calls: Calls) -> dict[Any, list[Call]]:
+    found: dict[Any, list[Call]] = {}
+    for call in calls.calls:
+        found.setdefault(call.layer, []).append(call)
+    return found
+
+
+def _only_reader(tensor: int, calls: Calls, readers: Mapping[int, list[Call]]) -> Call | None:
+    """Returns the one call that takes a tensor, also through layers that are there for training only."""
+    while tensor not in calls.outputs and len(readers.get(tensor, [])) == 1:
+        (reader,) = readers[tensor]
+        if not _is_identity(reader):
+            return reader
+        (tensor,) = reader.outputs
+    return None
+
+
+def _is_identity(call: Call) -> bool:
+    return type(call.layer) in TRAINING_ONLY and not call.training
+
+
+def _foldable(layer: Any, norm: Any) -> bool:
+    if type(layer) not in OUTPUT_AXES or type(norm) not in NORMS or layer.activation is not keras.activations.linear:
+        return False
+    rank = len(layer.output_shape) if not isinstance(layer.output_shape, list) else len(layer.output_shape[0])
+    channels = 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
+    axes = norm.axis if isinstance(norm.axis, list | tuple) else [norm.axis]
+    return [axis % rank for axis in axes] == [channels]
+
+
+def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
+    takes = "training" in call.layer._call_spec.arg_names
+    return {**kwargs, "training": call.training} if takes else kwargs
+
+
+def _copy(layer: Any, name: str, norm: Any | None) -> Any:
+    config = {**layer.get_config(), "name": name}
+    if norm is not None:
+        config["use_bias"] = True
+    return type(layer).from_config(config)
+
+
+def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:
+    if norm is None:
+        copy.set_weights(layer.get_weights())
+        return
+    name, axis = OUTPUT_AXES[type(layer)]
+    for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):
+        if getattr(copy, attribute, None) is not None:
+            getattr(copy, attribute).assign(getattr(layer, attribute))
+    change = ScaleAndShift.of(norm)
+    kernel = getattr(layer, name).numpy().astype(np.float64)
+    bias = layer.bias.numpy().astype(np.float64) if layer.bias is not None else np.zeros_like(change.shift)
+    getattr(copy, name).assign((kernel * _along(change.scale, kernel, layer, axis)).astype(np.float32))
+    copy.bias.assign((bias * change.scale + change.shift).astype(np.float32))
+
+
+def _along(scale: NDArray[np.float64], kernel: NDArray[np.float64], layer: Any, axis: int) -> NDArray[np.float64]:
+    """Returns a scale of channels in a shape that multiplies the kernel."""
+    if type(layer) in DEPTHWISE:
+        return scale.reshape(kernel.shape[-2:])
+    return scale if axis == -1 else scale[:, None]
