@@ -307,6 +307,7 @@ class Workload(ABC):
 
 WORKLOADS: dict[str, str] = {
     "translation": "optops.workloads.translation.workload:TranslationWorkload",
+    "super_resolution": "optops.workloads.super_resolution.workload:SuperResolutionWorkload",
 }
 
 

@@ -1,0 +1,1 @@
+"""Super-resolution: images in, the same images two to four times as large out."""

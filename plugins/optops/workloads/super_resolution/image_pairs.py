@@ -1,0 +1,77 @@
+"""Folders of images, or pairs of folders: found, named, split; nothing is decoded here."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from optops.workloads.images import image_files
+from optops.workloads.splitting import assign_splits
+from optops.workloads.super_resolution.settings import ImageFolders
+
+COLUMNS = ("id", "file", "line", "high", "low", "pair", "digest")
+
+
+def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
+    """Finds the images of one split; whether they can be used is the checks' work.
+
+    Args:
+        name: Of the split, or `corpus`.
+        folders: With absolute paths.
+        scale: Low-resolution images may be called `NAMExSCALE`.
+
+    Returns:
+        One row an image, in the order of names: `id` (NAME/PATH below the folder), `file`, `line` (1), `high` and
+        `low` (paths; empty if there is none), `pair` (whether low-resolution images are given), `digest`.
+
+    Raises:
+        ValueError: If a folder is missing or holds no image, or two images have one name.
+    """
+    highs = _by_name(Path(folders.high))
+    lows = {} if folders.low is None else _by_name(Path(folders.low), f"x{scale}")
+    rows = []
+    for path in sorted({*highs, *lows}):
+        high, low = highs.get(path), lows.get(path)
+        file = high or low
+        assert file is not None
+        rows.append(
+            {
+                "id": f"{name}/{path}",
+                "file": str(file),
+                "line": 1,
+                "high": str(high or ""),
+                "low": str(low or ""),
+                "pair": folders.low is not None,
+                "digest": _digest([path for path in (high, low) if path]),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Splits images by what stands in their files; equal ones stay together."""
+    groups, _ = pd.factorize(frame["digest"])
+    chosen = assign_splits(groups, frame["digest"].to_numpy(object), fractions, seed)
+    return {name: frame[chosen == name] for name in fractions}
+
+
+def _by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """Returns the images below a folder by their path without what the format and the scale add to it."""
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        if name in found:
+            raise ValueError(
+                f"{path} and {found[name]} have one name, so nobody knows which is meant; rename or remove one of them"
+            )
+        found[name] = path
+    return found
+
+
+def _digest(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]

@@ -1,0 +1,156 @@
+"""The sections of a recipe that are super-resolution's own: data, model, thresholds. Light: read while parsing."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from optops.paths import resolve_path
+from optops.recipe import Section
+from optops.workloads.functional import FunctionalDistill
+from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+
+CHECKS = (
+    "unreadable",
+    "too_small",
+    "missing_partner",
+    "wrong_scale",
+    "misaligned",
+    "different_content",
+    "duplicate",
+    "overlap",
+    "flat",
+)
+
+STARTING_VALUES = {
+    "data.scale": 2,
+    "data.folder": "../../data/{name}",
+    "data.train": "train",
+    "data.validation": "validation",
+    "data.test": "test",
+}
+"""What a new recipe says of its data, to be changed."""
+
+
+class ImageFolders(Section):
+    """A folder of images, or two folders whose images of one name belong together."""
+
+    high: str = Field(description="Folder with the images as they should be.")
+    low: str | None = Field(
+        None,
+        description="Folder with their low-resolution forms, under the same names or with `xSCALE` at the end; if "
+        "absent they are made by bicubic resizing.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_one_folder(cls, value: Any) -> Any:
+        return {"high": value} if isinstance(value, str) else value
+
+
+class SuperResolutionData(Section):
+    """Folders of images: one, or a pair, for each split, or a corpus from which those without are split by seed."""
+
+    scale: Literal[2, 3, 4] = Field(description="How many times as large the output is, along both sides.")
+    folder: str = Field(".", description="Folder that the others are in; relative to the recipe.")
+    train: ImageFolders | None = Field(None, description="The training split.")
+    validation: ImageFolders | None = Field(None, description="The validation split, for every choice.")
+    test: ImageFolders | None = Field(None, description="The test split, for the gate alone.")
+    corpus: ImageFolders | None = Field(
+        None, description="What the splits that have no folder of their own are made of, by `fractions`."
+    )
+    fractions: Fractions = Field(
+        default_factory=lambda: Fractions(),
+        description="How `corpus` is split; equal files stay in one split.",
+    )
+    patch: int = Field(48, ge=8, le=1024, description="Side of the squares that are trained on, in pixels of `high`.")
+    patches: int | None = Field(
+        None, ge=1, description="Squares of one epoch; so many as cover the training images once if not given."
+    )
+    smaller_copies: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (),
+        description="Train on copies of the images resized by these factors too, for example [0.9, 0.8, 0.7, 0.6]; "
+        "for data without `low`.",
+    )
+
+    @field_validator("folder", mode="after")
+    @classmethod
+    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
+        return str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _folder_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @model_validator(mode="after")
+    def _all_splits_come_from_somewhere(self) -> Self:
+        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
+        if self.corpus is not None and not missing:
+            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
+        if self.corpus is None and missing:
+            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.patch % self.scale:
+            raise ValueError(
+                f"patch {self.patch} is no multiple of scale {self.scale}; take {self.patch - self.patch % self.scale}"
+            )
+        source = self.train or self.corpus
+        if self.smaller_copies and source is not None and source.low is not None:
+            raise ValueError("`smaller_copies` are made of images alone; remove it, or the training split's `low`")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Returns the share of `corpus` for each split that has no folder of its own."""
+        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
+
+    def folders(self) -> dict[str, ImageFolders]:
+        """Returns the folders by split (or `corpus`), with absolute paths."""
+        base = Path(self.folder)
+        found: dict[str, ImageFolders] = {}
+        for name in (*SPLIT_NAMES, "corpus"):
+            folders: ImageFolders | None = getattr(self, name)
+            if folders is not None:
+                low = None if folders.low is None else str(resolve_path(folders.low, base))
+                found[name] = ImageFolders(high=str(resolve_path(folders.high, base)), low=low)
+        return found
+
+
+class SuperResolutionModel(Section):
+    """A residual network of these sizes; it enlarges the luma, the chroma is resized."""
+
+    blocks: int = Field(16, ge=1, le=128, description="Residual blocks.")
+    channels: int = Field(64, ge=8, le=1024, multiple_of=8, description="Channels of every convolution but the last.")
+    batch_norm: bool = Field(True, description="Whether batch norms follow the convolutions of the body.")
+    residual_scaling: float = Field(
+        1.0, gt=0, le=1, description="What a block's result is multiplied with before it is added."
+    )
+
+
+class Thresholds(Section):
+    """What the label checks call too small, different and so on."""
+
+    min_side: int = Field(
+        32, ge=1, description="Least height and width of an image, in pixels; in training at least one `patch`."
+    )
+    min_match: float = Field(
+        20.0, gt=0, description="Least PSNR, in dB, of a low-resolution image against the resized large one."
+    )
+    min_spread: float = Field(
+        2.0, ge=0, description="An image whose luma has a smaller standard deviation, of 255 levels, is flat."
+    )
+
+
+class SuperResolutionDistill(FunctionalDistill):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=lambda: {"blocks": 4},
+        description="Sizes of the student that differ from the model's, for example `blocks: 4`.",
+    )
+    initialize: bool = Field(
+        True, description="Start the student from evenly spaced blocks of the teacher, if their channels are the same."
+    )
