@@ -1,0 +1,6 @@
+"""Static int8 for functional models: ranges from calibration, corrected biases, and a plan that runtimes execute."""
+
+from optops.compression.quantization.functional.plan import make_plan
+from optops.compression.quantization.functional.simulate import simulate
+
+__all__ = ["make_plan", "simulate"]

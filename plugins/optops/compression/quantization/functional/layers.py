@@ -1,0 +1,139 @@
+"""What int8 does to each layer by itself: its noise, its mean error, and the arithmetic that it would take over."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.compression.quantization.functional.calibrate import decibels_of
+from optops.compression.quantization.functional.network import (
+    Network,
+    channel_axes,
+    kernel_of,
+    output_channels_axis,
+)
+from optops.compression.quantization.functional.rounded import round_tensor
+from optops.compression.quantization.rounding import Range, grid_of, round_weights
+from optops.models.functional.calls import Call
+from optops.models.keras import keras
+
+
+@dataclass
+class LayerRecord:
+    """What was measured on one layer.
+
+    Attributes:
+        macs: Multiply-accumulates of its calls for one example, on average.
+        outputs: How many values per channel were compared.
+        power: Sum of the squared outputs before the activation.
+        noise: Sum of the squared errors.
+        errors: Sum of the errors (float less int8) of each channel.
+    """
+
+    macs: float = 0.0
+    outputs: int = 0
+    power: float = 0.0
+    noise: float = 0.0
+    errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def correction(self) -> tuple[float, ...]:
+        """What added to each channel's bias makes the mean error vanish."""
+        return tuple((self.errors / max(self.outputs, 1)).tolist())
+
+    @property
+    def decibels(self) -> float:
+        """The ratio of signal to noise of the outputs, with the corrected bias, in dB."""
+        corrected = self.noise - float(np.square(self.errors).sum()) / max(self.outputs, 1)
+        # What is left after a subtraction may be rounding of its own.
+        return decibels_of(self.power, corrected if corrected > 1e-12 * self.noise else 0.0)
+
+
+def measure_layers(
+    network: Network, batches: Iterable[Any], ranges: Mapping[str, Range], levels: int
+) -> dict[str, LayerRecord]:
+    """Compares each layer that int8 can run with its int8 form, on the inputs that it has in the float network.
+
+    The mean error of a channel (biases by rounded weights and clipped activations) is what bias correction takes away
+    (Nagel et al. 2019, section 4.2; measured on data instead of derived from batch norms).
+
+    Args:
+        network: The network.
+        batches: Its inputs.
+        ranges: Of all inputs of these layers, by name.
+        levels: See `weight_scales`.
+
+    Raises:
+        ValueError: If a weight is not finite; names the layer.
+    """
+    twins = {name: _Twin.of(layer, levels) for name, layer in network.quantizable.items()}
+    records = {name: LayerRecord() for name in twins}
+    examples = 0
+
+    def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        twin = twins.get(call.layer.name)
+        if twin is None:
+            return call.layer(*args, **kwargs)
+        value = args[0] if args else kwargs["inputs"]
+        limits = ranges[network.names[call.inputs[0]]]
+        exact = twin.exact(value)
+        twin.compare(records[call.layer.name], exact, twin.rounded(round_tensor(value, grid_of(limits))))
+        return call.layer.activation(exact)
+
+    for batch in batches:
+        for piece in network.pieces(batch):
+            examples += len(next(iter(piece.values())))
+            network.run(piece, call_layer)
+    for record in records.values():
+        record.macs /= max(examples, 1)
+    return records
+
+
+@dataclass(frozen=True)
+class _Twin:
+    """A layer without its activation, and the same with rounded weights."""
+
+    exact: Any
+    rounded: Any
+    macs_per_output: float
+
+    @classmethod
+    def of(cls, layer: Any, levels: int) -> "_Twin":
+        kernel = kernel_of(layer).numpy()
+        if not np.isfinite(kernel).all():
+            raise ValueError(
+                f"layer {layer.name!r}: {np.count_nonzero(~np.isfinite(kernel))} of its weights are NaN or infinite; "
+                "train the model anew before it is quantised"
+            )
+        copies = []
+        for _ in range(2):
+            copy = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+            copy.build(layer.get_input_shape_at(0))
+            copy.set_weights(layer.get_weights())
+            copies.append(copy)
+        exact, rounded = copies
+        kernel_of(rounded).assign(round_weights(kernel, channel_axes(layer), levels))
+        return cls(exact, rounded, _macs_per_output(layer, kernel))
+
+    def compare(self, record: LayerRecord, exact: Any, rounded: Any) -> None:
+        """Adds one call to a layer's record."""
+        values = exact.numpy()
+        errors = values - rounded.numpy()
+        axis = output_channels_axis(self.exact, values.ndim)
+        others = tuple(number for number in range(values.ndim) if number != axis)
+        sums = errors.sum(axis=others, dtype=np.float64)
+        record.errors = record.errors + sums if record.outputs else sums
+        record.outputs += errors.size // errors.shape[axis]
+        record.power += float(np.vdot(values, values))
+        record.noise += float(np.vdot(errors, errors))
+        record.macs += values.size * self.macs_per_output
+
+
+def _macs_per_output(layer: Any, kernel: NDArray[Any]) -> float:
+    """Returns how many products go into one output."""
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        # Each input meets the whole kernel; there are as many outputs as inputs times the strides.
+        return float(kernel.size / kernel.shape[2] / np.prod(layer.strides))
+    return float(kernel.size / np.prod([kernel.shape[axis] for axis in channel_axes(layer)]))

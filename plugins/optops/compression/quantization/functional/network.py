@@ -1,0 +1,156 @@
+"""A folded functional model, its tensors by name, and how it is run call by call in bounded memory."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.models.functional.calls import Call, Calls, arguments_of, calls_of
+from optops.models.functional.folding import DEPTHWISE, OUTPUT_AXES, fold_batch_norms
+from optops.models.functional.tensors import QUANTIZABLE, named_tensors
+from optops.models.keras import tf
+
+ELEMENTS = 1 << 18
+"""Input elements that are run at a time; an example that has more is run alone."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model in canonical form, followed call by call.
+
+    Attributes:
+        model: As `fold_batch_norms` returns it.
+        calls: Of that model.
+    """
+
+    model: Any
+    calls: Calls
+
+    @classmethod
+    def of(cls, model: Any) -> "Network":
+        """Folds the batch norms of a functional or sequential model, which is left as it is.
+
+        Raises:
+            TypeError: If the model is neither, or not built.
+        """
+        folded = fold_batch_norms(model)
+        return cls(folded, calls_of(folded))
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Number of a tensor to its name."""
+        named = {id(tensor): name for name, tensor in named_tensors(self.model).items()}
+        found = dict(zip(self.calls.inputs, self.model.input_names, strict=True))
+        for call in self.calls.calls:
+            for number, tensor in zip(call.outputs, tf.nest.flatten(call.node.outputs), strict=True):
+                found[number] = named[id(tensor)]
+        return found
+
+    @cached_property
+    def floats(self) -> frozenset[str]:
+        """Names of the tensors that hold numbers in float32."""
+        return frozenset(name for name, tensor in named_tensors(self.model).items() if tensor.dtype == tf.float32)
+
+    @cached_property
+    def quantizable(self) -> dict[str, Any]:
+        """Name of each layer that int8 can run to the layer, in the order of computation."""
+        found = {}
+        for call in self.calls.calls:
+            if type(call.layer) in QUANTIZABLE and self.names[call.inputs[0]] in self.floats:
+                found[call.layer.name] = call.layer
+        return found
+
+    def run(
+        self,
+        inputs: Arrays,
+        call_layer: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+        read: Callable[[int, Any], Any] = lambda number, value: value,
+    ) -> list[Any]:
+        """Runs the model and returns its outputs; a tensor is let go once its last reader has had it.
+
+        Args:
+            inputs: By the model's input names.
+            call_layer: Called with each call and its arguments; returns what it gives.
+            read: Called with a tensor's number and value; returns what the calls that take it are given instead.
+        """
+        left = {number: len(readers) for number, readers in self.calls.readers().items()}
+        for number in self.calls.outputs:
+            left[number] = left.get(number, 0) + 1
+        values = {
+            number: tf.convert_to_tensor(inputs[name])
+            for number, name in zip(self.calls.inputs, self.model.input_names, strict=True)
+        }
+        for call in self.calls.calls:
+            given = call_layer(call, *arguments_of(call.node, [read(number, values[number]) for number in call.inputs]))
+            values.update(zip(call.outputs, tf.nest.flatten(given), strict=True))
+            for number in set(call.inputs):
+                left[number] -= 1
+            for number in (*call.inputs, *call.outputs):
+                if not left.get(number):
+                    values.pop(number, None)
+        return [values[number] for number in self.calls.outputs]
+
+    def pieces(self, batch: Any) -> Iterator[Arrays]:
+        """Cuts a batch into pieces of about 262,144 elements, or single examples, so that memory is bounded.
+
+        Args:
+            batch: Arrays by input name, in the order of the inputs, or the only one.
+
+        Raises:
+            ValueError: If an input is missing, or they do not hold equally many examples.
+        """
+        arrays = self.arrays(batch)
+        counts = {len(array) if array.ndim else -1 for array in arrays.values()}
+        if len(counts) > 1 or counts & {-1, 0}:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+            raise ValueError(f"calibration: inputs need the same number of examples, at least one, first; got {shapes}")
+        (count,) = counts
+        if any(tensor.shape[0] is not None for tensor in self.model.inputs):
+            yield arrays
+            return
+        step = max(1, ELEMENTS * count // sum(array.size for array in arrays.values()))
+        for start in range(0, count, step):
+            yield {name: array[start : start + step] for name, array in arrays.items()}
+
+    def arrays(self, batch: Any) -> Arrays:
+        """Returns the model's inputs in a batch, by name and in their types.
+
+        Raises:
+            ValueError: If one is missing; names it.
+        """
+        names = self.model.input_names
+        if not isinstance(batch, Mapping):
+            given = list(batch) if isinstance(batch, list | tuple) else [batch]
+            if len(given) != len(names):
+                raise ValueError(f"calibration: a batch holds {len(given)} arrays; the model takes {', '.join(names)}")
+            batch = dict(zip(names, given, strict=True))
+        missing = [name for name in names if name not in batch]
+        if missing:
+            raise ValueError(
+                f"calibration: a batch holds {', '.join(map(str, batch))}, but not the model's input {missing[0]!r}"
+            )
+        types = [tensor.dtype.as_numpy_dtype for tensor in self.model.inputs]
+        return {name: np.asarray(batch[name]).astype(kind, copy=False) for name, kind in zip(names, types, strict=True)}
+
+
+def channel_axes(layer: Any) -> tuple[int, ...]:
+    """Returns the axes of a layer's kernel that count its output channels."""
+    kernel = kernel_of(layer)
+    if isinstance(layer, DEPTHWISE):
+        return (kernel.shape.rank - 2, kernel.shape.rank - 1)
+    return (OUTPUT_AXES[type(layer)][1] % kernel.shape.rank,)
+
+
+def kernel_of(layer: Any) -> Any:
+    """Returns the variable that holds a layer's kernel."""
+    return getattr(layer, OUTPUT_AXES[type(layer)][0])
+
+
+def output_channels_axis(layer: Any, rank: int) -> int:
+    """Returns the axis of a layer's outputs that counts channels."""
+    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1

@@ -1,0 +1,131 @@
+"""Quantises a functional Keras model in one call, without any pipeline."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optops.compression.quantization.fallback import Fallback
+from optops.compression.quantization.functional.edges import kept_in_float
+from optops.compression.quantization.functional.measured import Measured, measure
+from optops.compression.quantization.functional.search import search_layers
+from optops.compression.quantization.functional.simulate import simulate_network
+from optops.precision import Judge, PrecisionPlan
+
+ARCHITECTURE = "functional"
+PLAN_FILE = "precision_plan.json"
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A model with its plan, and how both came about; `print` lists the layers.
+
+    Attributes:
+        model: As it was given.
+        plan: What runs in int8, with which ranges.
+        simulated: A Keras model that computes what runtimes compute from the plan.
+        measured: What calibration found.
+        reasons: Layer to why it stays in float.
+        fallback: How layers went back to float, if there was a judge.
+    """
+
+    model: Any
+    plan: PrecisionPlan
+    simulated: Any
+    measured: Measured
+    reasons: Mapping[str, str]
+    fallback: Fallback | None
+
+    def save(self, folder: Path) -> None:
+        """Writes the model (`trainable/`) and its plan into a folder, from which `optops.graph.lowering` goes on."""
+        from optops.models.base import load_architecture
+
+        load_architecture(ARCHITECTURE).save(self.model, folder / "trainable", {})
+        self.plan.save(folder / PLAN_FILE)
+
+    def export(self, folder: Path, runtime: str) -> list[str]:
+        """Writes an executable for a runtime, to be loaded by `optops.runtimes.load_executable`.
+
+        Args:
+            folder: Where the executable goes.
+            runtime: `onnxruntime`, `openvino`, ...
+
+        Returns:
+            What was done to the model, for people.
+
+        Raises:
+            LoweringError: If the model can not be lowered to this runtime in int8.
+        """
+        from tempfile import TemporaryDirectory
+
+        from optops.graph.lowering import lower
+
+        with TemporaryDirectory(prefix="optops-quantized-") as temporary:
+            self.save(Path(temporary))
+            return lower(Path(temporary) / "trainable", self.plan, runtime, folder).notes
+
+    def __str__(self) -> str:
+        """Lists the layers: what each runs in, its share of the arithmetic, its signal, and why it stays in float."""
+        shares = self.measured.shares
+        lines = [
+            f"{name}: {self.plan.parts.get(name, 'float')}, {shares[name]:.1%} of the arithmetic, "
+            f"{record.decibels:.1f} dB" + (f"; {self.reasons[name]}" if name in self.reasons else "")
+            for name, record in self.measured.layers.items()
+        ]
+        if self.fallback is not None:
+            lines.append(
+                f"quality {self.fallback.quality:.4g}, {self.fallback.required:.4g} required, "
+                f"{self.fallback.whole:.4g} without fallback; measured {self.fallback.evaluations} times"
+            )
+        return "\n".join(lines)
+
+
+def quantize(
+    model: Any,
+    calibration: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    evaluate: Callable[[Any], float] | None = None,
+    tolerance: float | None = None,
+    milliseconds: Mapping[str, float] | None = None,
+) -> QuantizedModel:
+    """Plans int8 for a functional Keras model, from a few of its inputs.
+
+    Batch norms are folded first. Every tensor gets the range that keeps most of its signal, every weight one scale
+    per output channel, every bias what takes away the mean error. Layers that int8 would not pay for stay in float;
+    with `evaluate`, so do those without which the model would lose more than `tolerance`.
+
+    Args:
+        model: Functional or sequential; left as it is.
+        calibration: Batches of inputs (an array, a list of them, or a dictionary by input name each): a list, a
+            `tf.data.Dataset`, or a function that gives them anew. A few dozen to a few hundred examples do.
+        evaluate: Called with a Keras model; returns its quality, higher is better.
+        tolerance: How much lower that may be than the float model's.
+        milliseconds: What int8 saves of each layer, by name, if that is known; its share of the arithmetic if not.
+
+    Raises:
+        TypeError: If the model is neither functional nor sequential, or the calibration data can be read once only.
+        ValueError: If there is no calibration data, it does not fit the model, or a value is not finite.
+    """
+    if (evaluate is None) != (tolerance is None):
+        raise ValueError("quantize: give `evaluate` and `tolerance` together, or neither")
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"quantize: tolerance is {tolerance}; it must be at least 0")
+    batches = _repeatable(calibration)
+    measured = measure(model, batches)
+    reasons, fallback = kept_in_float(measured), None
+    if evaluate is not None and tolerance is not None:
+        judge = Judge(evaluate, tolerance)
+        reasons, fallback = search_layers(measured, reasons, judge, batches, milliseconds)
+    plan = measured.plan([name for name in measured.layers if name not in reasons], reasons)
+    return QuantizedModel(model, plan, simulate_network(measured.network, plan), measured, reasons, fallback)
+
+
+def _repeatable(calibration: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterable[Any]]:
+    if callable(calibration):
+        return calibration
+    if iter(calibration) is calibration:
+        raise TypeError(
+            f"quantize: calibration is a {type(calibration).__name__}, which can be read once, and it is read twice; "
+            "give a list, a dataset, or a function that returns the batches"
+        )
+    return lambda: calibration

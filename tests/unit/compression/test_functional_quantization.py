@@ -1,0 +1,303 @@
+"""Functional models are quantised as runtimes execute them: ranges, rounding, corrected biases, what stays in float."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from optops.compression import quantize
+from optops.compression.quantization.functional.edges import edge_layers, kept_in_float
+from optops.compression.quantization.functional.measured import measure
+from optops.compression.quantization.functional.network import Network
+from optops.compression.quantization.functional.placement import placement
+from optops.compression.quantization.functional.simulate import simulate
+from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
+from optops.models.keras import keras, tf
+from optops.precision import PrecisionPlan
+
+L = keras.layers
+
+
+def images(count=12, size=16, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype(np.float32)
+
+
+def normed(tensor, filters, **arguments):
+    tensor = L.Conv2D(filters, 3, padding="same", use_bias=False, **arguments)(tensor)
+    return L.BatchNormalization()(tensor)
+
+
+def residual_network():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((None, None, 3), name="image")
+    trunk = L.LeakyReLU(0.1, name="leaky")(normed(image, 16, name="stem"))
+    branch = L.ReLU(name="inner")(normed(trunk, 16, name="one"))
+    branch = normed(L.DepthwiseConv2D(3, padding="same", name="depthwise")(branch), 16, name="two")
+    trunk = L.ReLU(name="outer")(L.Add(name="sum")([trunk, branch]))
+    pooled = L.MaxPooling2D(name="pool")(trunk)
+    side = L.UpSampling2D(name="up")(L.Conv2D(8, 1, activation="relu", name="side")(pooled))
+    joined = L.Concatenate(name="joined")([trunk, side])
+    last = L.Conv2D(16, 3, activation="relu", name="late")(joined)
+    model = keras.Model(image, L.Dense(10, name="scores")(L.GlobalAveragePooling2D(name="mean")(last)))
+    generator = np.random.default_rng(1)
+    for weight in model.weights:
+        if "moving_mean" in weight.name or "beta" in weight.name:
+            weight.assign(generator.normal(size=weight.shape) * 0.3)
+        if "variance" in weight.name or "gamma" in weight.name:
+            weight.assign(generator.uniform(0.5, 1.5, size=weight.shape))
+    return model
+
+
+# Where it is rounded
+
+
+def test_runtimes_stay_in_int8_between_layers_and_outputs_stay_in_float():
+    network = Network.of(residual_network())
+    chosen = [name for name in network.quantizable if name != "scores"]
+    # Before a rectifier (one, sum) nothing is rounded, after it (inner, outer) it is; scores take float.
+    assert placement(network, chosen) == {
+        *("image", "stem", "leaky", "inner", "depthwise", "two", "outer", "pool", "side", "up", "joined", "late"),
+    }
+    everything = placement(network, network.quantizable)
+    assert {"mean"} <= everything
+    assert "scores" not in everything
+
+
+def test_a_layer_in_float_takes_its_neighbours_out_of_int8():
+    network = Network.of(residual_network())
+    assert placement(network, ["side"]) == {"pool", "side"}
+    assert placement(network, []) == set()
+
+
+def test_an_output_that_a_layer_reads_too_is_rounded_for_that_layer_alone():
+    x = keras.Input((4,), name="x")
+    first = L.Dense(4, name="first")(x)
+    model = keras.Model(x, [first, L.Dense(3, name="second")(first)])
+    plan = PrecisionPlan("int8", {"second": "int8"}, dynamic=False, ranges={"first": (-0.5, 0.5)})
+    data = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    exact, rounded = model(data), simulate(model, plan)(data)
+    np.testing.assert_array_equal(exact[0], rounded[0])
+    assert np.abs(exact[1] - rounded[1]).max() > 1e-3
+
+
+# What is computed
+
+
+def test_a_simulated_layer_computes_what_whole_numbers_do():
+    keras.utils.set_random_seed(3)
+    x = keras.Input((6, 6, 5), name="x")
+    convolution = L.Conv2D(7, 3, strides=2, activation="relu", name="conv")
+    model = keras.Model(x, L.Flatten()(L.Conv2D(2, 2, name="head")(convolution(x))))
+    convolution.bias.assign(np.linspace(-1, 1, 7))
+    measured = measure(model, lambda: [np.random.default_rng(0).normal(size=(32, 6, 6, 5)).astype(np.float32)])
+    plan = measured.plan(["conv"], {})
+    data = np.random.default_rng(1).normal(size=(4, 6, 6, 5)).astype(np.float32)
+
+    grid, kernel = grid_of(plan.ranges["x"]), convolution.kernel.numpy()
+    quantized = np.clip(np.rint(data / grid.scale) + grid.zero_point, 0, 255).astype(np.int64) - grid.zero_point
+    scales = weight_scales(kernel, (3,), plan.weight_levels)
+    weights = np.rint(kernel / scales).astype(np.int64)
+    sums = np.zeros((4, 2, 2, 7), np.int64)
+    for row in range(2):
+        for column in range(2):
+            patch = quantized[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+            sums[:, row, column] = np.einsum("bhwi,hwio->bo", patch, weights)
+    bias = convolution.bias.numpy() + np.array(plan.bias_corrections["conv"])
+    outputs = np.maximum(sums * float(grid.scale) * scales.reshape(-1).astype(np.float64) + bias, 0)
+    wanted = grid_of(plan.ranges["conv"]).round(outputs)
+
+    simulated = simulate(model, plan)
+    found = keras.Model(simulated.inputs, simulated.get_layer("conv_rounded").output)(data).numpy()
+    step = float(grid_of(plan.ranges["conv"]).scale)
+    # Where float32 decides otherwise between two neighbours, it is off by one step, and that is rare.
+    assert np.abs(found - wanted).max() <= 1.01 * step
+    assert np.mean(np.abs(found - wanted) > 1e-4 * step) < 0.01
+
+
+def test_weights_have_a_scale_of_their_own_per_channel_in_depthwise_layers_too():
+    kernel = np.ones((3, 3, 4, 2), np.float32) * np.arange(1, 9, dtype=np.float32).reshape(4, 2)
+    np.testing.assert_allclose(weight_scales(kernel, (2, 3), 127).reshape(-1), np.arange(1, 9) / 127, rtol=1e-6)
+    np.testing.assert_allclose(round_weights(kernel, (2, 3), 127), kernel, rtol=1e-6)
+
+
+def test_int8_of_a_whole_network_stays_close_to_float():
+    model, data = residual_network(), images()
+    quantized = quantize(model, [data[:4], data[4:8], data[8:]])
+    exact, rounded = model(data).numpy(), quantized.simulated(data).numpy()
+    assert set(quantized.plan.parts) >= {"one", "two", "late"}
+    assert np.abs(exact - rounded).max() > 0
+    assert np.square(exact - rounded).mean() < 1e-3 * exact.var()
+    assert quantized.simulated.output_names == model.output_names
+
+
+def test_each_tensors_calibrator_is_on_record_with_its_signal():
+    plan = quantize(residual_network(), [images()]).plan
+    assert set(plan.ranges) <= set(plan.notes)
+    assert "dB" in plan.notes["leaky"]
+    assert all(low <= 0 < high for low, high in plan.ranges.values())
+    assert plan.ranges["pool"] == plan.ranges["outer"]
+    assert plan.ranges["outer"][0] == 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precisions_round_weights_alone(precision):
+    model = residual_network()
+    names = dict.fromkeys(Network.of(model).quantizable, precision)
+    data = images(2)
+    difference = np.abs(model(data).numpy() - simulate(model, PrecisionPlan(precision, names))(data).numpy()).max()
+    assert 0 < difference < 0.1
+
+
+# Corrected biases
+
+
+@pytest.mark.parametrize(
+    "layer", [L.Conv2D(6, 3, name="layer"), L.DepthwiseConv2D(3, name="layer"), L.Dense(6, name="layer")]
+)
+def test_the_mean_error_of_every_channel_vanishes(layer):
+    keras.utils.set_random_seed(5)
+    x = keras.Input((10, 10, 4), name="x")
+    model = keras.Model(x, make()(x))
+    data = np.abs(np.random.default_rng(2).normal(size=(16, 10, 10, 4))).astype(np.float32) + 1
+    measured = measure(model, lambda: [data])
+    plan = measured.plan(["layer"], {})
+    without = PrecisionPlan("int8", plan.parts, dynamic=False, ranges=plan.ranges, weight_levels=plan.weight_levels)
+    exact = model(data).numpy()
+    errors = [np.abs((exact - simulate(model, p)(data).numpy()).mean(axis=(0, 1, 2))).max() for p in (without, plan)]
+    assert errors[1] < 0.02 * errors[0]
+
+
+# What stays in float
+
+
+def test_small_first_and_last_layers_stay_in_float_with_the_reason():
+    x = keras.Input((8, 8, 3), name="x")
+    middle = L.Conv2D(64, 3, padding="same", name="middle")(L.Conv2D(64, 1, name="first")(x))
+    model = keras.Model(x, L.Conv2D(1, 1, name="last")(middle))
+    measured = measure(model, lambda: [images(4, 8)])
+    notes = kept_in_float(measured)
+    assert set(notes) == {"first", "last"}
+    assert "first layer with 0.5% of the arithmetic" in notes["first"]
+    assert edge_layers(measured.network) == {"first": "first", "last": "last"}
+    assert sum(measured.shares.values()) == pytest.approx(1)
+    assert measured.layers["middle"].macs == 8 * 8 * 9 * 64 * 64
+
+
+def test_a_layer_that_int8_drowns_in_noise_stays_in_float():
+    x = keras.Input((16,), name="x")
+    dense = L.Dense(8, name="spiked")
+    model = keras.Model(x, dense(x))
+    kernel = np.random.default_rng(0).normal(size=(16, 8)) * 1e-3
+    kernel[0] = 1000.0
+    dense.kernel.assign(kernel)
+    data = np.random.default_rng(1).normal(size=(64, 16)).astype(np.float32)
+    data[:, 0] = 0
+    assert "signal-to-noise ratio" in kept_in_float(measure(model, lambda: [data]))["spiked"]
+
+
+def sensitive_network():
+    """The outputs of `bad` are a large constant with a small signal, and what reads them takes the constant away."""
+    keras.utils.set_random_seed(7)
+    x = keras.Input((8, 8, 4), name="x")
+    tensor = x
+    for name in ("a", "b", "bad", "c", "d"):
+        convolution = L.Conv2D(8, 3, padding="same", name=name, bias_initializer="random_normal")
+        tensor = convolution(tensor)
+        if name == "bad":
+            convolution.bias.assign(np.full(8, 500.0))
+            # Each of these names its operation in canonical form.
+            tensor = tensor - 500.0
+        tensor = L.Activation("tanh", name=f"{name}_tanh")(tensor)
+    return keras.Model(x, L.GlobalAveragePooling2D()(tensor))
+
+
+def test_exactly_the_layer_that_was_made_sensitive_goes_back_to_float():
+    model = sensitive_network()
+    data = np.random.default_rng(3).normal(size=(32, 8, 8, 4)).astype(np.float32)
+    exact = model(data).numpy()
+
+    def evaluate(candidate):
+        return -float(np.abs(candidate(data).numpy() - exact).mean() / exact.std())
+
+    whole = quantize(model, [data])
+    assert "bad" in whole.plan.parts
+    judged = quantize(model, [data], evaluate=evaluate, tolerance=0.1)
+    assert set(whole.plan.parts) - set(judged.plan.parts) == {"bad"}
+    assert evaluate(whole.simulated) < -0.1 <= evaluate(judged.simulated)
+    assert "of the arithmetic" in judged.reasons["bad"]
+    assert judged.fallback.evaluations <= 6
+    assert "bad: float" in str(judged)
+    slow = dict.fromkeys(judged.measured.layers, 1.0) | {"bad": 12.5}
+    in_time = quantize(model, [data], evaluate=evaluate, tolerance=0.1, milliseconds=slow)
+    assert "12.5 ms" in in_time.reasons["bad"]
+
+
+# Data that does not fit
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_tensor_that_is_not_finite_is_named(bad):
+    data = images(4)
+    data[1, 2, 3, 0] = bad
+    with pytest.raises(ValueError, match="tensor 'image' are NaN or infinite"):
+        quantize(residual_network(), [data])
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = residual_network()
+    kernel = model.get_layer("side").kernel
+    kernel.assign(tf.where(tf.equal(kernel, kernel[0, 0, 0, 0]), np.float32(np.nan), kernel))
+    with pytest.raises(ValueError, match="'side'"):
+        quantize(model, [images(4)])
+
+
+def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():
+    model = residual_network()
+    with pytest.raises(TypeError, match="read twice; give a list"):
+        quantize(model, (batch for batch in [images(1)]))
+    with pytest.raises(ValueError, match="there are no batches"):
+        quantize(model, [])
+    with pytest.raises(ValueError, match="not the model's input 'image'"):
+        quantize(model, [{"picture": images(1)}])
+    with pytest.raises(ValueError, match="together"):
+        quantize(model, [images(1)], tolerance=0.1)
+    with pytest.raises(TypeError, match="functional"):
+        quantize(keras.layers.Dense(3), [images(1)])
+
+
+def test_several_inputs_shared_layers_and_nested_models_are_quantised():
+    keras.utils.set_random_seed(2)
+    inner_input = keras.Input((6,))
+    inner = keras.Model(inner_input, L.Dense(6, activation="relu", name="inner_dense")(inner_input), name="inner")
+    one, two = keras.Input((6,), name="one"), keras.Input((6,), name="two")
+    shared = L.Dense(6, name="shared")
+    joined = L.Concatenate()([inner(shared(one)), inner(shared(two))])
+    model = keras.Model({"one": one, "two": two}, {"sum": L.Dense(6, name="head")(joined)})
+    generator = np.random.default_rng(0)
+    data = {name: generator.normal(size=(32, 6)).astype(np.float32) for name in ("one", "two")}
+    quantized = quantize(model, [data])
+    exact, rounded = model(data)["sum"].numpy(), quantized.simulated(data)["sum"].numpy()
+    assert {"shared", "inner_dense"} <= set(quantized.plan.parts)
+    assert {"shared", "shared:1"} <= set(quantized.plan.ranges)
+    assert 0 < np.square(exact - rounded).mean() < 1e-2 * exact.var()
+
+
+def test_memory_does_not_grow_with_the_number_of_calibration_examples():
+    model = keras.Sequential([L.Conv2D(4, 3, input_shape=(None, None, 3)), L.ReLU(), L.Conv2D(4, 3)])
+
+    def peak(count):
+        tracemalloc.start()
+        measure(model, lambda: (images(1, 256, seed) for seed in range(count)))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)
+    assert peak(10) < 1.2 * peak(2)
+
+
+def test_a_large_batch_is_run_in_pieces():
+    network = Network.of(residual_network())
+    sizes = [len(piece["image"]) for piece in network.pieces(images(40, 64))]
+    assert sum(sizes) == 40
+    assert max(sizes) * 64 * 64 * 3 <= 1 << 18
