@@ -1,11 +1,15 @@
 """Functional models are quantised as runtimes execute them: ranges, rounding, corrected biases, what stays in float."""
 
+import re
 import tracemalloc
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from optops.compression import quantize
+from optops.compression.quantization.functional import make_plan
 from optops.compression.quantization.functional.edges import edge_layers, kept_in_float
 from optops.compression.quantization.functional.measured import measure
 from optops.compression.quantization.functional.network import Network
@@ -151,13 +155,16 @@ def test_half_precisions_round_weights_alone(precision):
 # Corrected biases
 
 
-@pytest.mark.parametrize(
-    "layer", [L.Conv2D(6, 3, name="layer"), L.DepthwiseConv2D(3, name="layer"), L.Dense(6, name="layer")]
-)
-def test_the_mean_error_of_every_channel_vanishes(layer):
+@pytest.mark.parametrize("kind", ["convolution", "depthwise", "dense"])
+def test_the_mean_error_of_every_channel_vanishes(kind):
     keras.utils.set_random_seed(5)
     x = keras.Input((10, 10, 4), name="x")
-    model = keras.Model(x, make()(x))
+    layers = {
+        "convolution": L.Conv2D(6, 3, name="layer"),
+        "depthwise": L.DepthwiseConv2D(3, name="layer"),
+        "dense": L.Dense(6, name="layer"),
+    }
+    model = keras.Model(x, layers[kind](x))
     data = np.abs(np.random.default_rng(2).normal(size=(16, 10, 10, 4))).astype(np.float32) + 1
     measured = measure(model, lambda: [data])
     plan = measured.plan(["layer"], {})
@@ -301,3 +308,24 @@ def test_a_large_batch_is_run_in_pieces():
     sizes = [len(piece["image"]) for piece in network.pieces(images(40, 64))]
     assert sum(sizes) == 40
     assert max(sizes) * 64 * 64 * 3 <= 1 << 18
+
+
+def test_the_example_of_the_docs_runs():
+    page = Path(__file__).parents[3] / "docs" / "quantization.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    model, data = residual_network(), images(16)
+    labels = model(data).numpy().argmax(axis=-1)
+    names = {
+        "model": model,
+        "images": data,
+        "batches": [data[:8], data[8:]],
+        "accuracy": lambda candidate: float(np.mean(candidate(data).numpy().argmax(axis=-1) == labels)),
+    }
+    with TemporaryDirectory() as folder:
+        exec(code, names | {"folder": Path(folder)}, names)
+        loaded = PrecisionPlan.load(Path(folder) / "precision_plan.json")
+        assert loaded == names["accurate"].plan
+        assert make_plan(Path(folder) / "trainable", "int8", lambda: iter([data])).parts == names["quantized"].plan.parts
+        assert set(make_plan(Path(folder) / "trainable", "bf16").parts.values()) == {"bf16"}
+    assert names["scores"].shape == (16, 10)
+    assert names["accuracy"](names["accurate"].simulated) >= 0.99

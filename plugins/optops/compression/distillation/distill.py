@@ -7,8 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.compression.distillation.losses import DistillationLoss, DistillationSettings
+from optops.compression.distillation.outputs import mixed_loss, teacher_loss
 from optops.models.training import History, Progress, TrainingSettings, fit
-from optops.models.training.settings import Batches, Validate
+from optops.models.training.settings import Batches, Loss, Validate
+from optops.models.transformer.model import Transformer
 
 
 def distill(
@@ -19,6 +21,7 @@ def distill(
     validate: Validate,
     settings: TrainingSettings,
     distillation: DistillationSettings | None = None,
+    loss: Loss | None = None,
     checkpoints: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     saved: Callable[[Path], None] = lambda checkpoint: None,
@@ -29,26 +32,38 @@ def distill(
     Rush 2016, table 1).
 
     Args:
-        teacher: Same inputs and vocabulary as the student; left as it is.
+        teacher: A `Transformer`, or a functional or sequential Keras model; same inputs and outputs as the student, and
+            left as it is.
         student: Trained in place; any sizes.
-        batches: Gives the batches of an epoch, with `source`, `target` and `labels`; a `PairBatches` for example.
+        batches: Gives the batches of an epoch. For a `Transformer`, with `source`, `target` and `labels`, by a
+            `PairBatches` for example. For others, with the model's inputs under their names and what `loss` reads.
         validate: Called as `validate(student)`; higher is better. `held_out_likelihood` makes one of pairs.
         settings: How to train.
-        distillation: Weights of the parts of the loss; half teacher, half labels and no features if None.
+        distillation: Weights of the parts of the loss; half teacher, half labels and no features if None. Models that
+            are no `Transformer` learn from their teacher's outputs (`teacher_loss`) and know `alpha` alone.
+        loss: Of the labels, for models that are no `Transformer`; without it they learn from the teacher alone.
         checkpoints: Folder of this run's checkpoints; if None, a temporary one, and a killed run starts again.
         report: Called about every two seconds.
         saved: Called with each complete checkpoint's folder.
 
     Raises:
-        ValueError: If features of such a teacher and student can not be compared.
+        ValueError: If features of such a teacher and student can not be compared, or a setting is for other models.
     """
-    loss = DistillationLoss(teacher, student, distillation or DistillationSettings(), settings.label_smoothing)
+    parts = distillation or DistillationSettings()
+    if isinstance(student, Transformer):
+        if loss is not None:
+            raise ValueError("distill: a Transformer has a loss of its own; leave out `loss`")
+        learnt: Loss = DistillationLoss(teacher, student, parts, settings.label_smoothing)
+    else:
+        if parts.beta or parts.temperature != 1:
+            raise ValueError("distill: `beta` and `temperature` are for Transformers; other models have `alpha` alone")
+        learnt = mixed_loss(teacher_loss(teacher), loss, parts.alpha)
     with ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(TemporaryDirectory(prefix="optops-distill-")))
         return fit(
             student,
             batches=batches,
-            loss=loss,
+            loss=learnt,
             validate=validate,
             settings=settings,
             checkpoints=folder,

@@ -31,7 +31,7 @@ def best_threshold(counts: NDArray[np.float64], levels: int = LEVELS) -> float:
         counts: How many |x| fall into each bin; bins are equally wide and start at zero.
         levels: Magnitudes that the quantised form has.
 
-    Source: Migacz, "8-bit inference with TensorRT", GTC 2017, slides 38 and 39.
+    Source: Migacz, "8-bit inference with TensorRT", GTC 2017.
     """
     bins = len(counts)
     if bins <= levels or not counts.any():
