@@ -325,7 +325,9 @@ def test_the_example_of_the_docs_runs():
         exec(code, names | {"folder": Path(folder)}, names)
         loaded = PrecisionPlan.load(Path(folder) / "precision_plan.json")
         assert loaded == names["accurate"].plan
-        assert make_plan(Path(folder) / "trainable", "int8", lambda: iter([data])).parts == names["quantized"].plan.parts
+        assert (
+            make_plan(Path(folder) / "trainable", "int8", lambda: iter([data])).parts == names["quantized"].plan.parts
+        )
         assert set(make_plan(Path(folder) / "trainable", "bf16").parts.values()) == {"bf16"}
     assert names["scores"].shape == (16, 10)
     assert names["accuracy"](names["accurate"].simulated) >= 0.99

@@ -56,6 +56,10 @@ class FunctionalArchitecture(Architecture):
             "onnxruntime": "optops.graph.functional_onnx:lower",
         }
 
+    def planner(self) -> str:
+        """Returns the planner of static int8."""
+        return "optops.compression.quantization.functional:make_plan"
+
     def pruner(self) -> str:
         """Returns the pruner of channels."""
         return "optops.compression.pruning.channels.steps:prune_steps"

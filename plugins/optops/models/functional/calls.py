@@ -132,18 +132,23 @@ def arguments_of(node: Any, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], di
     return tuple(args), dict(kwargs)
 
 
-def rebuild(calls: Calls, call_layer: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
+def rebuild(
+    calls: Calls,
+    call_layer: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+    read: Callable[[int, Any], Any] = lambda number, tensor: tensor,
+) -> Any:
     """Returns a functional model made by calling layers anew.
 
     Args:
         calls: Of the model that it is made from.
         call_layer: Called with each call and its arguments; returns what it gives.
+        read: Called with a tensor's number and the tensor; returns what the calls that take it are given instead.
     """
     model = calls.model
     entries = [_input_like(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True)]
     values = dict(zip(calls.inputs, entries, strict=True))
     for call in calls.calls:
-        given = call_layer(call, *arguments_of(call.node, [values[tensor] for tensor in call.inputs]))
+        given = call_layer(call, *arguments_of(call.node, [read(tensor, values[tensor]) for tensor in call.inputs]))
         values.update(zip(call.outputs, tf.nest.flatten(given), strict=True))
     structured = _structures(model)
     inputs = tf.nest.pack_sequence_as(structured[0], entries)
