@@ -84,6 +84,28 @@ def test_an_output_that_a_layer_reads_too_is_rounded_for_that_layer_alone():
     assert np.abs(exact[1] - rounded[1]).max() > 1e-3
 
 
+def test_an_activation_within_a_layer_comes_after_its_rounding():
+    image = keras.Input((8, 8, 3), name="image")
+    tensor = L.Conv2D(8, 3, activation="swish", name="swish")(image)
+    tensor = L.Conv2D(8, 3, activation=L.LeakyReLU(0.2), name="leaky")(tensor)
+    model = keras.Model(image, L.Conv2D(4, 1, activation="sigmoid", name="scores")(tensor))
+    network = Network.of(model)
+    assert placement(network, ["swish", "leaky"]) == {"image", "swish", "swish_activation", "leaky"}
+    assert "leaky_activation" in placement(network, network.quantizable)
+    assert network.model.output_names == ["scores"]
+    np.testing.assert_allclose(network.model(images(2, 8)), model(images(2, 8)), atol=1e-6)
+
+
+def test_a_dense_product_that_float_follows_gives_float():
+    x = keras.Input((6,), name="x")
+    hidden = L.Dense(8, name="hidden")(x)
+    network = Network.of(
+        keras.Model(x, L.Dense(3, name="head")(L.LayerNormalization(name="layer_normalization")(hidden)))
+    )
+    assert placement(network, ["hidden"]) == {"x"}
+    assert placement(network, ["hidden", "head"]) == {"x", "norm"}
+
+
 # What is computed
 
 

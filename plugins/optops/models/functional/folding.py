@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optops.models.functional.activations import split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
@@ -40,7 +41,9 @@ def fold_batch_norms(model: Any) -> Any:
     A batch norm is folded into the kernel and bias of the layer before it where that layer is linear and nothing else
     reads its outputs; that holds for layers called several times too, if each of their calls is followed by the same
     batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
-    nothing but in training are left out. The arithmetic is that of float64, the result float32.
+    nothing but in training are left out. The arithmetic is that of float64, the result float32. An activation within a
+    layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve in int8 only what is
+    rounded before it.
 
     Args:
         model: Functional or sequential; left as it is.
@@ -51,6 +54,7 @@ def fold_batch_norms(model: Any) -> Any:
     calls = calls_of(model)
     folds = _folds(calls)
     norms = {norm: folded for folded, norm in folds.items()}
+    activations = split_activations(calls)
     copies: dict[Any, Any] = {}
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -59,8 +63,11 @@ def fold_batch_norms(model: Any) -> Any:
         if call.training is not None:
             kwargs = _with_training(call, kwargs)
         if call.layer not in copies:
-            copies[call.layer] = _copy(call.layer, calls.names[call.layer], folds.get(call.layer))
-        return copies[call.layer](*args, **kwargs)
+            changes: dict[str, Any] = {"use_bias": True} if call.layer in folds else {}
+            changes |= {"activation": "linear"} if call.layer in activations else {}
+            copies[call.layer] = _copy(call.layer, calls.names[call.layer], changes)
+        given = copies[call.layer](*args, **kwargs)
+        return activations[call.layer](given) if call.layer in activations else given
 
     folded = rebuild(calls, call_layer)
     for layer, copy in copies.items():
@@ -141,11 +148,8 @@ def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "training": call.training} if takes else kwargs
 
 
-def _copy(layer: Any, name: str, norm: Any | None) -> Any:
-    config = {**layer.get_config(), "name": name}
-    if norm is not None:
-        config["use_bias"] = True
-    return type(layer).from_config(config)
+def _copy(layer: Any, name: str, changes: Mapping[str, Any]) -> Any:
+    return type(layer).from_config({**layer.get_config(), "name": name, **changes})
 
 
 def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:

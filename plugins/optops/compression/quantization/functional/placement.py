@@ -43,7 +43,10 @@ def placement(network: Network, chosen: Collection[str]) -> set[str]:
     rounded: set[int] = set()
     for call in network.calls.calls:
         if call.layer.name in chosen:
-            rounded |= {call.inputs[0], _after_rectifier(call.outputs[0], readers)}
+            given = _after_rectifier(call.outputs[0], readers)
+            goes_on = any(reader.layer.name in chosen or before[reader] for reader in readers.get(given, []))
+            # Runtimes have kernels for dense products that take int8 and give float; for convolutions they have not.
+            rounded |= {call.inputs[0], given} if goes_on or not isinstance(call.layer, _L.Dense) else {call.inputs[0]}
         elif runs_in_int8(call) and after[call] and before[call]:
             rounded |= {*call.inputs, *call.outputs}
     names = {network.names[n] for n in rounded if readers.get(n) and _after_rectifier(n, readers) == n}

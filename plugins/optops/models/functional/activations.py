@@ -1,0 +1,35 @@
+"""Activations within layers, as layers of their own."""
+
+from typing import Any
+
+from optops.models.functional.calls import Calls
+from optops.models.functional.tensors import QUANTIZABLE
+from optops.models.keras import keras
+
+WITHIN = ("linear", "relu", "relu6")
+"""Activations that runtimes compute along with the layer, in int8 too."""
+
+
+def split_activations(calls: Calls) -> dict[Any, Any]:
+    """Returns, for each layer that int8 can run but not with its activation, a layer that computes the activation.
+
+    Layers that give an output of the model keep theirs: the output is named after them, and it is not rounded.
+    """
+    leaving = {call.layer for call in calls.calls if set(call.outputs).intersection(calls.outputs)}
+    used = set(calls.names.values())
+    found: dict[Any, Any] = {}
+    for layer, name in calls.names.items():
+        if type(layer) in QUANTIZABLE and layer not in leaving:
+            activation = layer.activation
+            if isinstance(activation, keras.layers.Layer):
+                kind, config = type(activation), activation.get_config()
+            elif getattr(activation, "__name__", "") not in WITHIN:
+                kind, config = keras.layers.Activation, {"activation": activation}
+            else:
+                continue
+            own = f"{name}_activation"
+            while own in used:
+                own += "_"
+            used.add(own)
+            found[layer] = kind(**{**config, "name": own})
+    return found
