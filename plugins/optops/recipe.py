@@ -78,7 +78,7 @@ class Train(Section):
         ge=1,
         description="Stop after so many epochs without a better validation metric; not for `schedule: cosine`.",
     )
-    batch_tokens: int = Field(2048, ge=16, description="Size of a batch: tokens, or the workload's unit, per step.")
+    batch_tokens: int = Field(2048, ge=1, description="Size of a batch: tokens, or the workload's unit, per step.")
     accumulate: int = Field(
         1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
     )

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,7 @@ KEY_TAG = "optops.key"
 STAGE_TAG = "optops.stage"
 RESULT_FILE = "result.json"
 MODEL_TYPE = "optops-candidate"
+_FOREIGN_TO_NAMES = re.compile(r"[^\w./: -]")
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +176,8 @@ class Tracking:
         from time import time
 
         now = int(time() * 1000)
+        # MLflow takes few characters in names; `mAP@0.5` is kept as `mAP_0.5`.
+        metrics = {_FOREIGN_TO_NAMES.sub("_", key): value for key, value in metrics.items()}
         if model is None:
             values = [MlflowMetric(key, float(value), now, step) for key, value in metrics.items()]
             self.client.log_batch(run_id, metrics=values)

@@ -148,3 +148,9 @@ def test_a_deleted_experiment_is_named_with_the_remedy(tracking: Tracking) -> No
 def test_artifacts_lie_below_the_home_not_in_the_working_directory(tracking: Tracking, optops_home: Path) -> None:
     run = tracking.client.get_run(new_run(tracking))
     assert run.info.artifact_uri.removeprefix("file://").startswith(str(optops_home / "mlflow" / "artifacts"))
+
+
+def test_names_of_metrics_that_mlflow_does_not_take_are_kept_with_what_it_does(tracking: Tracking) -> None:
+    run = new_run(tracking)
+    tracking.log_metrics(run, {"mAP@0.5": 80.5, "defects.no_area": 2})
+    assert tracking.client.get_run(run).data.metrics == {"mAP_0.5": 80.5, "defects.no_area": 2}
