@@ -1,0 +1,1 @@
+"""YOLOv3 (Redmon & Farhadi 2018): network, anchors, targets, loss and decoding."""
