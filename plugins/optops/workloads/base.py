@@ -306,6 +306,7 @@ class Workload(ABC):
 
 
 WORKLOADS: dict[str, str] = {
+    "detection": "optops.workloads.detection.workload:DetectionWorkload",
     "translation": "optops.workloads.translation.workload:TranslationWorkload",
     "super_resolution": "optops.workloads.super_resolution.workload:SuperResolutionWorkload",
 }

@@ -27,6 +27,9 @@ SUFFIXES: Final = frozenset(
 
 Mode = Literal["RGB", "L"]
 DATA_URL: Final = "data:"
+ORIENTATION: Final = 0x0112
+SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+"""Values of the EXIF tag Orientation that exchange width and height."""
 
 
 class ImageError(ValueError):
@@ -83,6 +86,20 @@ def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> Image
             return ImageFacts(*loaded.size, mode)
     except ImageError as error:
         return ImageFacts(0, 0, "", str(error))
+
+
+def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
+    """Returns width and height of an upright image from its header, without decoding it.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        try:
+            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+        except Exception:  # noqa: BLE001 - of a damaged EXIF block; decoding will tell
+            sideways = False
+        return (image.height, image.width) if sideways else (image.width, image.height)
 
 
 def open_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> "Image":

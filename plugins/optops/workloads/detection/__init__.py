@@ -1,0 +1,1 @@
+"""The workload `detection`: finding objects of known classes in images."""

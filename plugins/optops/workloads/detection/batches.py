@@ -1,0 +1,161 @@
+"""Batches of training images with the targets of YOLOv3; the same for the same seed and epoch."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.models.training.settings import Batch
+from optops.models.yolo.loss import ANCHORS, BOXES, TARGET
+from optops.models.yolo.network import INPUT, STRIDES
+from optops.models.yolo.targets import make_targets
+from optops.workloads.detection.augmentation import augment
+from optops.workloads.detection.boxes import Box, corners
+from optops.workloads.detection.detector import Detector
+from optops.workloads.detection.letterbox import shrink
+from optops.workloads.detection.settings import Augmentation
+from optops.workloads.images import ImageError, image_size, open_image
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CACHE_BYTES = 1 << 30
+"""Of decoded images that are kept in memory; what is beyond is decoded anew in each epoch."""
+BATCH_BYTES = 1 << 30
+_KEPT_SIZE = 1.3
+"""How much larger than the network's input images are kept, so that enlarging them does not blur."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """An image to train on: where it is, its boxes as shares of its sides, and the numbers of their classes."""
+
+    path: Path
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.intp]
+
+
+class ImageBatches:
+    """Gives the batches of an epoch when called with it.
+
+    Args:
+        examples: Columns `image` and `boxes`. Images that can not be read are left out, and so are boxes without area
+            or of unknown classes.
+        detector: Its classes, anchors and input size.
+        batch: Most images of a batch.
+        augmentation: How images are varied.
+        seed: With the epoch, decides on order and variants.
+
+    Raises:
+        ValueError: If no image is left, or a batch would not fit into memory.
+    """
+
+    def __init__(
+        self, examples: "pd.DataFrame", detector: Detector, batch: int, augmentation: Augmentation, seed: int
+    ) -> None:
+        self.detector, self.batch, self.augmentation, self.seed = detector, batch, augmentation, seed
+        values = detector.input_size**2 * 3
+        if batch * values * np.dtype(np.float32).itemsize > BATCH_BYTES:
+            most = BATCH_BYTES // (values * np.dtype(np.float32).itemsize)
+            raise ValueError(
+                f"a batch of {batch} images of {detector.input_size} pixels does not fit into memory: "
+                f"`batch_tokens` is the number of images here; write 8, or {most} at most"
+            )
+        numbers = {name: index for index, name in enumerate(detector.classes)}
+        labelled = zip(examples["image"], examples["boxes"], strict=True)
+        made = [_training_image(Path(image), boxes, numbers) for image, boxes in labelled]
+        self.images = [image for image in made if image is not None]
+        if not self.images:
+            raise ValueError("no training image can be read; look at what check_labels says")
+        if len(self.images) < len(made):
+            log.warning("%d training images can not be read and are left out", len(made) - len(self.images))
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._free = CACHE_BYTES
+
+    def __call__(self, epoch: int) -> "EpochOfImages":
+        """Returns the batches of one epoch; the same for the same seed and epoch."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        # Even batches: batch norm makes little of a last one with an image or two.
+        return EpochOfImages(self, epoch, np.array_split(order, -(-len(order) // self.batch)))
+
+    def make(self, epoch: int, group: NDArray[np.int64], pool: ThreadPoolExecutor) -> Batch:
+        """Returns one batch."""
+        side, classes = self.detector.input_size, len(self.detector.classes)
+        anchors = self.detector.anchor_array
+        variants = list(pool.map(lambda index: self._variant(epoch, int(index)), group))
+        targets = [make_targets(boxes, labels, anchors, side, classes) for _, boxes, labels in variants]
+        boxes = np.zeros((len(group), max(1, *(len(boxes) for _, boxes, _ in variants)), 4), np.float32)
+        for index, (_, placed, _) in enumerate(variants):
+            boxes[index, : len(placed)] = placed
+        stacked = {
+            TARGET.format(stride=stride): np.stack([target[scale] for target in targets])
+            for scale, stride in enumerate(STRIDES)
+        }
+        image = np.stack([pixels for pixels, _, _ in variants]).astype(np.float32) / np.float32(255)
+        # The loss is a function of the batch alone, so the anchors go with it.
+        return {INPUT: image, **stacked, BOXES: boxes, ANCHORS: np.tile(anchors, (len(group), 1, 1))}
+
+    def _variant(self, epoch: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.intp]]:
+        image = self.images[index]
+        pixels = self._pixels(index)
+        height, width = pixels.shape[:2]
+        random = np.random.default_rng((self.seed, epoch, index))
+        boxes = image.boxes * np.array([width, height] * 2)
+        varied, placed, kept = augment(pixels, boxes, self.detector.input_size, self.augmentation, random)
+        return varied, placed, image.labels[kept]
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        if index in self._kept:
+            return self._kept[index]
+        side = self.detector.input_size
+        try:
+            pixels = np.asarray(shrink(open_image(self.images[index].path), round(_KEPT_SIZE * side)))
+        except ImageError as error:
+            # Its header could be read, its pixels can not: a plain image without objects takes its place.
+            log.warning("%s: %s", self.images[index].path, error)
+            pixels = np.full((side, side, 3), 128, np.uint8)
+            self.images[index] = TrainingImage(self.images[index].path, np.zeros((0, 4)), np.zeros(0, np.intp))
+        if pixels.nbytes <= self._free:
+            self._free -= pixels.nbytes
+            self._kept[index] = pixels
+        return pixels
+
+
+@dataclass(frozen=True)
+class EpochOfImages:
+    """The batches of one epoch; each is made when its turn comes, while the one before is learnt from."""
+
+    batches: ImageBatches
+    epoch: int
+    groups: list[NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool, ThreadPoolExecutor(1) as ahead:
+            waiting = [ahead.submit(self.batches.make, self.epoch, self.groups[0], pool)]
+            for group in self.groups[1:]:
+                waiting.append(ahead.submit(self.batches.make, self.epoch, group, pool))
+                yield waiting.pop(0).result()
+            yield waiting.pop().result()
+
+
+def _training_image(path: Path, boxes: tuple[Box, ...], numbers: dict[str, int]) -> TrainingImage | None:
+    try:
+        size = image_size(path)
+    except (ImageError, OSError):
+        return None
+    usable = [box for box in boxes if box.label in numbers and box.has_area and not box.crowd]
+    shares = np.clip(corners(usable) / np.array([*size, *size]), 0, 1)
+    labels = np.array([numbers[box.label] for box in usable], np.intp)
+    inside = (shares[:, 2:] > shares[:, :2]).all(axis=1)
+    return TrainingImage(path, shares[inside], labels[inside])

@@ -1,0 +1,50 @@
+"""The names of the classes: from the recipe, from a file, or from COCO's categories."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optops.workloads.detection.settings import DetectionData
+
+
+def class_names(data: DetectionData) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their numbers.
+
+    Raises:
+        ValueError: If the file of names can not be used; names it.
+    """
+    if isinstance(data.classes, tuple):
+        return data.classes
+    if data.classes is not None:
+        return _read(Path(data.path(data.classes) or ""))
+    from optops.workloads.detection.coco import read_coco
+
+    sets = data.sets()
+    first = sets.get("train") or sets["corpus"]
+    return tuple(dict.fromkeys(read_coco(Path(first.annotations or "")).categories))
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: the names of the classes can not be read: {error}") from None
+    names = _from_yaml(path, text) if path.suffix in (".yaml", ".yml") else [line.strip() for line in text.splitlines()]
+    names = [name for name in names if name]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{path}: {'holds no names of classes' if not names else 'names a class twice'}; correct it")
+    return tuple(names)
+
+
+def _from_yaml(path: Path, text: str) -> list[str]:
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML: {error}") from None
+    names = data.get("names") if isinstance(data, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list):
+        raise ValueError(f"{path}: `names` is missing, or does not number the classes from 0; write a list of names")
+    return [str(name) for name in names]

@@ -1,0 +1,120 @@
+"""Reads COCO JSON (Lin et al. 2014): one file for all images of a split."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
+from optops.workloads.detection.boxes import Box
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a file says.
+
+    Attributes:
+        images: Name of the file and labels of each image, in the order of `images`; then what belongs to no image.
+        categories: Names, in the order of the file.
+    """
+
+    images: Sequence[tuple[str, Annotation]]
+    categories: Sequence[str]
+
+
+@dataclass
+class _Image:
+    name: str
+    boxes: list[Box] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    width: int = 0
+    height: int = 0
+
+    @property
+    def labels(self) -> tuple[str, Annotation]:
+        return self.name, Annotation(tuple(self.boxes), tuple(self.faults), self.width, self.height)
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Returns what a file says; what is wrong with single entries becomes a fault of their image.
+
+    Raises:
+        ValueError: If it is no JSON, lacks one of its three lists, or a category has no name; names the file.
+    """
+    data = _parse(path)
+    categories = _categories(path, data["categories"])
+    images: dict[str, _Image] = {}
+    for index, entry in enumerate(data["images"]):
+        image = _image(index, entry)
+        key = _key(entry.get("id")) if isinstance(entry, dict) else f"images[{index}]"
+        if key in images:
+            image.faults.append(f"images[{index}]: its id {key} is another image's too")
+            key = f"images[{index}]"
+        images[key] = image
+    for index, entry in enumerate(data["annotations"]):
+        key = _key(entry.get("image_id")) if isinstance(entry, dict) else f"annotations[{index}]"
+        if key not in images:
+            images[key] = _Image(f"image {key}", faults=[f"image_id {key} is none of `images`"])
+        try:
+            images[key].boxes.append(_box(entry, categories))
+        except FaultyValueError as error:
+            images[key].faults.append(f"annotations[{index}]: {error}")
+    return CocoFile([image.labels for image in images.values()], list(categories.values()))
+
+
+def _parse(path: Path) -> dict[str, list[Any]]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON that is read: {error}") from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise ValueError(
+                f"{path}: the list `{key}` is missing; COCO JSON has `images`, `annotations`, `categories`"
+            )
+    return data  # type: ignore[no-any-return]
+
+
+def _categories(path: Path, entries: list[Any]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("name"), str):
+            raise ValueError(f"{path}: the category {entry!r:.60} has no `id` and `name`; correct it")
+        names[_key(entry["id"])] = entry["name"]
+    return names
+
+
+def _image(index: int, entry: Any) -> _Image:
+    name = entry.get("file_name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name:
+        return _Image(f"images[{index}]", faults=[f"images[{index}] has no `file_name`"])
+    image = _Image(name)
+    for side in ("width", "height"):
+        if entry.get(side) is not None:
+            try:
+                setattr(image, side, int(number(entry[side], side)))
+            except FaultyValueError as error:
+                image.faults.append(f"images[{index}]: {error}")
+    return image
+
+
+def _key(value: Any) -> str:
+    """Returns an id as text, so that anything a file holds can be looked up."""
+    return json.dumps(value)
+
+
+def _box(entry: Any, categories: Mapping[str, str]) -> Box:
+    if not isinstance(entry, dict):
+        raise FaultyValueError(f"it is {entry!r:.40}; expected an object")
+    if entry.get("category_id") is None:
+        raise FaultyValueError("category_id is missing")
+    category = _key(entry["category_id"])
+    label = categories.get(category, f"category {category}")
+    place = entry.get("bbox")
+    if not isinstance(place, list) or len(place) != 4:
+        raise FaultyValueError(f"{label}: bbox is {place!r:.40}; expected [left, top, width, height]")
+    names = ("left", "top", "width", "height")
+    left, top, width, height = (number(value, f"{label}: {name}") for value, name in zip(place, names, strict=True))
+    crowd = entry.get("iscrowd") in (1, True)
+    return Box(label, left, top, left + width, top + height, difficult=crowd, crowd=crowd)

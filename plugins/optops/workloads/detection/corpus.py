@@ -1,0 +1,150 @@
+"""Reads detection data: one row an image, whatever the format; defects become columns, for the label checks to name."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from optops.workloads.detection.annotation import Annotation
+from optops.workloads.detection.classes import class_names
+from optops.workloads.detection.coco import read_coco
+from optops.workloads.detection.settings import DetectionData, ImageSet
+from optops.workloads.detection.voc import read_voc
+from optops.workloads.detection.yolo import read_yolo
+from optops.workloads.images import SUFFIXES, image_files
+from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splitting import assign_splits
+
+_CLASS_LIST = re.compile(r"^(.*\S)\s+-?[01]$")
+"""A line of a VOC list for one class: the image, and whether the class is in it."""
+
+
+def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
+    """Reads all examples, by split.
+
+    Returns:
+        Frames with `id`, `file` (of the annotation), `line`, `image` (path), `name` (of the image, within its
+        folder), `boxes` (tuple of `Box`), `faults` (tuple of sentences), `width` and `height` (as the annotation
+        says, 0 if it does not), `content` (digest of the image file).
+
+    Raises:
+        ValueError: If a folder, list or JSON file can not be used.
+    """
+    classes = class_names(data)
+    frames = {name: _read_set(data.format, part, classes) for name, part in data.sets().items()}
+    for name, frame in frames.items():
+        # An image that a list names twice stands there twice, and a label check says so.
+        again = frame.groupby("name").cumcount()
+        ids = [
+            f"{name}/{image}#{n + 1}" if n else f"{name}/{image}" for image, n in zip(frame["name"], again, strict=True)
+        ]
+        frames[name] = frame.assign(id=ids)
+    if "corpus" in frames:
+        corpus = frames.pop("corpus")
+        groups = pd.factorize(corpus["content"])[0]
+        splits = assign_splits(groups, corpus["content"].to_numpy(object), data.shares(), seed)
+        frames |= {name: corpus[splits == name].reset_index(drop=True) for name in data.shares()}
+    return {name: frames[name] for name in SPLIT_NAMES}
+
+
+def example_digests(frame: pd.DataFrame) -> "pd.Series[str]":
+    """Returns a digest of each image and its labels."""
+    rows = zip(frame["content"], frame["boxes"], frame["faults"], frame["width"], frame["height"], strict=True)
+    listed = [hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16] for row in rows]
+    return pd.Series(listed, index=frame.index, dtype=str)
+
+
+def _read_set(form: str, part: ImageSet, classes: Sequence[str]) -> pd.DataFrame:
+    folder, labels = Path(part.images or ""), Path(part.annotations or "")
+    found = _coco(folder, labels, part) if form == "coco" else _files(form, folder, labels, part, classes)
+    rows = [
+        (str(file), line, str(image), name, labelled.boxes, labelled.faults, labelled.width, labelled.height)
+        for name, image, file, line, labelled in found
+    ]
+    columns = ["file", "line", "image", "name", "boxes", "faults", "width", "height"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(content=[_digest(Path(image)) for image in frame["image"]])
+
+
+Found = Iterable[tuple[str, Path, Path, int, Annotation]]
+"""Name of the image, its path, the annotation's file and line, and what it says."""
+
+
+def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; name the folder that holds the images")
+    wanted = set(_names(Path(part.list))) if part.list else None
+    for index, (name, annotation) in enumerate(read_coco(labels).images, start=1):
+        if wanted is None or _stem(name) in wanted:
+            yield name, folder / name, labels, index, annotation
+
+
+def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Sequence[str]) -> Found:
+    if not labels.is_dir():
+        raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
+    suffix = ".xml" if form == "voc" else ".txt"
+    images = _by_stem(path.relative_to(folder) for path in image_files(folder))
+    annotated = {_stem(str(path.relative_to(labels))): path for path in sorted(labels.rglob(f"*{suffix}"))}
+    if not annotated:
+        raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
+    if part.list:
+        listed = _names(Path(part.list))
+        names = [name if name in images or name in annotated else Path(name).name for name in listed]
+    else:
+        # An annotation without an image is a defect to name, but not the list of classes that lies among them.
+        alone = [name for name in annotated if name not in images and not (form == "yolo" and name == "classes")]
+        names = sorted([*images, *alone])
+    read: Callable[[Path, Path], Annotation] = (
+        (lambda path, image: read_voc(path)) if form == "voc" else (lambda path, image: read_yolo(path, image, classes))
+    )
+    for name in names:
+        image = folder / images.get(name, name)
+        file = annotated.get(name, labels / f"{name}{suffix}")
+        annotation = Annotation(faults=("there is no annotation file",)) if _lacks(form, file) else read(file, image)
+        yield name, image, file, 1, annotation
+
+
+def _lacks(form: str, file: Path) -> bool:
+    # YOLO labels an image without objects by no file at all.
+    return form == "voc" and not file.exists()
+
+
+def _by_stem(paths: Iterable[Path]) -> Mapping[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = _stem(str(path))
+        # Two images that differ in nothing but the suffix: the second keeps it in its name.
+        found[str(path) if name in found else name] = path
+    return found
+
+
+def _names(path: Path) -> list[str]:
+    """Reads the list of a split: names, with or without folder and suffix.
+
+    Raises:
+        ValueError: If it can not be read, or is empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: the list of images can not be read: {error}") from None
+    names = [_stem(_CLASS_LIST.sub(r"\1", line.strip())) for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{path}: the list of images is empty")
+    return names
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES | {".xml", ".txt"} else str(path)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
+        return ""

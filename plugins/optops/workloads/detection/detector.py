@@ -1,0 +1,93 @@
+"""What a detector needs beside its weights: `detector.json` in its assets."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.models.yolo.anchors import cluster_anchors
+from optops.models.yolo.decoding import Suppression
+from optops.models.yolo.network import STRIDES
+from optops.workloads.detection.boxes import Box, corners
+from optops.workloads.detection.letterbox import fitted
+from optops.workloads.detection.settings import DetectionModel
+from optops.workloads.images import ImageError, image_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DETECTOR_FILE = "detector.json"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How images go in and boxes come out.
+
+    Attributes:
+        classes: Names, by number.
+        anchors: Width and height in pixels of the input, smallest first.
+        input_size: Side of the square input, pixels.
+        score_threshold: Boxes that score less are not served.
+        overlap: Of two boxes of a class that overlap by more (IoU), the better one is kept.
+        most: Most boxes of an image.
+    """
+
+    classes: tuple[str, ...]
+    anchors: tuple[tuple[float, float], ...]
+    input_size: int
+    score_threshold: float
+    overlap: float
+    most: int
+
+    @property
+    def anchor_array(self) -> NDArray[np.float32]:
+        """The anchors, float32 [anchors, 2]."""
+        return np.array(self.anchors, np.float32)
+
+    def suppression(self, score_threshold: float | None = None) -> Suppression:
+        """Returns which boxes are kept, by default as served."""
+        return Suppression(
+            self.score_threshold if score_threshold is None else score_threshold, self.overlap, self.most
+        )
+
+    def save(self, assets: Path) -> None:
+        """Writes `detector.json`."""
+        (assets / DETECTOR_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, assets: Path) -> "Detector":
+        """Reads `detector.json`.
+
+        Raises:
+            ValueError: If it is missing or is none; names it.
+        """
+        path = assets / DETECTOR_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            anchors = tuple((float(width), float(height)) for width, height in data.pop("anchors"))
+            return cls(classes=tuple(data.pop("classes")), anchors=anchors, **data)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: no description of a detector: {error}; take the assets of its model") from error
+
+
+def make_detector(model: DetectionModel, classes: tuple[str, ...], examples: "pd.DataFrame", seed: int) -> Detector:
+    """Returns a detector whose anchors are clustered from the boxes of training examples."""
+    sides = [
+        _sides_in_letterbox(boxes, Path(image), model.input_size)
+        for boxes, image in zip(examples["boxes"], examples["image"], strict=True)
+    ]
+    anchors = cluster_anchors(np.concatenate(sides), model.anchors_per_scale * len(STRIDES), seed)
+    pairs = tuple((round(float(width), 2), round(float(height), 2)) for width, height in anchors)
+    return Detector(classes, pairs, model.input_size, **model.serving.model_dump())
+
+
+def _sides_in_letterbox(boxes: tuple[Box, ...], image: Path, side: int) -> NDArray[np.float64]:
+    try:
+        size = image_size(image)
+    except ImageError:
+        return np.zeros((0, 2))
+    places = np.clip(corners(boxes), 0, [*size, *size])
+    return (places[:, 2:] - places[:, :2]) * (np.array(fitted(size, side)) / size)

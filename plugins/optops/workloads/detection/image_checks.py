@@ -1,0 +1,120 @@
+"""Label checks of whole images: readable, of the size that is written, labelled once, in one split."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from optops.workloads.detection.inspection import THUMBNAIL, Look
+
+_SPLIT_ORDER: Final = ("train", "validation", "test")
+_NAMED: Final = 3
+_BLOCK: Final = 256
+_FLAT: Final = 4.0
+
+
+def find_unreadable(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name images that can not be decoded to the last pixel."""
+    return rows.loc[rows["problem"] != "", "problem"].astype(str)
+
+
+def find_wrong_size(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name images whose annotation gives another size than they have."""
+    given, real = (rows[list(names)] for names in (("width", "height"), ("real_width", "real_height")))
+    judged = (given > 0).all(axis=1) & (real > 0).all(axis=1)
+    differs = judged & (given.to_numpy() != real.to_numpy()).any(axis=1)
+    reasons = [
+        f"the annotation says {width} x {height}, the image has {real_width} x {real_height}"
+        + (
+            ": the annotation is of the image without its EXIF rotation"
+            if (width, height) == (real_height, real_width)
+            else ""
+        )
+        for width, height, real_width, real_height in rows.loc[
+            differs, ["width", "height", "real_width", "real_height"]
+        ].itertuples(index=False)
+    ]
+    return pd.Series(reasons, index=rows.index[differs], dtype=str)
+
+
+def find_no_boxes(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name images that are labelled with nothing at all."""
+    empty = (rows["boxes"].map(len) == 0) & (rows["faults"].map(len) == 0)
+    return pd.Series("no box is given", index=rows.index[empty], dtype=str)
+
+
+def find_duplicates(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name every repetition of an image, all but its first occurrence."""
+    known = rows[rows["pixels"] != ""]
+    first = known.groupby("pixels", sort=False)["id"].transform("first")
+    return ("the same image as " + first[known.duplicated("pixels")]).astype(str)
+
+
+def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name the images that are the same as others of the split, but labelled otherwise."""
+    known = rows[(rows["pixels"] != "") & rows["pixels"].duplicated(keep=False)]
+    labels = {index: tuple(sorted(boxes)) for index, boxes in known["boxes"].items()}
+    reasons = {}
+    for _, same in known.groupby("pixels", sort=False):
+        for index in same.index:
+            others = [str(same.at[other, "id"]) for other in same.index if labels[other] != labels[index]]
+            if others:
+                more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+                reasons[index] = f"labelled otherwise in {', '.join(others[:_NAMED])}{more}"
+    return pd.Series(reasons, dtype=str)
+
+
+def find_overlap(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name the images that `seen_elsewhere` has found in a later split."""
+    return rows.loc[rows["elsewhere"] != "", "elsewhere"].astype(str)
+
+
+def find_near_overlap(rows: pd.DataFrame) -> pd.Series[str]:
+    """Name the images to which `near_elsewhere` has found a near one in a later split."""
+    return rows.loc[rows["near"] != "", "near"].astype(str)
+
+
+def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
+    """Say of each row where a later split (train before validation before test) holds its image, "" for nowhere."""
+    where = np.full(len(frame), "", object)
+    splits, pixels, ids = (frame[name].to_numpy(object) for name in ("split", "pixels", "id"))
+    for number, split in enumerate(_SPLIT_ORDER[:-1]):
+        for later in _SPLIT_ORDER[:number:-1]:
+            held = (splits == later) & (pixels != "")
+            places = dict(zip(pixels[held][::-1], ids[held][::-1], strict=True))
+            for row in np.nonzero(splits == split)[0]:
+                if pixels[row] in places:
+                    where[row] = f"the same image stands in {later}, {places[pixels[row]]}"
+    return pd.Series(where, index=frame.index).astype(str)
+
+
+def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Series[str]:
+    """Say of each row which image of a later split looks nearly the same, "" for none.
+
+    Images are near if their grey thumbnails, brought to the same mean, differ by less than `most` on average: what is
+    left after another compression or a small change. Flat images, whose thumbnails tell nothing, take no part.
+    """
+    where = pd.Series("", index=frame.index, dtype=object)
+    thumbnails = {
+        index: look.thumbnail.astype(np.float32).ravel() - look.thumbnail.mean()
+        for index, look in zip(frame.index, looks, strict=True)
+        if look.thumbnail.size == THUMBNAIL**2 and look.thumbnail.std() > _FLAT
+    }
+    judged = frame.loc[list(thumbnails)]
+    for number, split in enumerate(_SPLIT_ORDER[:-1]):
+        own = judged[judged["split"] == split]
+        held = judged[judged["split"].isin(_SPLIT_ORDER[number + 1 :])]
+        if own.empty or held.empty:
+            continue
+        theirs = np.stack([thumbnails[index] for index in held.index])
+        for start in range(0, len(own), _BLOCK):
+            block = own.index[start : start + _BLOCK]
+            ours = np.stack([thumbnails[index] for index in block])
+            # The mean of absolute values is at most the root of the mean of squares, which a product gives at once.
+            squares = (ours**2).mean(1)[:, None] + (theirs**2).mean(1) - 2 * ours @ theirs.T / THUMBNAIL**2
+            for i, j in zip(*np.nonzero(squares < most**2), strict=True):
+                if frame.at[block[i], "pixels"] != held["pixels"].iloc[j]:
+                    where[block[i]] = f"nearly the same image stands in {held['split'].iloc[j]}, {held['id'].iloc[j]}"
+    return where.astype(str)

@@ -1,0 +1,331 @@
+"""Label checks of images and boxes: each defect is named with its reason, clean data has none, and no file crashes."""
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from optops.recipe_file import parse_recipe
+from optops.workloads.base import load_workload
+from optops.workloads.detection.boxes import Box
+from optops.workloads.detection.scenes import write_scenes, write_voc
+
+DATA = Path(__file__).parents[3] / "../shared/data/detection"
+WORKLOAD = load_workload("detection")
+SIDE = 64
+
+VOC = """
+name: scenes
+workload: detection
+data:
+  format: voc
+  folder: data
+  classes: [disc, triangle, cross]
+  images: images
+  annotations: annotations
+  train: train.txt
+  validation: validation.txt
+  test: test.txt
+model: {input_size: 64}
+registry: {name: scenes}
+"""
+
+
+def check(folder, text=VOC):
+    """Defects by check, and the outcomes."""
+    recipe = parse_recipe(text, folder / "recipe.yaml")
+    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    report = WORKLOAD.check(splits, recipe, folder / "docs")
+    found: dict[str, dict[str, str]] = {}
+    for defect in report.defects:
+        found.setdefault(defect.check, {})[defect.id] = defect.reason
+    return found, report
+
+
+@pytest.fixture
+def scenes(tmp_path_factory):
+    """Twelve clean scenes of which a test may spoil what it likes."""
+    folder = tmp_path_factory.mktemp("checks")
+    write_scenes(folder / "data", train=8, validation=2, test=2, seed=4, side=SIDE)
+    return folder
+
+
+def edit(folder, index, change):
+    """Changes the annotation of a scene."""
+    path = folder / "data" / "annotations" / f"scene_{index:05}.xml"
+    tree = ElementTree.parse(path)
+    change(tree.getroot())
+    tree.write(path)
+
+
+def set_box(root, **sides):
+    place = root.find("object/bndbox")
+    for name, value in sides.items():
+        place.find(name).text = str(value)
+
+
+def test_generated_scenes_have_no_defect(scenes):
+    found, report = check(scenes)
+    assert {name: ids for name, ids in found.items() if name not in ("tiny_box", "no_boxes")} == {}
+    assert report.quarantine == frozenset()
+    assert (scenes / "docs" / "index.html").is_file()
+
+
+def test_each_defect_of_a_box_is_named_with_the_box(scenes):
+    edit(scenes, 0, lambda root: set_box(root, xmin=30, xmax=30))
+    edit(scenes, 1, lambda root: set_box(root, xmin=50, xmax=90))
+    edit(scenes, 2, lambda root: setattr(root.find("object/name"), "text", "dsic"))
+    edit(scenes, 3, lambda root: root.append(root.find("object")))
+    edit(scenes, 4, lambda root: setattr(root.find("object/bndbox/ymin"), "text", "12px"))
+    edit(scenes, 5, lambda root: root.find("object").remove(root.find("object/bndbox")))
+    edit(scenes, 6, lambda root: set_box(root, xmin="nan"))
+    edit(scenes, 7, lambda root: set_box(root, xmin=10, xmax=12, ymin=10, ymax=20))
+    found, report = check(scenes)
+    assert found["no_area"].keys() == {"train/scene_00000"}
+    assert found["no_area"]["train/scene_00000"].startswith("box 1, ")
+    assert "has no area" in found["no_area"]["train/scene_00000"]
+    assert found["outside_image"].keys() == {"train/scene_00001"}
+    assert "outside the image of 64 x 64" in found["outside_image"]["train/scene_00001"]
+    assert found["unknown_class"].keys() == {"train/scene_00002"}
+    assert "dsic" in found["unknown_class"]["train/scene_00002"]
+    assert found["doubled_box"].keys() == {"train/scene_00003"}
+    assert "IoU 1.000" in found["doubled_box"]["train/scene_00003"]
+    assert found["malformed"].keys() == {f"train/scene_0000{index}" for index in (4, 5, 6)}
+    assert "'12px', which is no number" in found["malformed"]["train/scene_00004"]
+    assert "bndbox is missing" in found["malformed"]["train/scene_00005"]
+    assert "train/scene_00007" in found["tiny_box"]
+    assert report.quarantine == {f"train/scene_0000{index}" for index in range(7)}
+    (defect,) = [defect for defect in report.defects if defect.check == "no_area"]
+    assert defect.file.endswith("annotations/scene_00000.xml")
+    assert "scene_00000" in defect.value
+
+
+def test_each_defect_of_an_image_is_named(scenes):
+    images = scenes / "data" / "images"
+    content = (images / "scene_00000.png").read_bytes()
+    (images / "scene_00000.png").write_bytes(content[: len(content) // 2])
+    (images / "scene_00001.png").write_bytes(b"")
+    (images / "scene_00002.png").unlink()
+    edit(scenes, 3, lambda root: setattr(root.find("size/width"), "text", "640"))
+    for element in ("object",):
+        edit(scenes, 4, lambda root, element=element: [root.remove(one) for one in root.findall(element)])
+    (scenes / "data" / "annotations" / "scene_00005.xml").unlink()
+    (scenes / "data" / "annotations" / "scene_00006.xml").write_text("<annotation><object>")
+    found, _ = check(scenes)
+    assert found["unreadable"].keys() == {f"train/scene_0000{index}" for index in (0, 1, 2)}
+    assert "truncated" in found["unreadable"]["train/scene_00000"]
+    assert "no such file" in found["unreadable"]["train/scene_00002"]
+    assert found["wrong_size"] == {"train/scene_00003": "the annotation says 640 x 64, the image has 64 x 64"}
+    assert "train/scene_00004" in found["no_boxes"]
+    assert "no annotation file" in found["malformed"]["train/scene_00005"]
+    assert "no XML" in found["malformed"]["train/scene_00006"]
+
+
+def test_images_that_stand_twice_are_named_whatever_their_files_are(scenes):
+    images, labels = scenes / "data" / "images", scenes / "data" / "annotations"
+    # The same pixels in another format, once with the same labels in its split, and once with others in a later one.
+    Image.open(images / "scene_00000.png").save(images / "copy.bmp")
+    shutil.copy(labels / "scene_00000.xml", labels / "copy.xml")
+    Image.open(images / "scene_00001.png").save(images / "other.bmp")
+    write_voc(labels / "other.xml", "other.bmp", (SIDE, SIDE), [Box("disc", 1, 1, 20, 20)])
+    Image.open(images / "scene_00002.png").save(images / "leak.bmp")
+    shutil.copy(labels / "scene_00002.xml", labels / "leak.xml")
+    lists = {"train": ["copy", "other"], "test": ["leak"]}
+    for split, names in lists.items():
+        with (scenes / "data" / f"{split}.txt").open("a") as file:
+            file.write("".join(f"{name}\n" for name in names))
+    with (scenes / "data" / "validation.txt").open("a") as file:
+        file.write("scene_00008\n")  # listed twice
+    found, _ = check(scenes)
+    assert found["duplicate_image"].keys() == {"train/copy", "train/other", "validation/scene_00008#2"}
+    assert found["conflicting_labels"].keys() == {"train/other", "train/scene_00001"}
+    assert found["overlap"] == {"train/scene_00002": "the same image stands in test, test/leak"}
+
+
+def test_nearly_the_same_image_in_a_later_split_is_a_warning(scenes):
+    images = scenes / "data" / "images"
+    Image.open(images / "scene_00003.png").save(images / "scene_00010.png".replace("png", "jpg"), quality=70)
+    (images / "scene_00010.png").unlink()
+    found, report = check(scenes)
+    assert found["near_overlap"].keys() == {"train/scene_00003"}
+    assert "test/scene_00010" in found["near_overlap"]["train/scene_00003"]
+    assert not report.quarantine
+
+
+def test_hostile_xml_is_a_defect_and_is_not_expanded(scenes):
+    bomb = '<!DOCTYPE a [<!ENTITY x "xx"><!ENTITY y "&x;&x;">]><annotation><filename>&y;</filename></annotation>'
+    (scenes / "data" / "annotations" / "scene_00000.xml").write_text(bomb)
+    found, _ = check(scenes)
+    assert "document type" in found["malformed"]["train/scene_00000"]
+
+
+def test_images_of_any_mode_pass(scenes):
+    for index, mode in enumerate(("L", "P", "CMYK", "RGBA", "I;16", "1")):
+        path = scenes / "data" / "images" / f"scene_{index:05}.png"
+        image = Image.open(path)
+        path.unlink()
+        if mode == "I;16":
+            Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257).save(path)
+        else:
+            image.convert(mode).save(path.with_suffix(".tif" if mode == "CMYK" else ".png"))
+    found, _ = check(scenes)
+    assert not found.keys() - {"tiny_box", "no_boxes"}
+
+
+def test_a_rotated_image_is_as_large_as_it_is_shown_and_the_reason_says_so(scenes):
+    path = scenes / "data" / "images" / "scene_00000.png"
+    image = Image.open(path).resize((80, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path.unlink()
+    image.save(path.with_suffix(".jpg"), exif=exif)
+    write_voc(scenes / "data" / "annotations" / "scene_00000.xml", "x", (80, 40), [Box("disc", 1, 50, 30, 79)])
+    found, _ = check(scenes)
+    assert found["wrong_size"]["train/scene_00000"].endswith("without its EXIF rotation")
+    assert "outside_image" not in found
+
+
+def test_tiny_and_huge_images_are_judged_without_a_crash(scenes):
+    images, labels = scenes / "data" / "images", scenes / "data" / "annotations"
+    for index, size in ((0, (1, 1)), (1, (10_000, 10_000)), (2, (20_000, 20_000))):
+        Image.new("1", size).save(images / f"scene_{index:05}.png")
+        write_voc(labels / f"scene_{index:05}.xml", "x", size, [Box("disc", 0, 0, size[0], size[1])])
+    found, _ = check(scenes)
+    assert found["unreadable"].keys() == {"train/scene_00002"}
+    assert "train/scene_00000" in found["tiny_box"]
+
+
+def test_coco_json_is_read_and_its_defects_become_rows(tmp_path):
+    write_scenes(tmp_path / "data", train=6, validation=2, test=2, seed=4, side=SIDE)
+    splits = {"train": range(6), "validation": range(6, 8), "test": range(8, 10)}
+    for split, numbers in splits.items():
+        data = {
+            "categories": [{"id": 7, "name": "disc"}, {"id": 9, "name": "cross"}],
+            "images": [{"id": n, "file_name": f"scene_{n:05}.png", "width": SIDE, "height": SIDE} for n in numbers],
+            "annotations": [
+                {"id": n, "image_id": n, "category_id": 7, "bbox": [5, 6, 20, 10], "iscrowd": 0} for n in numbers
+            ],
+        }
+        if split == "train":
+            wrong = [
+                {"image_id": 0, "category_id": 7, "bbox": [5, 6, 20]},
+                {"image_id": 99, "category_id": 7, "bbox": [5, 6, 20, 10]},
+                {"image_id": 1, "category_id": 8, "bbox": [30, 6, 20, 10]},
+                {"image_id": 2, "category_id": 9, "bbox": [30, 6, 0, 10]},
+                {"image_id": 3, "category_id": 9, "bbox": [30, 6, None, 10]},
+                "nonsense",
+            ]
+            data["annotations"] += wrong
+        (tmp_path / "data" / f"{split}.json").write_text(json.dumps(data))
+    text = """
+name: coco
+workload: detection
+data: {format: coco, folder: data, images: images, train: train.json, validation: validation.json, test: test.json}
+model: {input_size: 64}
+registry: {name: coco}
+"""
+    recipe = parse_recipe(text, tmp_path / "recipe.yaml")
+    frames = WORKLOAD.read(recipe.data, 1)
+    assert frames["train"]["boxes"].iloc[4] == (Box("disc", 5, 6, 25, 16),)
+    found, _ = check(tmp_path, text)
+    assert {"train/scene_00000.png", "train/scene_00003.png", "train/image 99"} <= found["malformed"].keys()
+    assert len(found["malformed"]) == 4  # and what is no object at all
+    assert found["unknown_class"].keys() == {"train/scene_00001.png"}
+    assert found["no_area"].keys() == {"train/scene_00002.png"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: shutil.rmtree(data / "images"), "images does not exist"),
+        (lambda data: shutil.rmtree(data / "annotations"), "annotations is no folder"),
+        (lambda data: (data / "train.txt").write_text(""), "list of images is empty"),
+        (lambda data: (data / "train.txt").unlink(), "can not be read"),
+    ],
+)
+def test_data_of_no_use_is_refused_by_name(scenes, spoil, message):
+    spoil(scenes / "data")
+    recipe = parse_recipe(VOC, scenes / "recipe.yaml")
+    with pytest.raises(ValueError, match=message):
+        WORKLOAD.read(recipe.data, 1)
+
+
+BCCD = """
+name: bccd
+workload: detection
+data:
+  format: voc
+  folder: {folder}
+  classes: [RBC, WBC, Platelets]
+  images: JPEGImages
+  annotations: Annotations
+  train: ImageSets/Main/train.txt
+  validation: ImageSets/Main/val.txt
+  test: ImageSets/Main/test.txt
+model: {{}}
+registry: {{name: bccd}}
+"""
+
+
+@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="../shared/data is absent")
+def test_defects_of_real_data_are_those_that_a_plain_count_finds(tmp_path):
+    found, _ = check(tmp_path, BCCD.format(folder=(DATA / "bccd").resolve()))
+    expected: dict[str, set[str]] = {"no_area": set(), "doubled_box": set(), "outside_image": set()}
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        for line in (DATA / "bccd" / "ImageSets" / "Main" / f"{name}.txt").read_text().split():
+            root = ElementTree.parse(DATA / "bccd" / "Annotations" / f"{line}.xml").getroot()
+            width, height = (int(root.find(f"size/{side}").text) for side in ("width", "height"))
+            boxes = []
+            for entry in root.iter("object"):
+                sides = [float(entry.find(f"bndbox/{side}").text) for side in ("xmin", "ymin", "xmax", "ymax")]
+                boxes.append((entry.find("name").text, *sides))
+            for index, (label, left, top, right, bottom) in enumerate(boxes):
+                if right <= left or bottom <= top:
+                    expected["no_area"].add(f"{split}/{line}")
+                if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
+                    expected["outside_image"].add(f"{split}/{line}")
+                for other_label, *other in boxes[:index]:
+                    across = min(right, other[2]) - max(left, other[0])
+                    along = min(bottom, other[3]) - max(top, other[1])
+                    if label == other_label and across > 0 and along > 0:
+                        union = (right - left) * (bottom - top) + (other[2] - other[0]) * (other[3] - other[1])
+                        if across * along / (union - across * along) > 0.9:
+                            expected["doubled_box"].add(f"{split}/{line}")
+    assert len(expected["no_area"]) == 2
+    for name, ids in expected.items():
+        assert set(found.get(name, {})) == ids, name
+    assert not found.keys() & {"malformed", "unknown_class", "unreadable", "wrong_size"}
+
+
+@pytest.mark.skipif(not (DATA / "coco_val64").is_dir(), reason="../shared/data is absent")
+def test_yolo_text_of_real_data_is_read_in_pixels_and_clean():
+    text = f"""
+name: coco64
+workload: detection
+data:
+  format: yolo
+  folder: {(DATA / "coco_val64").resolve()}
+  classes: class_names.yaml
+  corpus: {{images: images, annotations: labels}}
+  fractions: {{train: 0.6, validation: 0.2, test: 0.2}}
+model: {{}}
+registry: {{name: coco64}}
+"""
+    recipe = parse_recipe(text, Path("recipe.yaml"))
+    frames = WORKLOAD.read(recipe.data, recipe.seed)
+    together = pd.concat(frames.values())
+    assert len(together) == 64
+    assert sum(map(len, together["boxes"])) == 440
+    assert min(len(frame) for frame in frames.values()) >= 4
+    first = together[together["name"] == "000000000139"].iloc[0]
+    width, height = Image.open(first["image"]).size
+    given = (DATA / "coco_val64" / "labels" / "000000000139.txt").read_text().splitlines()[0].split()
+    cx, cy, w, h = (float(v) * s for v, s in zip(given[1:], (width, height) * 2, strict=True))
+    assert first["boxes"][0].label == "tv" or int(given[0]) != 62
+    np.testing.assert_allclose(first["boxes"][0][1:5], [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], atol=1e-3)
+    assert not together["faults"].map(len).any()
