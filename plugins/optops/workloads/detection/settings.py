@@ -90,7 +90,7 @@ class DetectionData(Section):
         None, description="What the splits that have no files of their own are made of, by `fractions`."
     )
     fractions: Fractions = Field(
-        default_factory=lambda: Fractions(train=0.8, validation=0.1, test=0.1),
+        default_factory=lambda: Fractions(),
         description="How `corpus` is split; images that are the same stay in one split.",
     )
     augmentation: Augmentation = Field(
