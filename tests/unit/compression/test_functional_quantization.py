@@ -99,9 +99,7 @@ def test_an_activation_within_a_layer_comes_after_its_rounding():
 def test_a_dense_product_that_float_follows_gives_float():
     x = keras.Input((6,), name="x")
     hidden = L.Dense(8, name="hidden")(x)
-    network = Network.of(
-        keras.Model(x, L.Dense(3, name="head")(L.LayerNormalization(name="layer_normalization")(hidden)))
-    )
+    network = Network.of(keras.Model(x, L.Dense(3, name="head")(L.LayerNormalization(name="norm")(hidden))))
     assert placement(network, ["hidden"]) == {"x"}
     assert placement(network, ["hidden", "head"]) == {"x", "norm"}
 
