@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +20,10 @@ from optops.workloads.detection.boxes import overlaps
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
 from optops.workloads.detection.scenes import draw_scene
-from optops.workloads.detection.settings import Augmentation
+from optops.workloads.detection.settings import CHECKS, Augmentation
 
 WORKLOAD = load_workload("detection")
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "detection.md"
 RECIPE = """
 name: scenes
 workload: detection
@@ -126,6 +129,19 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
     assert wrong in RECIPE
     with pytest.raises(RecipeError, match=message):
         parse_recipe(RECIPE.replace(wrong, right), folder / "scenes.yaml")
+
+
+def test_the_examples_of_the_documentation_are_valid():
+    examples = re.findall(r"```yaml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        text = f"name: t\nworkload: detection\n{example}model: {{}}\nregistry: {{name: t}}\n"
+        assert WORKLOAD.files(parse_recipe(text, Path("recipes/t.yaml").resolve()).data)
+
+
+def test_the_documentation_names_every_check():
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| .* \| (?:critical|warning) \|$", text, re.MULTILINE) == list(CHECKS)
 
 
 def test_relocated_data_lies_as_it_did(recipe):
