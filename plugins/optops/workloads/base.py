@@ -309,6 +309,7 @@ WORKLOADS: dict[str, str] = {
     "detection": "optops.workloads.detection.workload:DetectionWorkload",
     "translation": "optops.workloads.translation.workload:TranslationWorkload",
     "super_resolution": "optops.workloads.super_resolution.workload:SuperResolutionWorkload",
+    "image_classification": "optops.workloads.image_classification.workload:ImageClassificationWorkload",
 }
 
 

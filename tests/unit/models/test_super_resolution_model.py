@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,12 @@ def test_blocks_of_other_widths_are_refused():
             build_upscaler(UpscalerSizes(scale=2, blocks=1, channels=8)),
             build_upscaler(UpscalerSizes(scale=2, blocks=2, channels=16)),
         )
+
+
+def test_the_examples_of_the_docs_run():
+    page = (Path(__file__).parents[3] / "docs" / "super_resolution.md").read_text(encoding="utf-8")
+    *_, parts, classifier = (block.partition("```")[0] for block in page.split("```python\n")[1:])
+    names: dict[str, object] = {}
+    exec(compile(parts + classifier, "super_resolution.md", "exec"), names)
+    assert names["enlarged"].shape == (1, 96, 96, 1)
+    assert names["logits"].shape == (1, 10)

@@ -308,3 +308,11 @@ def test_calls_for_timing_and_calibration_are_of_the_images(splits, assets):
 def test_the_example_on_the_models_page_is_an_image(splits, executable, assets):
     examples = WORKLOAD.input_example(splits["validation"])
     assert [pixels_of(answer).shape for answer in WORKLOAD.serve(executable, assets, examples)] == [(96, 96, 3)] * 2
+
+
+def test_generated_images_come_again_from_the_seed_and_differ():
+    images = [draw_texture(np.random.default_rng([3, number]), 32) for number in range(12)]
+    again = [draw_texture(np.random.default_rng([3, number]), 32) for number in range(12)]
+    np.testing.assert_array_equal(images, again)
+    assert len({image.tobytes() for image in images}) == 12
+    assert min(luma(image).std() for image in images) > 2

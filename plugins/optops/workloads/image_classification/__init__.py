@@ -1,0 +1,1 @@
+"""Image classification: images in, a class and the probability of each out."""

@@ -1,0 +1,84 @@
+"""Labelled images: found by folder or CSV file, named, split; nothing is decoded here."""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from optops.workloads.images import image_files
+from optops.workloads.splitting import assign_splits
+
+COLUMNS = ("id", "file", "line", "label", "digest")
+
+
+def find_images(name: str, place: Path) -> pd.DataFrame:
+    """Finds the images of one split; whether they can be used is the checks' work.
+
+    Args:
+        name: Of the split, or `corpus`.
+        place: A folder with a folder for each class, or a CSV file with the columns `file` and `label`.
+
+    Returns:
+        One row an image: `id` (NAME/PATH below the place), `file`, `line` (in the CSV file; 1 in folders), `label`,
+        `digest` (of file and label; a file that is not there counts as empty).
+
+    Raises:
+        ValueError: If the place is missing, holds no image, or lacks a column.
+    """
+    listed = _from_csv(place) if place.suffix.lower() == ".csv" else _from_folders(place)
+    base = place.parent if place.suffix.lower() == ".csv" else place
+    rows = []
+    for path, line, label in listed:
+        shown = path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+        rows.append((f"{name}/{shown}", str(path), line, label, _digest(path, label)))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    if frame.empty:
+        raise ValueError(f"{place} names no image; it needs lines below its header")
+    # A file that is listed twice is two examples: the line tells them apart.
+    repeated = frame["id"].duplicated(keep=False)
+    frame.loc[repeated, "id"] += ":" + frame["line"][repeated].astype(str)
+    return frame
+
+
+def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Splits images by what stands in their files; equal ones stay together, whatever their labels."""
+    contents = frame["file"].map(lambda file: _digest(Path(file), ""))
+    groups, _ = pd.factorize(contents)
+    chosen = assign_splits(groups, contents.to_numpy(object), fractions, seed)
+    return {name: frame[chosen == name] for name in fractions}
+
+
+def _from_folders(folder: Path) -> Iterator[tuple[Path, int, str]]:
+    for path in image_files(folder):
+        inner = path.relative_to(folder)
+        if len(inner.parts) < 2:
+            raise ValueError(f"{path} lies in no folder of a class; put it into {folder}/CLASS/, or name a CSV file")
+        yield path, 1, inner.parts[0]
+
+
+def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; name a CSV file with the columns `file` and `label`")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            missing = [column for column in ("file", "label") if column not in header]
+            if missing:
+                raise ValueError(
+                    f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}"
+                )
+            for row in reader:
+                yield path.parent / (row["file"] or ""), reader.line_num, (row["label"] or "").strip()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
+
+
+def _digest(path: Path, label: str) -> str:
+    total = hashlib.sha256(f"{label}\n".encode())
+    if path.is_file():
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""The sections of a recipe that are image classification's own: data, model, thresholds. Light: read while parsing."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from optops.paths import resolve_path
+from optops.recipe import Section
+from optops.workloads.functional import FunctionalDistill
+from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+
+CHECKS = (
+    "unreadable",
+    "too_small",
+    "unknown_class",
+    "duplicate",
+    "conflicting_class",
+    "overlap",
+    "class_balance",
+)
+
+STARTING_VALUES = {
+    "data.classes": ["cat", "dog"],
+    "data.folder": "../../data/{name}",
+    "data.train": "train",
+    "data.validation": "validation",
+    "data.test": "test",
+}
+"""What a new recipe says of its data, to be changed."""
+
+
+class ClassifiedImages(Section):
+    """Images with a class each: a folder or a CSV file for each split, or a corpus that is split by seed."""
+
+    classes: tuple[str, ...] = Field(min_length=2, description="All classes, as the labels name them.")
+    folder: str = Field(".", description="Folder that the others are in; relative to the recipe.")
+    train: str | None = Field(
+        None,
+        description="The training split: a folder with a folder of images for each class, or a CSV file with the "
+        "columns `file` (relative to the CSV file) and `label`.",
+    )
+    validation: str | None = Field(None, description="The validation split, for every choice.")
+    test: str | None = Field(None, description="The test split, for the gate alone.")
+    corpus: str | None = Field(
+        None, description="What the splits that have no place of their own are made of, by `fractions`."
+    )
+    fractions: Fractions = Field(
+        default_factory=lambda: Fractions(), description="How `corpus` is split; equal files stay in one split."
+    )
+    mirrored: bool = Field(True, description="Mirror training images left to right at random.")
+    shifted: float = Field(
+        0.125, ge=0, lt=1, description="Move training images at random by at most this share of their side."
+    )
+
+    @field_validator("folder", mode="after")
+    @classmethod
+    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
+        return str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _folder_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("classes")
+    @classmethod
+    def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"classes {list(value)} name one twice; write each once")
+        return value
+
+    @model_validator(mode="after")
+    def _all_splits_come_from_somewhere(self) -> Self:
+        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
+        if self.corpus is not None and not missing:
+            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
+        if self.corpus is None and missing:
+            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Returns the share of `corpus` for each split that has no place of its own."""
+        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
+
+    def places(self) -> dict[str, Path]:
+        """Returns the folder or CSV file by split (or `corpus`), with absolute paths."""
+        given = {name: getattr(self, name) for name in (*SPLIT_NAMES, "corpus")}
+        return {name: resolve_path(place, Path(self.folder)) for name, place in given.items() if place is not None}
+
+
+class ClassifierModel(Section):
+    """A residual network (ResNet) of these sizes."""
+
+    depth: Literal[18, 50] = Field(18, description="ResNet-18 of plain blocks, or ResNet-50 of bottlenecks.")
+    width: float = Field(1.0, gt=0, le=4, description="Multiplies the published widths; they stay multiples of 8.")
+    image_size: int = Field(
+        224, ge=8, le=2048, description="Height and width that images are resized to, whatever their shape."
+    )
+    small_stem: bool = Field(
+        False, description="Start with one 3 x 3 convolution at full size, for images of 64 pixels or less."
+    )
+
+
+class Thresholds(Section):
+    """What the label checks call too small and rare."""
+
+    min_side: int = Field(8, ge=1, description="Least height and width of an image, in pixels.")
+    min_share: float = Field(
+        0.1, ge=0, lt=1, description="A class with fewer examples than this share of the mean class is rare."
+    )
+
+
+class ClassifierDistill(FunctionalDistill):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=lambda: {"width": 0.5},
+        description="Sizes of the student that differ from the model's, for example `width: 0.5`.",
+    )
+    temperature: float = Field(2.0, gt=0, description="Temperature that softens both distributions.")
+    initialize: Literal[False] = Field(False, description="Students start afresh.")

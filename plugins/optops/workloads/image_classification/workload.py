@@ -1,0 +1,283 @@
+"""The workload `image_classification`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from optops.recipe import Distill, Recipe, Teaching, Train
+from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.functional import ChannelPrune
+from optops.workloads.image_classification.settings import (
+    CHECKS,
+    STARTING_VALUES,
+    ClassifiedImages,
+    ClassifierDistill,
+    ClassifierModel,
+    Thresholds,
+)
+from optops.workloads.splits import SPLIT_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from optops.models.training.settings import Batches, Loss
+    from optops.runtimes.base import Executable
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+ARCHITECTURE = "functional"
+SIZES = ("depth", "width", "image_size", "small_stem")
+CALLS = 4
+SHOWN_IMAGES = 2
+
+
+class ImageClassificationWorkload(Workload):
+    """An image in, a class and the probability of each out; accuracy in percent."""
+
+    name = "image_classification"
+    metric_name = "accuracy"
+    examples_name = "images"
+    demo_examples = 1_000
+
+    def sections(self) -> Sections:
+        """Returns the models of the recipe's sections."""
+        return Sections(
+            ClassifiedImages,
+            ClassifierModel,
+            Thresholds,
+            CHECKS,
+            distill=ClassifierDistill,
+            prune=ChannelPrune,
+            starting_values=STARTING_VALUES,
+        )
+
+    def trainable(self, model: BaseModel) -> bool:
+        """Returns True: every model is trained."""
+        del model
+        return True
+
+    # Data
+
+    def files(self, data: BaseModel) -> Mapping[str, Path]:
+        """Returns the folders and CSV files, by key below `data`."""
+        return _as(ClassifiedImages, data).places()
+
+    def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        """Returns the section with its folders and files taken from another folder, under their own names."""
+        names = [name for name in (*SPLIT_NAMES, "corpus") if data.get(name) is not None]
+        return {**data, "folder": folder, **{name: Path(data[name]).name for name in names}}
+
+    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+        """Finds all images, by split; decodes none."""
+        from optops.workloads.image_classification.reading import find_images, split_images
+
+        settings = _as(ClassifiedImages, data)
+        frames = {name: find_images(name, place) for name, place in settings.places().items()}
+        if "corpus" in frames:
+            frames |= split_images(frames.pop("corpus"), settings.shares(), seed)
+        return {name: frames[name] for name in SPLIT_NAMES}
+
+    def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
+        """Returns a digest of each label and file."""
+        return examples["digest"]
+
+    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
+        """Decodes every image and checks it with Great Expectations."""
+        import pandas as pd
+
+        from optops.workloads.image_classification.checks import class_checks, examine
+        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+
+        frame = examine(pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True))
+        classes = _as(ClassifiedImages, recipe.data).classes
+        checks = class_checks(classes, _as(Thresholds, recipe.check_labels.thresholds))
+        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
+        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
+        return LabelReport(outcomes, defects, quarantined_ids(defects))
+
+    def write_demo(self, folder: Path, examples: int, seed: int) -> None:
+        """Writes drawn shapes, a fifth for validation and another for the test."""
+        from optops.workloads.image_classification.shapes import write_shapes
+
+        part = examples // 5
+        write_shapes(folder, train=examples - 2 * part, validation=part, test=part, seed=seed)
+
+    # Training
+
+    def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
+        """Writes the classes and the size of the images."""
+        from optops.workloads.image_classification.classifying import Classes
+
+        del examples
+        image_size = _as(ClassifierModel, recipe.model).image_size
+        Classes(_as(ClassifiedImages, recipe.data).classes, image_size).save(assets)
+
+    def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
+        """Returns a fresh ResNet."""
+        del assets
+        return ARCHITECTURE, _build(recipe, {})
+
+    def import_model(self, recipe: Recipe, folder: Path) -> None:
+        """Refuses: there is no import.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("workload `image_classification` imports no models")
+
+    def serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns nothing: the network is called as it is."""
+        del recipe
+        return {}
+
+    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns nothing: there is no cheaper way."""
+        del recipe
+        return {}
+
+    def batches(
+        self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
+    ) -> "Callable[[int], Batches]":
+        """Returns epoch -> shuffled batches of `batch_tokens` images; those whose label is no class are left out."""
+        import numpy as np
+
+        from optops.workloads.image_classification.batches import ImageBatches
+        from optops.workloads.image_classification.classifying import Classes, load_image
+
+        data, classes = _as(ClassifiedImages, recipe.data), Classes.load(assets)
+        usable = examples[examples["label"].isin(classes.names)]
+        return ImageBatches(
+            np.stack([load_image(file, classes.image_size) for file in usable["file"]]),
+            np.array([classes.names.index(label) for label in usable["label"]], np.int32),
+            batch=train.batch_tokens,
+            mirrored=data.mirrored,
+            shifted=int(data.shifted * classes.image_size),
+            seed=recipe.seed,
+        )
+
+    def loss(self, train: Train) -> "Loss":
+        """Returns the label-smoothed cross-entropy."""
+        from optops.workloads.image_classification.losses import label_loss
+
+        return label_loss(train.label_smoothing)
+
+    def student(self, recipe: Recipe, teacher: Any) -> Any:
+        """Returns a fresh network of the sizes that the recipe changes."""
+        del teacher
+        assert isinstance(recipe.distill, Distill)
+        return _build(recipe, recipe.distill.student)
+
+    def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
+        """Returns the divergence from the teacher's softened distribution and the label loss, weighted by `alpha`."""
+        from optops.workloads.image_classification.losses import taught_loss
+
+        del student
+        smoothing = teaching.train.label_smoothing
+        return taught_loss(teacher, alpha=teaching.alpha, temperature=teaching.temperature, smoothing=smoothing)
+
+    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
+        """Returns the network itself, called as it is in inference."""
+        from optops.graph.functional_live import live
+
+        del assets, serving
+        return live(model)
+
+    # Quality
+
+    def predict(
+        self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
+    ) -> list[Any]:
+        """Returns the most probable class of each image."""
+        from optops.workloads.image_classification.classifying import Classes, classify, load_image
+
+        classes = Classes.load(assets)
+
+        def tell(done: int) -> None:
+            if report:
+                report(f"{done} of {len(examples)} images classified")
+
+        images = (load_image(file, classes.image_size) for file in examples["file"])
+        return [classes.names[int(row.argmax())] for row in classify(executable, images, tell)]
+
+    def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
+        """Returns whether each image is classified right, float64 [images, 1]."""
+        import numpy as np
+
+        del data
+        right = [one == label for one, label in zip(predictions, examples["label"], strict=True)]
+        return np.array(right, np.float64)[:, None]
+
+    def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
+        """Returns the share of images that are classified right, in percent."""
+        right = statistics[:, 0]
+        if weights is None:
+            return 100 * right.mean(keepdims=True)  # type: ignore[no-any-return]
+        return 100 * (weights @ right) / weights.sum(axis=1)  # type: ignore[no-any-return]
+
+    def metric_signature(self, data: BaseModel) -> str:
+        """Returns over which classes accuracy was computed."""
+        classes = _as(ClassifiedImages, data).classes
+        return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
+
+    # Serving and timing
+
+    def benchmark_inputs(
+        self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
+    ) -> "list[dict[str, np.ndarray]]":
+        """Returns calls of images drawn by the seed, with repetition where there are few."""
+        import numpy as np
+
+        from optops.workloads.image_classification.classifying import Classes, load_image, model_input
+
+        size = Classes.load(assets).image_size
+        drawn = np.random.default_rng(seed).choice(
+            examples["file"], (CALLS, batch), replace=len(examples) < CALLS * batch
+        )
+        return [dict(model_input([load_image(str(file), size) for file in row])) for row in drawn]
+
+    def calibration_inputs(self, examples: "pd.DataFrame", assets: Path) -> "Iterator[dict[str, np.ndarray]]":
+        """Gives the images one by one."""
+        from optops.workloads.image_classification.classifying import Classes, load_image, model_input
+
+        size = Classes.load(assets).image_size
+        for file in examples["file"]:
+            yield dict(model_input([load_image(file, size)]))
+
+    def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
+        """Returns for each image its class, `label`, and the probability of each class, `probabilities`."""
+        from optops.workloads.image_classification.classifying import Classes, classify, fit_image
+        from optops.workloads.images import image_of_input
+
+        classes = Classes.load(assets)
+        images = [fit_image(image_of_input(value, index), classes.image_size) for index, value in enumerate(inputs)]
+        return [
+            {
+                "label": classes.names[int(row.argmax())],
+                "probabilities": {name: float(value) for name, value in zip(classes.names, row, strict=True)},
+            }
+            for row in (classify(executable, images) if images else ())
+        ]
+
+    def input_example(self, examples: "pd.DataFrame") -> list[Any]:
+        """Returns two images as base64 of their files."""
+        from optops.workloads.images import base64_of
+
+        return [base64_of(Path(file).read_bytes()) for file in examples["file"][:SHOWN_IMAGES]]
+
+
+def _build(recipe: Recipe, changes: Mapping[str, Any]) -> Any:
+    from optops.models.keras import keras
+    from optops.models.resnet import ResNetSizes, build_resnet
+
+    model = _as(ClassifierModel, recipe.model)
+    sizes = {name: getattr(model, name) for name in SIZES} | dict(changes)
+    keras.utils.set_random_seed(recipe.seed)
+    return build_resnet(ResNetSizes(classes=len(_as(ClassifiedImages, recipe.data).classes), **sizes))
+
+
+def _as(model: type[Settings], value: Any) -> Settings:
+    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
+    return value if isinstance(value, model) else model.model_validate(value)
