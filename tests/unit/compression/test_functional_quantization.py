@@ -18,6 +18,7 @@ from optops.compression.quantization.functional.simulate import simulate
 from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
+from optops.testing.topologies import TOPOLOGIES, build_topology, example_inputs, outputs_of
 
 L = keras.layers
 
@@ -94,6 +95,23 @@ def test_an_activation_within_a_layer_comes_after_its_rounding():
     assert "leaky_activation" in placement(network, network.quantizable)
     assert network.model.output_names == ["scores"]
     np.testing.assert_allclose(network.model(images(2, 8)), model(images(2, 8)), atol=1e-6)
+
+
+def test_a_separable_convolution_is_quantised_as_the_two_that_it_is():
+    keras.utils.set_random_seed(1)
+    image = keras.Input((9, 9, 3), name="image")
+    wide = L.SeparableConv2D(16, 3, padding="same", depth_multiplier=2, activation="swish", name="wide")(image)
+    strided = L.SeparableConv2D(8, 3, strides=2, use_bias=False, name="strided")(wide)
+    tensor = L.ReLU()(L.BatchNormalization(name="norm")(strided))
+    model = keras.Model(image, L.SeparableConv2D(4, 3, padding="same", name="last")(tensor))
+    norm = model.get_layer("norm")
+    norm.set_weights([np.linspace(0.5, 1.5, 8), np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), np.linspace(1, 2, 8)])
+    network = Network.of(model)
+    assert list(network.quantizable) == [
+        *("wide_depthwise", "wide", "strided_depthwise", "strided", "last_depthwise", "last"),
+    ]
+    assert network.model.output_names == ["last"]
+    np.testing.assert_allclose(network.model(images(2, 9)), model(images(2, 9)), atol=1e-5)
 
 
 def test_a_dense_product_that_float_follows_gives_float():
@@ -307,6 +325,17 @@ def test_several_inputs_shared_layers_and_nested_models_are_quantised():
     assert {"shared", "inner_dense"} <= set(quantized.plan.parts)
     assert {"shared", "shared:1"} <= set(quantized.plan.ranges)
     assert 0 < np.square(exact - rounded).mean() < 1e-2 * exact.var()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_a_model_of_any_topology_is_quantised(name):
+    model = build_topology(name)
+    inputs = example_inputs(model)
+    quantized = quantize(model, [inputs])
+    assert quantized.plan.parts or quantized.reasons
+    exact, rounded = outputs_of(model, inputs), outputs_of(quantized.simulated, inputs)
+    for one, other in zip(exact.values(), rounded.values(), strict=True):
+        assert np.square(one - other).mean() <= 0.02 * max(np.square(one).mean(), 1e-12)
 
 
 def test_memory_does_not_grow_with_the_number_of_calibration_examples():

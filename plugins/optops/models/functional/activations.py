@@ -19,7 +19,7 @@ def split_activations(calls: Calls) -> dict[Any, Any]:
     used = set(calls.names.values())
     found: dict[Any, Any] = {}
     for layer, name in calls.names.items():
-        if type(layer) in QUANTIZABLE and layer not in leaving:
+        if type(layer) in (*QUANTIZABLE, keras.layers.SeparableConv2D) and layer not in leaving:
             activation = layer.activation
             if isinstance(activation, keras.layers.Layer):
                 kind, config = type(activation), activation.get_config()

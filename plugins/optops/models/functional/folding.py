@@ -1,6 +1,6 @@
 """The canonical form of a functional model for inference: nested models opened up, batch norms folded away."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from optops.models.functional.activations import split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
+from optops.models.functional.separable import SeparateLayers
 from optops.models.keras import keras
 
 _L = keras.layers
@@ -43,7 +44,7 @@ def fold_batch_norms(model: Any) -> Any:
     batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
     nothing but in training are left out. The arithmetic is that of float64, the result float32. An activation within a
     layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve in int8 only what is
-    rounded before it.
+    rounded before it. A separable convolution becomes the two that it is.
 
     Args:
         model: Functional or sequential; left as it is.
@@ -65,7 +66,7 @@ def fold_batch_norms(model: Any) -> Any:
         if call.layer not in copies:
             changes: dict[str, Any] = {"use_bias": True} if call.layer in folds else {}
             changes |= {"activation": "linear"} if call.layer in activations else {}
-            copies[call.layer] = _copy(call.layer, calls.names[call.layer], changes)
+            copies[call.layer] = _copy(call.layer, calls.names[call.layer], changes, calls.names.values())
         given = copies[call.layer](*args, **kwargs)
         return activations[call.layer](given) if call.layer in activations else given
 
@@ -148,23 +149,37 @@ def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "training": call.training} if takes else kwargs
 
 
-def _copy(layer: Any, name: str, changes: Mapping[str, Any]) -> Any:
-    return type(layer).from_config({**layer.get_config(), "name": name, **changes})
+def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[str]) -> Any:
+    config = {**layer.get_config(), "name": name, **changes}
+    return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else type(layer).from_config(config)
 
 
 def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:
-    if norm is None:
+    if isinstance(copy, SeparateLayers):
+        copy.depthwise.set_weights([layer.depthwise_kernel])
+        _set_product(layer, copy.pointwise, "kernel", norm)
+    elif norm is None:
         copy.set_weights(layer.get_weights())
-        return
+    else:
+        name, _ = OUTPUT_AXES[type(layer)]
+        for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):
+            if getattr(copy, attribute, None) is not None:
+                getattr(copy, attribute).assign(getattr(layer, attribute))
+        _set_product(layer, copy, name, norm)
+
+
+def _set_product(layer: Any, copy: Any, attribute: str, norm: Any | None) -> None:
+    """Sets the kernel that makes a layer's outputs, called `attribute` in its copy, and its bias, with its norm."""
     name, axis = OUTPUT_AXES[type(layer)]
-    for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):
-        if getattr(copy, attribute, None) is not None:
-            getattr(copy, attribute).assign(getattr(layer, attribute))
-    change = ScaleAndShift.of(norm)
     kernel = getattr(layer, name).numpy().astype(np.float64)
-    bias = layer.bias.numpy().astype(np.float64) if layer.bias is not None else np.zeros_like(change.shift)
-    getattr(copy, name).assign((kernel * _along(change.scale, kernel, layer, axis)).astype(np.float32))
-    copy.bias.assign((bias * change.scale + change.shift).astype(np.float32))
+    bias = layer.bias.numpy().astype(np.float64) if layer.bias is not None else None
+    if norm is not None:
+        change = ScaleAndShift.of(norm)
+        kernel = kernel * _along(change.scale, kernel, layer, axis)
+        bias = change.shift if bias is None else bias * change.scale + change.shift
+    getattr(copy, attribute).assign(kernel.astype(np.float32))
+    if bias is not None:
+        copy.bias.assign(bias.astype(np.float32))
 
 
 def _along(scale: NDArray[np.float64], kernel: NDArray[np.float64], layer: Any, axis: int) -> NDArray[np.float64]:

@@ -66,7 +66,8 @@ def measure(model: Any, calibration: Callable[[], Iterable[Any]], weight_levels:
     """
     network = Network.of(model)
     levels = host_weight_levels() if weight_levels is None else weight_levels
-    ranges = choose_ranges(network, calibration())
+    # Whichever layers run in int8 in the end, no other tensor is rounded.
+    ranges = choose_ranges(network, calibration(), placement(network, network.quantizable))
     limits = {name: chosen.limits for name, chosen in ranges.items()}
     return Measured(network, ranges, measure_layers(network, calibration(), limits, levels), levels)
 
