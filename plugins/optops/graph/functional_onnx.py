@@ -1,47 +1,99 @@
-"""Lowers a functional model to ONNX Runtime: one graph, batch norms folded, channels first."""
+"""Lowers a functional model to ONNX Runtime: one graph, batch norms folded, channels first, int8 as its plan says."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from optops.graph.functional_rounding import int8_layers, round_model, rounds_its_output
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
+from optops.graph.onnx_static_int8 import quantize_weights
 from optops.graph.tensorflow_graph import count_nodes
+from optops.models.functional.calls import calls_of
+from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL, open_session
 
-CONVOLUTIONS = ("Conv", "FusedConv")
+PRECISIONS = ("fp32", "int8")
+QUANTIZED = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
+SEQUENCE_NOTE = "stays in float: exported, a convolution over a sequence has operations between it and its roundings"
+TRANSPOSED_NOTE = "stays in float: ONNX Runtime has no transposed convolution in int8"
+ACTIVATION_NOTE = (
+    "stays in float: ONNX Runtime convolves in int8 only up to its activation, which takes no rounded values"
+)
+OUTPUT_NOTE = "stays in float: ONNX Runtime convolves in int8 only where the result is rounded too"
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `model.onnx`.
 
     Raises:
-        LoweringError: If the plan's precision has no fast kernels here, or the graph can not be converted.
+        LoweringError: If the plan's precision has no fast kernels here, the graph can not be converted, or int8 did not
+            reach what the plan names.
     """
     import onnx
 
-    if plan.precision != "fp32":
-        raise LoweringError(f"onnxruntime runs functional models in fp32, not in {plan.precision}")
+    if plan.precision not in PRECISIONS:
+        raise LoweringError(
+            f"onnxruntime runs functional models in {' and '.join(PRECISIONS)}, not in {plan.precision}: its CPU "
+            "kernels convert to fp32 and back around every node, which is never faster"
+        )
     served = Served.load(trainable)
-    stock = served.trace(served.model)
-    with TemporaryDirectory(prefix="optops-canonical-") as temporary:
-        served.save_canonical(Path(temporary))
-        model = convert(Path(temporary))
+    canonical = served.canonical()
+    left = _left_in_float(canonical, plan) if plan.precision == "int8" else {}
+    model, reached = onnx_model(served, canonical, plan, left)
     onnx.save(model, str(folder / MODEL))
     executed = executed_graph(folder / MODEL)
+    operators = Counter(node.op_type for node in executed.node)
+    quantized = sum(operators[name] for name in QUANTIZED)
+    if quantized < sum(reached.values()):
+        raise LoweringError(
+            f"ONNX Runtime executes {quantized} products in int8; the plan reaches {sum(reached.values())}: "
+            f"{', '.join(sorted(reached))}"
+        )
+    stock = served.trace(served.model)
     facts: dict[str, float | str] = {
         "nodes_before": count_nodes(stock.graph.as_graph_def()),
         "nodes_after": len(executed.node),
-        "transposes": sum(node.op_type == "Transpose" for node in executed.node),
-        "convolutions_fused": sum(_is_fused(node) for node in executed.node),
+        "nodes_quantized": quantized,
+        "transposes": operators["Transpose"],
+        "convolutions_fused": sum(_is_fused(node) for node in executed.node) + operators["QLinearConv"],
     }
     served.info("onnxruntime", plan.precision, stock, facts).save(folder)
-    operators = Counter(node.op_type for node in executed.node)
     listed = ", ".join(f"{count} {name}" for name, count in operators.most_common())
-    return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}"])
+    notes = [f"{name} {why}" for name, why in sorted({**plan.notes, **left}.items())]
+    return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
+
+
+def onnx_model(
+    served: Served, canonical: Any, plan: PrecisionPlan, without: Mapping[str, str]
+) -> tuple[Any, dict[str, int]]:
+    """Returns the ONNX model of a functional model, and how many products of each layer are in int8.
+
+    Args:
+        served: The model.
+        canonical: Its canonical form.
+        plan: Names layers and tensors of that form.
+        without: Layers of the plan that stay in float, and why.
+
+    Raises:
+        LoweringError: If the graph can not be converted, or int8 did not reach what the plan names.
+    """
+    if plan.precision != "int8":
+        return _converted(served, canonical), {}
+    rounded = round_model(canonical, plan)
+    if set(rounded.kernels) <= set(without):
+        raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(without.items())))
+    model = _converted(served, rounded.model)
+    kernels = {name: kernel for name, kernel in rounded.kernels.items() if name not in without}
+    reached = quantize_weights(model, kernels, plan.weight_levels)
+    missed = sorted(name for name in kernels if not reached.get(name))
+    if missed:
+        raise LoweringError(f"int8 did not reach {', '.join(missed)} in the converted graph")
+    return model, reached
 
 
 def executed_graph(path: Path) -> Any:
@@ -53,5 +105,31 @@ def executed_graph(path: Path) -> Any:
         return onnx.load(str(Path(folder) / MODEL)).graph
 
 
+def _converted(served: Served, model: Any) -> Any:
+    with TemporaryDirectory(prefix="optops-canonical-") as folder:
+        served.save(model, served.trace(model), Path(folder))
+        return convert(Path(folder))
+
+
+def _left_in_float(canonical: Any, plan: PrecisionPlan) -> Mapping[str, str]:
+    """Returns which layers of a plan ONNX Runtime can not execute in int8, with the reason."""
+    calls = calls_of(canonical)
+    layers = {call.layer.name: call.layer for call in calls.calls}
+    left = {}
+    for name in int8_layers(plan) & set(layers):
+        layer = layers[name]
+        if type(layer) is keras.layers.Conv1D:
+            left[name] = SEQUENCE_NOTE
+        elif type(layer) is keras.layers.Conv2DTranspose:
+            left[name] = TRANSPOSED_NOTE
+        elif isinstance(layer, keras.layers.Dense):
+            continue
+        elif layer.activation not in (keras.activations.linear, keras.activations.relu):
+            left[name] = ACTIVATION_NOTE
+        elif not rounds_its_output(name, calls, plan):
+            left[name] = OUTPUT_NOTE
+    return left
+
+
 def _is_fused(node: Any) -> bool:
-    return node.op_type in CONVOLUTIONS and any(attribute.name == "activation" for attribute in node.attribute)
+    return node.op_type in ("Conv", "FusedConv") and any(attribute.name == "activation" for attribute in node.attribute)

@@ -83,11 +83,6 @@ class Served:
 
         return serve.get_concrete_function()
 
-    def save_canonical(self, saved_model: Path) -> None:
-        """Writes the canonical form as a SavedModel."""
-        canonical = self.canonical()
-        self.save(canonical, self.trace(canonical), saved_model)
-
     def save(self, model: Any, traced: Any, saved_model: Path) -> None:
         """Writes a form of the model and what `trace` made of it as a SavedModel."""
         # With its variables only: Keras would trace every layer once more, for callers that do not exist.

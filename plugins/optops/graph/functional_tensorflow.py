@@ -24,7 +24,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     served = Served.load(trainable)
     stock = served.trace(served.model)
     with TemporaryDirectory(prefix="optops-canonical-") as temporary:
-        served.save_canonical(Path(temporary))
+        canonical = served.canonical()
+        served.save(canonical, served.trace(canonical), Path(temporary))
         frozen = freeze(Path(temporary))
     save_frozen(frozen, list(stock.structured_outputs), folder / SAVED_MODEL)
     executed = optimized(frozen)

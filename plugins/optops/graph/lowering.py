@@ -12,6 +12,7 @@ STOCK = "stock"
 SERVING_ONLY = {
     "tensorflow": "optops.graph.saved_model:lower_to_tensorflow",
     "onnxruntime": "optops.graph.saved_model:lower_to_onnx",
+    "openvino": "optops.graph.saved_model:lower_to_openvino",
 }
 """How a model is lowered that came without anything to train."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from optops.compression.quantization.rounding import grid_of
 from optops.graph.freezing import freeze, input_names
 from optops.graph.lowering import LoweringError
 
@@ -31,7 +32,7 @@ def convert(saved_model: Path) -> Any:
             input_names=[tensor.name for tensor in frozen.inputs],
             output_names=[tensor.name for tensor in frozen.outputs],
             opset=OPSET,
-            custom_op_handlers={"Erfc": (_complementary_error_function, [])},
+            custom_op_handlers=HANDLERS,
         )
         onnx.checker.check_model(model)
     except Exception as error:
@@ -51,6 +52,26 @@ def _complementary_error_function(context: Any, node: Any, name: str, arguments:
     context.remove_node(name)
     erf = context.make_node("Erf", inputs, shapes=[shape], dtypes=[dtype])
     context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[dtype])
+
+
+def _rounding(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Writes a rounding to 8 bits on the grid that plans are made for."""
+    from onnx import TensorProto
+
+    del arguments
+    grid = grid_of((node.get_attr("min").f, node.get_attr("max").f))
+    scale = context.make_const(f"{name}/scale", np.array(grid.scale, np.float32)).output[0]
+    zero = context.make_const(f"{name}/zero_point", np.array(grid.zero_point, np.uint8)).output[0]
+    shape, outputs, source = context.get_shape(node.output[0]), node.output, node.input[0]
+    context.remove_node(name)
+    # With an axis, which means nothing here, tf2onnx's optimiser leaves it where it is: runtimes want it there.
+    facts: dict[str, Any] = {"attr": {"axis": 1}, "shapes": [shape]}
+    whole = context.make_node("QuantizeLinear", [source, scale, zero], dtypes=[TensorProto.UINT8], **facts).output[0]
+    given = {"name": name, "outputs": outputs, "dtypes": [TensorProto.FLOAT]}
+    context.make_node("DequantizeLinear", [whole, scale, zero], **given, **facts)
+
+
+HANDLERS: dict[str, Any] = {"Erfc": (_complementary_error_function, []), "FakeQuantWithMinMaxArgs": (_rounding, [])}
 
 
 def _name_inputs(model: Any, inputs: list[str]) -> None:

@@ -46,6 +46,28 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     return Lowering(facts, [f"{len(model.graph.node)} ONNX nodes, {quantized} products in int8"])
 
 
+def lower_to_openvino(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Writes `model.onnx`, which OpenVINO compiles when it is loaded.
+
+    Raises:
+        LoweringError: If the plan asks for anything but fp32, or OpenVINO can not execute the graph.
+    """
+    from optops.runtimes.openvino import compile_model
+
+    if plan.precision != "fp32":
+        raise LoweringError(f"an imported SavedModel runs in OpenVINO in fp32, not in {plan.precision}")
+    info = ExecutableInfo.load(serving)
+    model = convert(serving / SAVED_MODEL)
+    _save(model, folder)
+    try:
+        compiled = compile_model(folder / MODEL, plan.precision, threads=1)
+    except RuntimeError as error:
+        raise LoweringError(f"OpenVINO can not execute this graph: {error}") from error
+    facts: dict[str, float | str] = {"nodes_after": len(compiled.get_runtime_model().get_ops())}
+    replace(info, runtime="openvino", facts=facts).save(folder)
+    return Lowering(facts, [f"{facts['nodes_after']} operations"])
+
+
 def _save(model: Any, folder: Path) -> int:
     import onnx
 

@@ -1,12 +1,15 @@
-"""Imports finished models: a SavedModel or a .keras file becomes an executable for runtime `tensorflow`."""
+"""Imports finished models: as executables for runtime `tensorflow`, and where that is possible to be trained on."""
 
 import json
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optops.models.keras import tf
+from optops.models.base import load_architecture, load_function
+from optops.models.keras import keras, tf
+from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.tensorflow import SAVED_MODEL
 
@@ -42,18 +45,51 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
     target = folder / SAVED_MODEL
     try:
         if version.startswith("2."):
-            import tf_keras
-
-            model = tf_keras.models.load_model(source, compile=False, safe_mode=True)
+            model = keras.models.load_model(source, compile=False, safe_mode=True)
         else:
             # Keras 3 models are serving-only here: tf_keras can not read them.
-            import keras
+            import keras as keras_3
 
-            model = keras.saving.load_model(source, compile=False, safe_mode=True)
+            model = keras_3.saving.load_model(source, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
         raise ValueError(f"{source} (Keras {version}) can not be loaded: {error}") from error
     model.export(str(target))
     return describe(target, folder)
+
+
+def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) -> bool:
+    """Takes over a functional or sequential model of Keras 2 so that it can be pruned, taught and quantised.
+
+    Args:
+        source: A .keras file.
+        folder: Gets `trainable/` and `serving/`; made if need be.
+        serving: How the model is executed; see `FunctionalArchitecture`.
+
+    Returns:
+        Whether it was taken over. If not, nothing is written: it is of Keras 3, or carries code, and `import_keras` may
+        still import it to be served.
+
+    Raises:
+        ValueError: If it is no .keras file, or holds weights that are not finite; names the first.
+    """
+    if not _keras_version(source).startswith("2."):
+        return False
+    from optops.models.functional.config import check_config, to_config
+
+    try:
+        written = json.loads(_read(source, "config.json"))
+        # Checked before anything is built; how it was compiled is not read.
+        check_config({"class_name": written["class_name"], "config": written["config"]})
+        model = keras.models.load_model(source, compile=False, safe_mode=True)
+        to_config(model)
+    except (ValueError, TypeError, KeyError, OSError):
+        return False
+    architecture = load_architecture("functional")
+    architecture.save(model, folder / "trainable", serving)
+    architecture.load(folder / "trainable")
+    (folder / "serving").mkdir()
+    load_function(architecture.lowerings()["stock"])(folder / "trainable", PrecisionPlan("fp32"), folder / "serving")
+    return True
 
 
 def describe(saved_model: Path, folder: Path) -> ExecutableInfo:
@@ -89,9 +125,13 @@ def _tensors(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _keras_version(source: Path) -> str:
     try:
-        with zipfile.ZipFile(source) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+        return str(json.loads(_read(source, "metadata.json"))["keras_version"])
     except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{source} is no .keras file ({error}); save the model with `model.save('NAME.keras')`"
         ) from None
+
+
+def _read(source: Path, name: str) -> bytes:
+    with zipfile.ZipFile(source) as archive:
+        return archive.read(name)

@@ -137,6 +137,7 @@ RUNTIMES: dict[str, str] = {
     "tensorflow": "optops.runtimes.tensorflow:TensorFlowRuntime",
     "tensorflow+kernels": "optops.runtimes.tensorflow_kernels:TensorFlowKernelsRuntime",
     "onnxruntime": "optops.runtimes.onnxruntime:OnnxRuntime",
+    "openvino": "optops.runtimes.openvino:OpenVinoRuntime",
 }
 
 

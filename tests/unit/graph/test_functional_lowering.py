@@ -1,8 +1,12 @@
 """A functional model computes the same in every runtime that it is lowered to."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
+from optops.compression.quantization.functional import make_plan, simulate
 from optops.graph.lowering import LoweringError, lower
 from optops.models.base import load_architecture
 from optops.precision import PrecisionPlan
@@ -10,8 +14,12 @@ from optops.runtimes import load_executable
 from optops.testing import check_executable
 from optops.testing.topologies import TOPOLOGIES, build_topology, example_inputs, outputs_of
 
-RUNTIMES = ("stock", "tensorflow", "onnxruntime")
+RUNTIMES = ("stock", "tensorflow", "onnxruntime", "openvino")
 FP32 = PrecisionPlan("fp32")
+
+
+def plan_for(folder, precision, model):
+    return make_plan(folder, precision, lambda: iter([example_inputs(model, 16, seed) for seed in range(2)]))
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
@@ -37,11 +45,14 @@ def test_a_model_of_any_topology_computes_the_same(runtime, trained, tmp_path):
         assert facts["nodes_after"] < facts["nodes_before"]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_executable_conforms(runtime, tmp_path):
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("stock", "fp32"), ("tensorflow", "fp32"), *product(("onnxruntime", "openvino"), ("fp32", "int8"))],
+)
+def test_every_executable_conforms(runtime, precision, tmp_path):
     model = build_topology("two_inputs")
     load_architecture("functional").save(model, tmp_path / "trainable", {"inputs": {"image": {"maximum": 1}}})
-    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+    lower(tmp_path / "trainable", plan_for(tmp_path / "trainable", precision, model), runtime, tmp_path / "serving")
     check_executable(tmp_path / "serving", example_inputs(model, examples=2))
     beyond = {name: array * 2 for name, array in example_inputs(model).items()}
     with pytest.raises(ValueError, match=r"input 'image' holds 1\.9.*; the largest value allowed is 1"):
@@ -59,3 +70,47 @@ def test_constraints_that_fit_nothing_are_refused(serving, message, tmp_path):
     load_architecture("functional").save(build_topology("two_inputs"), tmp_path / "trainable", serving)
     with pytest.raises(LoweringError, match=message):
         lower(tmp_path / "trainable", FP32, "stock", tmp_path / "serving")
+
+
+@pytest.mark.parametrize("name", ["depthwise", "two_outputs", "nested", "shared"])
+def test_int8_reaches_what_the_plan_names_and_computes_what_it_simulates(name, tmp_path):
+    model = build_topology(name)
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    inputs = example_inputs(model, 4, seed=7)
+    exact, simulated = outputs_of(model, inputs), outputs_of(simulate(model, plan), inputs)
+    for runtime in ("onnxruntime", "openvino"):
+        lowering = lower(tmp_path / "trainable", plan, runtime, tmp_path / runtime)
+        in_float = sum("stays in float: " in note for note in lowering.notes)
+        assert lowering.facts["nodes_quantized"] >= len(plan.parts) - in_float > 0
+        given = load_executable(tmp_path / runtime, 1)(inputs)
+        # The canonical form may call its outputs otherwise: what gave them may be folded away.
+        for (output, array), rounded in zip(exact.items(), simulated.values(), strict=True):
+            spread = np.abs(array).max()
+            assert np.abs(given[output] - rounded).max() <= 0.005 * spread + np.abs(rounded - array).max()
+            assert np.abs(given[output] - array).max() <= 0.1 * spread
+
+
+def test_a_plan_none_of_which_a_runtime_can_execute_is_refused_with_the_reasons(tmp_path):
+    model = build_topology("transposed")
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    with pytest.raises(LoweringError, match="conv2d_transpose stays in float: ONNX Runtime has no transposed"):
+        lower(tmp_path / "trainable", plan, "onnxruntime", tmp_path / "serving")
+    assert lower(tmp_path / "trainable", plan, "openvino", tmp_path / "serving").facts["nodes_quantized"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": {"no_such_layer": "int8"}}, "the plan names no_such_layer, which the model"),
+        ({"ranges": {}}, "the plan wants int8 for conv2d but has no range for input_1, which it takes"),
+        ({"parts": {}}, "names no layer of this model in int8"),
+        ({"parts": {"re_lu": "int8"}}, "wants int8 for re_lu, which no runtime can run in it"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(change, message, tmp_path):
+    load_architecture("functional").save(build_topology("residual"), tmp_path / "trainable", {})
+    plan = PrecisionPlan("int8", {"conv2d": "int8"}, False, {"input_1": (0.0, 1.0), "re_lu": (0.0, 4.0)})
+    with pytest.raises(LoweringError, match=message):
+        lower(tmp_path / "trainable", replace(plan, **change), "openvino", tmp_path / "serving")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optops.graph.lowering import lower_serving
+from optops.graph.lowering import LoweringError, lower_serving
 from optops.models.importing import import_saved_model
 from optops.models.keras import tf
 from optops.precision import PrecisionPlan
@@ -52,3 +52,8 @@ def test_a_loop_that_embeds_what_it_wrote_is_lowered_also_where_input_and_output
         assert expected.shape == shape
         assert (expected[:, 0] == (ids[:, -1] * 2 + 1) % 9).all()
         np.testing.assert_array_equal(load_executable(tmp_path / "serving", 1)({"ids": ids})["ids"], expected)
+
+
+def test_a_loop_that_openvino_can_not_read_is_refused_with_its_reason(imported, tmp_path):
+    with pytest.raises(LoweringError, match=r"(?s)OpenVINO can not execute this graph: .*Loop"):
+        lower_serving(imported, PrecisionPlan("fp32"), "openvino", tmp_path / "serving")

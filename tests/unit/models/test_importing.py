@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from optops.models.importing import import_keras, import_saved_model
+from optops.models.base import load_architecture
+from optops.models.importing import import_functional, import_keras, import_saved_model
 from optops.models.keras import keras as keras_2
 from optops.models.keras import tf
 from optops.runtimes import load_executable
@@ -61,3 +62,38 @@ def test_a_saved_model_without_the_signature_is_refused(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"double": module.double})
     with pytest.raises(ValueError, match=r"no signature 'serving_default' \(it has double\)"):
         import_saved_model(tmp_path / "model", tmp_path / "serving")
+
+
+def test_a_functional_keras_file_can_be_trained_on_and_is_served(tmp_path):
+    model = functional(keras_2)
+    model.compile("adam", "mse")
+    model.save(tmp_path / "model.keras")
+    constraints = {"inputs": {"features": {"minimum": -1}}}
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", constraints)
+    features = np.random.default_rng(0).uniform(-1, 1, (5, 4)).astype(np.float32)
+    expected = np.asarray(model(features))
+    trainable = load_architecture("functional").load(tmp_path / "model" / "trainable")
+    np.testing.assert_array_equal(np.asarray(trainable(features)), expected)
+    np.testing.assert_allclose(outputs_of(tmp_path / "model" / "serving", features), expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"input 'features' holds -2\.0; the smallest value allowed is -1"):
+        outputs_of(tmp_path / "model" / "serving", features * 0 - 2)
+
+
+def _lambda(keras):
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs))
+
+
+@pytest.mark.parametrize("make", [lambda: functional(pytest.importorskip("keras")), lambda: _lambda(keras_2)])
+def test_a_file_of_keras_3_or_with_code_is_left_to_be_served(make, tmp_path):
+    make().save(tmp_path / "model.keras")
+    assert not import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_functional_keras_file_with_weights_that_are_not_finite_is_refused(tmp_path):
+    model = functional(keras_2)
+    model.layers[-1].bias.assign([0, np.nan, 0])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="weight 'scores/1/bias' holds NaN or infinity"):
+        import_functional(tmp_path / "model.keras", tmp_path / "model", {})

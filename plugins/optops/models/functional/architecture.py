@@ -49,11 +49,12 @@ class FunctionalArchitecture(Architecture):
         return model
 
     def lowerings(self) -> Mapping[str, str]:
-        """Returns the stock export and the lowerings to TensorFlow and ONNX Runtime."""
+        """Returns the stock export and the lowerings to TensorFlow, ONNX Runtime and OpenVINO."""
         return {
             "stock": "optops.graph.functional_stock:export",
             "tensorflow": "optops.graph.functional_tensorflow:lower",
             "onnxruntime": "optops.graph.functional_onnx:lower",
+            "openvino": "optops.graph.functional_openvino:lower",
         }
 
     def planner(self) -> str:

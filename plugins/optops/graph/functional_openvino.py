@@ -1,0 +1,66 @@
+"""Lowers a functional model to OpenVINO, by way of ONNX."""
+
+from collections import Counter
+from pathlib import Path
+
+from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
+from optops.graph.functional_rounding import int8_layers
+from optops.graph.functional_serving import Served
+from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.tensorflow_graph import count_nodes
+from optops.models.keras import keras
+from optops.precision import PrecisionPlan
+from optops.runtimes.onnxruntime import MODEL
+from optops.runtimes.openvino import compile_model, has_bf16
+
+PRECISIONS = ("fp32", "bf16", "int8")
+PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+WHOLE = ("u8", "i8")
+
+
+def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Writes `model.onnx`, which OpenVINO compiles when it is loaded.
+
+    Raises:
+        LoweringError: If this CPU has no kernels for the plan's precision, the graph can not be converted, or int8 did
+            not reach what the plan names.
+    """
+    import onnx
+
+    if plan.precision not in PRECISIONS or (plan.precision == "bf16" and not has_bf16()):
+        raise LoweringError(f"OpenVINO runs functional models on this CPU in fp32 and int8, not in {plan.precision}")
+    served = Served.load(trainable)
+    canonical = served.canonical()
+    left = {layer.name: SEQUENCE_NOTE for layer in canonical.layers if type(layer) is keras.layers.Conv1D}
+    left = {name: note for name, note in left.items() if name in int8_layers(plan)}
+    model, reached = onnx_model(served, canonical, plan, left)
+    onnx.save(model, str(folder / MODEL))
+    executed = executed_layers(folder / MODEL, plan.precision)
+    quantized = sum(count for (kind, precision), count in executed.items() if kind in PRODUCTS and precision in WHOLE)
+    if quantized < sum(reached.values()):
+        raise LoweringError(
+            f"OpenVINO executes {quantized} products in int8; the plan reaches {sum(reached.values())}: "
+            f"{', '.join(sorted(reached))}"
+        )
+    stock = served.trace(served.model)
+    facts: dict[str, float | str] = {
+        "nodes_before": count_nodes(stock.graph.as_graph_def()),
+        "nodes_after": sum(executed.values()),
+        "nodes_quantized": quantized,
+    }
+    served.info("openvino", plan.precision, stock, facts).save(folder)
+    listed = ", ".join(f"{count} {kind} in {precision}" for (kind, precision), count in executed.most_common())
+    notes = [f"{name} {why}" for name, why in sorted({**plan.notes, **left}.items())]
+    return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
+
+
+def executed_layers(path: Path, precision: str) -> Counter[tuple[str, str]]:
+    """Returns how many layers of each kind OpenVINO executes in each type, less those that hold constants."""
+    compiled = compile_model(path, precision, threads=1)
+    found: Counter[tuple[str, str]] = Counter()
+    for operation in compiled.get_runtime_model().get_ops():
+        facts = operation.get_rt_info()
+        kind = facts["layerType"].astype(str)
+        if kind not in ("Const", "Input", "Output"):
+            found[kind, facts["runtimePrecision"].astype(str)] += 1
+    return found

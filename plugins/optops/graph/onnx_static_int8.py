@@ -1,0 +1,150 @@
+"""Static int8 of ONNX graphs: weights and biases of products whose inputs are rounded become whole numbers."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optops.compression.quantization.rounding import weight_scales
+
+LARGEST_BIAS = 2.0**30
+PRODUCTS: Mapping[str, int] = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
+"""Operators that int8 can reach, and which axis of their weights counts outputs."""
+
+MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Flatten")
+"""Operators that leave values on the grid that they were rounded to."""
+
+
+def quantize_weights(model: Any, kernels: Mapping[str, NDArray[np.int8]], levels: int) -> dict[str, int]:
+    """Gives the products of an ONNX model int8 weights and int32 biases, each with its own scale per output channel.
+
+    A product belongs to a layer if it has its weights, so names of nodes do not matter, nor that a converter drew a
+    factor into them.
+
+    Args:
+        model: With QuantizeLinear and DequantizeLinear where tensors are rounded; changed in place.
+        kernels: Layer to its int8 weights, output channels first.
+        levels: The largest weight of a channel becomes plus or minus this.
+
+    Returns:
+        Layer to the number of products that were reached.
+    """
+    weights = _Weights(model)
+    by_bytes = {kernel.tobytes(): name for name, kernel in kernels.items()}
+    reached: dict[str, int] = defaultdict(int)
+    for node in list(model.graph.node):
+        if node.op_type not in PRODUCTS or weights.value(node.input[1]) is None:
+            continue
+        scale = weights.input_scale(node)
+        layer = by_bytes.get(weights.in_int8(node, levels).tobytes())
+        if layer is None or scale is None:
+            continue
+        if node.op_type == "MatMul":
+            weights.make_gemm(node)
+        weights.quantize(node, scale, levels)
+        reached[layer] += 1
+    weights.finish()
+    return dict(reached)
+
+
+class _Weights:
+    """The constants of a model, and what is put before the nodes that read them."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self.graph = model.graph
+        self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.graph.initializer}
+        self.makers = {name: node for node in self.graph.node for name in node.output}
+        self.readers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
+        self.added: list[Any] = []
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """Returns a constant's value."""
+        return self.arrays.get(name)
+
+    def input_scale(self, node: Any) -> NDArray[np.float32] | None:
+        """Returns the scale of what a product takes, through nodes that only move values; None if it has none."""
+        maker = self.makers.get(node.input[0])
+        while maker is not None and maker.op_type in MOVING:
+            maker = self.makers.get(maker.input[0])
+        return self.value(maker.input[1]) if maker is not None and maker.op_type == "DequantizeLinear" else None
+
+    def outputs_first(self, node: Any) -> NDArray[Any]:
+        """Returns a product's weights with its output channels first."""
+        kernel: NDArray[Any] = self.arrays[node.input[1]]
+        if node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+            return kernel
+        return np.moveaxis(kernel, PRODUCTS[node.op_type], 0)
+
+    def in_int8(self, node: Any, levels: int) -> NDArray[np.int8]:
+        """Returns a product's weights in int8, output channels first."""
+        kernel = np.ascontiguousarray(self.outputs_first(node))
+        return np.clip(np.rint(kernel / weight_scales(kernel, (0,), levels)), -levels, levels).astype(np.int8)
+
+    def make_gemm(self, node: Any) -> None:
+        """Joins a product of two matrices with the addition of a bias, if that is all that reads it."""
+        readers = self.readers[node.output[0]]
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return
+        (addition,) = readers
+        bias = next((name for name in addition.input if name != node.output[0]), "")
+        value = self.value(bias)
+        if value is None or value.shape != (self.arrays[node.input[1]].shape[-1],):
+            return
+        node.op_type = "Gemm"
+        node.input.append(bias)
+        node.output[0] = addition.output[0]
+        self.graph.node.remove(addition)
+
+    def quantize(self, node: Any, input_scale: NDArray[np.float32], levels: int) -> None:
+        """Puts DequantizeLinear over whole numbers in the place of weights and bias."""
+        from onnx import helper
+
+        kernel = np.ascontiguousarray(self.outputs_first(node))
+        scales = weight_scales(kernel, (0,), levels).reshape(-1)
+        bias = self.arrays.get(node.input[2]) if len(node.input) > 2 else None
+        if bias is not None:
+            # A channel of tiny weights takes a larger scale, so that its bias fits 32 bits.
+            scales = np.maximum(scales, np.abs(bias) / (input_scale * LARGEST_BIAS)).astype(np.float32)
+        whole = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1))).astype(np.int8)
+        transposed = node.op_type == "Gemm" and self.outputs_first(node) is self.arrays[node.input[1]]
+        axis = 0 if transposed else PRODUCTS[node.op_type] % kernel.ndim
+        prefix = f"{node.name or node.output[0]}/int8"
+        node.input[1] = self._dequantized(f"{prefix}_weights", np.moveaxis(whole, 0, axis), scales, axis)
+        if bias is not None:
+            whole_bias = np.rint(bias / (input_scale * scales)).astype(np.int32)
+            node.input[2] = self._dequantized(f"{prefix}_bias", whole_bias, (input_scale * scales), 0)
+        if node.op_type == "Gemm" and not any(attribute.name == "transB" for attribute in node.attribute):
+            node.attribute.append(helper.make_attribute("transB", 0))
+
+    def _dequantized(self, name: str, whole: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
+        from onnx import helper, numpy_helper
+
+        parts = {"": whole, "_scale": scales.astype(np.float32), "_zero": np.zeros(len(scales), whole.dtype)}
+        for suffix, array in parts.items():
+            self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name + suffix))
+        inputs = [name + suffix for suffix in parts]
+        self.added.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_float"], name=f"{name}_dq", axis=axis))
+        return f"{name}_float"
+
+    def finish(self) -> None:
+        """Puts the added nodes first, and drops constants that nothing reads any more."""
+        nodes = [*self.added, *self.graph.node]
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        read = {name for node in nodes for name in _reads(node)} | {output.name for output in self.graph.output}
+        kept = [tensor for tensor in self.graph.initializer if tensor.name in read]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+
+def _reads(node: Any) -> set[str]:
+    """Returns what a node reads, in the bodies of loops and branches too."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return set(node.input).union(*(_reads(inner) for body in bodies for inner in body.node))
