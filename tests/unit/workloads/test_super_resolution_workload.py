@@ -10,6 +10,7 @@ from optops.recipe_file import RecipeError, parse_recipe
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.images import encode_png
+from optops.workloads.super_resolution.image_pairs import find_images
 from optops.workloads.super_resolution.quality import luma
 from optops.workloads.super_resolution.resizing import shrink, to_bytes
 from optops.workloads.super_resolution.scoring import decode_luma, encode_luma
@@ -125,6 +126,17 @@ def test_low_resolution_images_are_found_under_either_name(folder, tmp_path):
     text = RECIPE.replace("train: train", f"train: {{high: train, low: {tmp_path}/low}}")
     frame = WORKLOAD.read(parse_recipe(text, folder / "x2.yaml").data, 1)["train"]
     assert (frame["low"] != "").tolist() == [True] * 3 + [False] * 3
+
+
+def test_a_large_image_whose_own_name_ends_in_the_scale_keeps_its_partner(tmp_path):
+    for name, side in (("high", 64), ("low", 32)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / name / "lynx2.png")
+    text = RECIPE.replace("train: train", f"train: {{high: {tmp_path}/high, low: {tmp_path}/low}}")
+    data = parse_recipe(text, tmp_path / "x2.yaml").data
+    frame = find_images("train", data.folders()["train"], 2)
+    assert frame["id"].tolist() == ["train/lynx2"]
+    assert frame["low"].iloc[0].endswith("low/lynx2.png")
 
 
 # Training

@@ -29,7 +29,9 @@ def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
         ValueError: If a folder is missing or holds no image, or two images have one name.
     """
     highs = _by_name(Path(folders.high))
-    lows = {} if folders.low is None else _by_name(Path(folders.low), f"x{scale}")
+    lows = {} if folders.low is None else _by_name(Path(folders.low))
+    # `NAMExSCALE` belongs to NAME, unless a large image is called so itself.
+    lows = {path if path in highs else path.removesuffix(f"x{scale}"): low for path, low in lows.items()}
     rows = []
     for path in sorted({*highs, *lows}):
         high, low = highs.get(path), lows.get(path)
@@ -56,11 +58,11 @@ def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int)
     return {name: frame[chosen == name] for name in fractions}
 
 
-def _by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
-    """Returns the images below a folder by their path without what the format and the scale add to it."""
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Returns the images below a folder by their path without the suffix of the format."""
     found: dict[str, Path] = {}
     for path in image_files(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise ValueError(
                 f"{path} and {found[name]} have one name, so nobody knows which is meant; rename or remove one of them"

@@ -25,7 +25,12 @@ def luma(image: NDArray[Any]) -> NDArray[np.float64]:
     """
     if image.ndim == 2:
         return np.asarray(image, np.float64)
-    return image @ LUMA + OFFSET[0]  # type: ignore[no-any-return]
+    # Channel by channel: a product of matrices would hold three times as many numbers, and images may be large.
+    values: NDArray[np.float64] = image[..., 0] * LUMA[0]
+    for channel in (1, 2):
+        values += image[..., channel] * LUMA[channel]
+    values += OFFSET[0]
+    return values
 
 
 def chroma(image: NDArray[Any]) -> NDArray[np.float64]:
