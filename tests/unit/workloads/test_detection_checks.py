@@ -220,6 +220,7 @@ def test_coco_json_is_read_and_its_defects_become_rows(tmp_path):
                 {"image_id": 3, "category_id": 9, "bbox": [30, 6, None, 10]},
                 "nonsense",
             ]
+            data["images"].append({"id": 50, "file_name": "../../outside.png"})
             data["annotations"] += wrong
         (tmp_path / "data" / f"{split}.json").write_text(json.dumps(data))
     text = """
@@ -234,7 +235,8 @@ registry: {name: coco}
     assert frames["train"]["boxes"].iloc[4] == (Box("disc", 5, 6, 25, 16),)
     found, _ = check(tmp_path, text)
     assert {"train/scene_00000.png", "train/scene_00003.png", "train/image 99"} <= found["malformed"].keys()
-    assert len(found["malformed"]) == 4  # and what is no object at all
+    assert "leads out of its folder" in found["malformed"]["train/images[6]"]
+    assert len(found["malformed"]) == 5  # and what is no object at all
     assert found["unknown_class"].keys() == {"train/scene_00001.png"}
     assert found["no_area"].keys() == {"train/scene_00002.png"}
 

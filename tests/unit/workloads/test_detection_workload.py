@@ -1,6 +1,7 @@
 """The workload `detection`: recipe, batches, predictions and what is served."""
 
 import base64
+import itertools
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from optops.models.training import TrainingSettings, fit
 from optops.models.yolo.loss import ANCHORS, BOXES, TARGET
 from optops.models.yolo.network import INPUT, STRIDES
 from optops.models.yolo.targets import TARGET_VALUES
@@ -316,3 +318,28 @@ def test_assets_that_are_missing_or_spoilt_are_named(tmp_path):
     (tmp_path / "detector.json").write_text('{"classes": 3}')
     with pytest.raises(ValueError, match=r"detector\.json: no description"):
         Detector.load(tmp_path)
+
+
+def test_it_learns_the_images_that_it_sees(folder, tmp_path):
+    still = "  augmentation: {flip: false, scale: 0, jitter: 0, hue: 0, saturation: 1, exposure: 1}\n"
+    train = (
+        "epochs: 60, batch_tokens: 4, learning_rate: 0.004, schedule: cosine, warmup_steps: 10, average_checkpoints: 1"
+    )
+    text = RECIPE.replace("model:", f"{still}model:").replace("batch_tokens: 4", train).replace("0.0625", "0.125")
+    recipe = parse_recipe(text, folder / "scenes.yaml")
+    examples = WORKLOAD.read(recipe.data, recipe.seed)["train"].head(4)
+    (tmp_path / "assets").mkdir()
+    WORKLOAD.prepare(recipe, examples, tmp_path / "assets")
+    _, model = WORKLOAD.build(recipe, tmp_path / "assets")
+    epochs = itertools.count()  # the last one counts as the best
+    history = fit(
+        model,
+        batches=WORKLOAD.batches(recipe, examples, tmp_path / "assets", recipe.train),
+        loss=WORKLOAD.loss(recipe.train),
+        validate=lambda _: float(next(epochs)),
+        settings=TrainingSettings(**recipe.train.model_dump(), seed=recipe.seed),
+        checkpoints=tmp_path / "checkpoints",
+    )
+    assert history.records[-1].loss < history.records[0].loss / 3
+    predictions = WORKLOAD.predict(WORKLOAD.live(model, tmp_path / "assets", {}), examples, tmp_path / "assets")
+    assert WORKLOAD.metric(WORKLOAD.statistics(predictions, examples, recipe.data))[0] > 80

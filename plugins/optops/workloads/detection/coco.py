@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
@@ -89,6 +89,9 @@ def _image(index: int, entry: Any) -> _Image:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
         return _Image(f"images[{index}]", faults=[f"images[{index}] has no `file_name`"])
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return _Image(f"images[{index}]", faults=[f"images[{index}]: `file_name` {name!r:.80} leads out of its folder"])
     image = _Image(name)
     for side in ("width", "height"):
         if entry.get(side) is not None:

@@ -36,8 +36,11 @@ STARTING_VALUES = {
     "data.validation": "validation.txt",
     "data.test": "test.txt",
     "train.batch_tokens": 8,
+    "train.label_smoothing": 0.0,
     "distill.train.batch_tokens": 8,
+    "distill.train.label_smoothing": 0.0,
     "prune.train.batch_tokens": 8,
+    "prune.train.label_smoothing": 0.0,
 }
 """What a new recipe says of its data, to be changed."""
 
