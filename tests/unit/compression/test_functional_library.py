@@ -1,5 +1,8 @@
 """`prune` and `distill` take functional models as they take Transformers."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -89,6 +92,21 @@ def test_a_pruned_model_learns_from_what_it_was(data):
         loss=labels,
     )
     assert np.isfinite(mixed.validation)
+
+
+def test_the_example_of_the_docs_runs(data):
+    page = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n([^`]*prune\(model, ratio.*?)```", page, re.DOTALL).group(1)
+    model, images = network(), data["image"][:64]
+    exact = model(images).numpy()
+    names = {
+        "model": model,
+        "images": images,
+        "likeness": lambda smaller: -float(np.square(smaller(images).numpy() - exact).mean()),
+    }
+    exec(code, names)
+    assert names["half"].count_params() < 0.4 * model.count_params()
+    assert names["likeness"](names["half"]) > names["likeness"](prune(model, ratio=0.5, batches=[images]))
 
 
 def test_what_concerns_transformers_alone_is_refused_for_others():
