@@ -18,6 +18,7 @@ from optops.compression.quantization.functional.simulate import simulate
 from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
+from optops.runtimes.base import load_executable
 from optops.testing.topologies import TOPOLOGIES, build_topology, example_inputs, outputs_of
 
 L = keras.layers
@@ -170,6 +171,19 @@ def test_int8_of_a_whole_network_stays_close_to_float():
     assert np.abs(exact - rounded).max() > 0
     assert np.square(exact - rounded).mean() < 1e-3 * exact.var()
     assert quantized.simulated.output_names == model.output_names
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_exported_model_computes_in_int8_what_was_simulated(runtime, tmp_path):
+    model, data = residual_network(), images()
+    quantized = quantize(model, [data[:4], data[4:8], data[8:]])
+    assert quantized.export(tmp_path / "serving", runtime)
+    executable = load_executable(tmp_path / "serving", threads=1)
+    (found,) = executable({"image": data}).values()
+    assert executable.info.facts["nodes_quantized"] == len(quantized.plan.parts)
+    exact, simulated = model(data).numpy(), quantized.simulated(data).numpy()
+    # Small beside what int8 changes: runtimes sum in whole numbers and fuse layers in ways of their own.
+    assert np.square(found - simulated).mean() < 0.5 * np.square(exact - simulated).mean()
 
 
 def test_each_tensors_calibrator_is_on_record_with_its_signal():
