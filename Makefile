@@ -9,7 +9,7 @@ KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
+.PHONY: help setup demo demo-vision ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,10 @@ setup: .venv/.ready  ## Install everything into .venv, as uv.lock pins it
 
 demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow, to a promoted model
 	@.venv/bin/optops demo
+
+demo-vision: setup  ## Draw scenes and textures, and take a detector and an enlarger of images through the whole flow
+	@.venv/bin/optops demo dags/recipes/drawn_scenes.yaml
+	@.venv/bin/optops demo dags/recipes/procedural_textures.yaml
 
 ui: setup  ## Start Airflow and MLflow on loopback and say where they are
 	@.venv/bin/optops ui

@@ -26,8 +26,11 @@ STARTING_VALUES = {
     "data.train": "train",
     "data.validation": "validation",
     "data.test": "test",
+    "train.batch_tokens": 32,
+    "distill.train.batch_tokens": 32,
+    "prune.train.batch_tokens": 32,
 }
-"""What a new recipe says of its data, to be changed."""
+"""What a new recipe says of its data and of its batches, to be changed."""
 
 
 class ClassifiedImages(Section):

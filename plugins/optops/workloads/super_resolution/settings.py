@@ -28,8 +28,11 @@ STARTING_VALUES = {
     "data.train": "train",
     "data.validation": "validation",
     "data.test": "test",
+    "train.batch_tokens": 16,
+    "distill.train.batch_tokens": 16,
+    "prune.train.batch_tokens": 16,
 }
-"""What a new recipe says of its data, to be changed."""
+"""What a new recipe says of its data and of its batches, to be changed."""
 
 
 class ImageFolders(Section):
