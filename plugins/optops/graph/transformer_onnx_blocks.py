@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.transformer_weights import AttentionWeights, FeedForwardWeights, Norm, Product, by_precision, joined
@@ -17,35 +18,43 @@ class Blocks:
         graph: Where the nodes go.
         plan: Decides which products may be joined, and which are to be quantised later.
         head_size: Of all heads.
+        epsilon: Of the norms.
         quantized: Names of the products' nodes that the plan wants in int8, and the weights each of them holds.
     """
 
     graph: OnnxGraph
     plan: PrecisionPlan
     head_size: int
+    epsilon: float = NORM_EPSILON
     quantized: dict[str, list[str]] = field(default_factory=dict)
 
     def norm(self, states: str, norm: Norm) -> str:
         """Appends a layer normalisation."""
         scale, offset = self.graph.constant(norm.scale), self.graph.constant(norm.offset)
-        return self.graph.add("LayerNormalization", states, scale, offset, axis=-1, epsilon=NORM_EPSILON)
+        return self.graph.add("LayerNormalization", states, scale, offset, axis=-1, epsilon=self.epsilon)
 
     def add_and_norm(self, states: str, added: str, norm: Norm) -> tuple[str, str]:
         """Appends a sum and its layer normalisation; returns the sum and the norm."""
         scale, offset = self.graph.constant(norm.scale), self.graph.constant(norm.offset)
         normed, _, _, total = self.graph.add_many(
-            "SkipLayerNormalization", states, added, scale, offset, outputs=4, domain=CONTRIB, epsilon=NORM_EPSILON
+            "SkipLayerNormalization", states, added, scale, offset, outputs=4, domain=CONTRIB, epsilon=self.epsilon
         )
         return total, normed
 
     def product(self, states: str, parts: Sequence[Product], precision: str) -> str:
         """Appends one product that computes `parts` side by side, all of one precision."""
         kernel, bias = joined(parts)
-        name = parts[0].name.removeprefix("transformer/").removesuffix(":0")
+        name = self._unused(parts[0].name.partition("/")[2].removesuffix(":0"))
         if precision == "int8":
             self.quantized[name] = [part.name for part in parts]
         summed = self.graph.add("MatMul", states, self.graph.constant(kernel), name=name)
         return self.graph.add("Add", summed, self.graph.constant(bias))
+
+    def _unused(self, name: str) -> str:
+        # A layer that runs several times has its products as often, under one name.
+        used = {node.name for node in self.graph.nodes}
+        again = (f"{name}_{number}" for number in count(2))
+        return next(one for one in chain([name], again) if one not in used)
 
     def single(self, states: str, part: Product) -> str:
         """Appends one product on its own."""

@@ -42,7 +42,7 @@ def encoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
                 _norm(layer.feed_forward_norm),
                 expand,
                 contract,
-                tuple(_precision(parts, precision_of) for parts in products),
+                tuple(most_exact(parts, precision_of) for parts in products),
             )
         )
     return layers
@@ -79,7 +79,7 @@ def decoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
                 _norm(layer.feed_forward_norm),
                 expand,
                 contract,
-                tuple(_precision(parts, precision_of) for parts in products),
+                tuple(most_exact(parts, precision_of) for parts in products),
             )
         )
     return layers
@@ -93,6 +93,6 @@ def _norm(norm: "Norm") -> Pair:
     return norm.scale, norm.offset
 
 
-def _precision(parts: Sequence["Product"], precision_of: PrecisionOf) -> Precision:
+def most_exact(parts: Sequence["Product"], precision_of: PrecisionOf) -> Precision:
     """Returns the most exact precision of parts that are computed as one product."""
     return min((precision_of(part.name) for part in parts), key=lambda name: PRECISIONS[name])

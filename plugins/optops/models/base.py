@@ -139,6 +139,7 @@ def load_function(path: str) -> Callable[..., Any]:
 
 
 ARCHITECTURES: dict[str, str] = {
+    "bert": "optops.models.bert.architecture:BertArchitecture",
     "functional": "optops.models.functional.architecture:FunctionalArchitecture",
     "transformer": "optops.models.transformer.architecture:TransformerArchitecture",
 }

@@ -1,4 +1,4 @@
-"""Length-bucketed batches of token-id pairs under a token budget, shuffled by seed and epoch alone."""
+"""Length-bucketed batches of token ids under a token budget, shuffled by seed and epoch alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,23 @@ def pad_rows(rows: Sequence[Ids], multiple: int = 1) -> NDArray[np.int32]:
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
+
+
+def within_budget(order: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Cuts examples, in the given order, into batches of at most so many tokens with their padding.
+
+    Args:
+        order: Indices of the examples, [examples].
+        lengths: The length of each, in that order, [examples].
+        batch_tokens: Most tokens of a batch.
+    """
+    groups, start, widest = [], 0, 0
+    for index, length in enumerate(lengths):
+        widest = max(widest, int(length))
+        if widest * (index - start + 1) > batch_tokens:
+            groups.append(order[start:index])
+            start, widest = index, int(length)
+    return [*groups, order[start:]]
 
 
 @dataclass(frozen=True)
@@ -74,14 +91,7 @@ class PairBatches:
         lengths = self._lengths()[order]
         # lexsort is stable: what the permutation did survives among examples of the same lengths.
         by_length = np.lexsort((lengths[:, 0], lengths[:, 1]))
-        order, lengths = order[by_length], lengths[by_length].max(axis=1)
-        groups, start, widest = [], 0, 0
-        for index, length in enumerate(lengths):
-            widest = max(widest, int(length))
-            if widest * (index - start + 1) > self.batch_tokens:
-                groups.append(order[start:index])
-                start, widest = index, int(length)
-        return [*groups, order[start:]]
+        return within_budget(order[by_length], lengths[by_length].max(axis=1), self.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -101,4 +111,64 @@ class EpochOfPairs:
                 "source": pad_rows([sources[index] for index in group], multiple),
                 "target": pad_rows([[BEGIN, *targets[index]] for index in group], multiple),
                 "labels": pad_rows([[*targets[index], END] for index in group], multiple),
+            }
+
+
+@dataclass(frozen=True)
+class TextBatches:
+    """Batches of labelled texts for a classifier; call it with an epoch to get that epoch's batches.
+
+    A batch holds `ids` int32 [batch, time], padded with 0, and `labels` int32 [batch].
+
+    Attributes:
+        texts: Ids of each text.
+        labels: Number of each text's class.
+        batch_tokens: Most tokens per batch, with its padding.
+        seed: With the epoch, decides which examples share a batch, and the order of batches.
+
+    Raises:
+        ValueError: If there are no texts, labels are missing, or a text is longer than a batch may be.
+    """
+
+    texts: Sequence[Ids]
+    labels: Sequence[int]
+    batch_tokens: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.labels):
+            raise ValueError(f"{len(self.texts)} texts but {len(self.labels)} labels; give one label per text")
+        if not self.texts:
+            raise ValueError("there are no texts to train on; look at what check_labels quarantined")
+        longest = max(len(text) for text in self.texts)
+        if longest > self.batch_tokens:
+            raise ValueError(
+                f"a text has {longest} tokens, a batch may have {self.batch_tokens}; raise batch_tokens or cut texts"
+            )
+
+    def __call__(self, epoch: int) -> "EpochOfTexts":
+        """Returns the batches of one epoch; the same for the same seed and epoch."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.texts))
+        lengths = np.array([len(self.texts[index]) for index in order], np.int64)
+        by_length = np.argsort(lengths, kind="stable")
+        groups = within_budget(order[by_length], lengths[by_length], self.batch_tokens)
+        return EpochOfTexts(self, [groups[index] for index in random.permutation(len(groups))])
+
+
+@dataclass(frozen=True)
+class EpochOfTexts:
+    """The batches of one epoch; each is padded when its turn comes."""
+
+    examples: TextBatches
+    groups: Sequence[NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for group in self.groups:
+            yield {
+                "ids": pad_rows([self.examples.texts[index] for index in group]),
+                "labels": np.array([self.examples.labels[index] for index in group], np.int32),
             }

@@ -110,6 +110,14 @@ class TransformerConfig:
             units[f"decoder_{index}/feed_forward"] = size.feed_forward
         return units
 
+    def stacks(self) -> dict[str, int]:
+        """Returns how many layers there are, by the name of the stack."""
+        return {"encoder": len(self.encoder), "decoder": len(self.decoder)}
+
+    def attention_heads(self) -> dict[str, int]:
+        """Returns the heads of each attention, by name."""
+        return {name: count for name, count in self.units().items() if name.endswith("attention")}
+
     def with_units(self, units: Mapping[str, int]) -> "TransformerConfig":
         """Returns the same config with the sizes that `units` gives, in the words of the method `units`."""
         sizes = {**self.units(), **units}

@@ -1,5 +1,6 @@
 """The layers of the Transformer in their stock form: separate query, key, value and output products."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -99,17 +100,20 @@ class Attention(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """Two products with a ReLU between them.
+    """Two products with an activation between them.
 
     Args:
         units: Hidden units.
         width: Size of what comes in and out.
         name: Name of the layer, part of its weights' names.
+        activation: Of the hidden units.
     """
 
-    def __init__(self, units: int, width: int, name: str) -> None:
+    def __init__(
+        self, units: int, width: int, name: str, activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu
+    ) -> None:
         super().__init__(name=name)
-        self.expand = keras.layers.Dense(units, activation="relu", name="expand")
+        self.expand = keras.layers.Dense(units, activation=activation, name="expand")
         self.contract = keras.layers.Dense(width, name="contract")
 
     def call(self, states: tf.Tensor, gate: tf.Tensor | None = None) -> tf.Tensor:

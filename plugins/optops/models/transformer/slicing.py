@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from optops.models.slicing import assign, checked_keep, cut, cut_to_largest, evenly_spaced
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
 
@@ -24,20 +23,12 @@ def shrink(model: Transformer, keep: Mapping[str, Sequence[int]]) -> Transformer
     Raises:
         ValueError: If a name is unknown, or indices are none, repeated, or out of range.
     """
-    units = model.config.units()
-    for name, indices in keep.items():
-        if name not in units:
-            raise ValueError(f"shrink: group {name!r} is unknown; known are {', '.join(units)}")
-        if not indices or len(set(indices)) != len(indices) or not set(indices) <= set(range(units[name])):
-            raise ValueError(
-                f"shrink: {name!r} has units 0 to {units[name] - 1}; keep at least one of them, each once, "
-                f"not {list(indices)}"
-            )
+    checked_keep(model.config.units(), keep)
     small = Transformer(model.config.with_units({name: len(indices) for name, indices in keep.items()}))
     arrays = {weight.name: weight.numpy() for weight in model.weights}
     for name, indices in keep.items():
-        _cut(arrays, name, sorted(indices), model.config.head_size)
-    _assign(small, arrays)
+        cut(arrays, f"transformer/{name}", sorted(indices), model.config.head_size)
+    assign(small, arrays)
     return small
 
 
@@ -61,17 +52,14 @@ def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer
                 f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start afresh"
             )
     origins = {
-        stack: _evenly_spaced(len(getattr(config, stack)), len(getattr(teacher.config, stack)), stack)
+        stack: evenly_spaced(len(getattr(config, stack)), len(getattr(teacher.config, stack)), stack)
         for stack in ("encoder", "decoder")
     }
     chosen = {weight.name: weight.numpy() for weight in keep_layers(teacher, **origins).weights}
     for name, count in config.units().items():
-        norms = _norms(chosen, name, config.head_size)
-        if count > len(norms):
-            raise ValueError(f"from_teacher: {name!r} has {count} units, more than the teacher's {len(norms)}")
-        _cut(chosen, name, sorted(np.argsort(-norms, kind="stable")[:count].tolist()), config.head_size)
+        cut_to_largest(chosen, f"transformer/{name}", count, config.head_size)
     student = Transformer(config)
-    _assign(student, chosen)
+    assign(student, chosen)
     return student
 
 
@@ -101,7 +89,7 @@ def keep_layers(
             old, new = f"transformer/{stack}_{origin}/", f"transformer/{stack}_{index}/"
             chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
     shallower = Transformer(replace(model.config, encoder=sizes["encoder"], decoder=sizes["decoder"]))
-    _assign(shallower, chosen)
+    assign(shallower, chosen)
     return shallower
 
 
@@ -112,43 +100,5 @@ def cut_outputs(model: Transformer, outputs: int) -> Transformer:
         ValueError: If there are not that many, or no more than the special ids.
     """
     cut = Transformer(replace(model.config, output_vocabulary=outputs))
-    _assign(cut, {weight.name: weight.numpy() for weight in model.weights})
+    assign(cut, {weight.name: weight.numpy() for weight in model.weights})
     return cut
-
-
-def _evenly_spaced(wanted: int, available: int, side: str) -> list[int]:
-    if wanted > available:
-        raise ValueError(f"from_teacher: {wanted} {side} layers wanted, the teacher has only {available}")
-    return [int(index) for index in np.linspace(0, available - 1, wanted).round()]
-
-
-def _inputs_and_output(group: str) -> tuple[tuple[str, ...], str]:
-    return (("expand",), "contract") if group.endswith("feed_forward") else (("query", "key", "value"), "output")
-
-
-def _size(group: str, head_size: int) -> int:
-    return 1 if group.endswith("feed_forward") else head_size
-
-
-def _norms(arrays: Mapping[str, np.ndarray], group: str, head_size: int) -> np.ndarray:
-    kernel = arrays[f"transformer/{group}/{_inputs_and_output(group)[1]}/kernel:0"]
-    per_unit: np.ndarray = kernel.reshape(-1, _size(group, head_size) * kernel.shape[1])
-    norms: np.ndarray = np.sqrt(np.square(per_unit).sum(axis=1))
-    return norms
-
-
-def _cut(arrays: dict[str, np.ndarray], group: str, keep: Sequence[int], head_size: int) -> None:
-    size = _size(group, head_size)
-    columns = (np.asarray(keep)[:, None] * size + np.arange(size)).reshape(-1)
-    inputs, output = _inputs_and_output(group)
-    for product in inputs:
-        for kind in ("kernel", "bias"):
-            name = f"transformer/{group}/{product}/{kind}:0"
-            arrays[name] = arrays[name][..., columns]
-    name = f"transformer/{group}/{output}/kernel:0"
-    arrays[name] = arrays[name][columns]
-
-
-def _assign(model: Transformer, arrays: Mapping[str, np.ndarray]) -> None:
-    for weight in model.weights:
-        weight.assign(arrays[weight.name])

@@ -1,0 +1,1 @@
+"""BERT and ALBERT as text classifiers: encoder, configuration, smaller models cut out of larger ones."""
