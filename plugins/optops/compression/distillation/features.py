@@ -1,15 +1,21 @@
 """What a student learns from inside its teacher: attention maps and hidden states, layer by layer (L_AT_FMT)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from optops.models.keras import tf
 from optops.models.training.losses import PADDING
-from optops.models.transformer.config import TransformerConfig
 
 TINY = 1e-12
 STACKS = {"encoder": "source", "decoder": "target"}
 """The stacks of layers, and which ids their positions belong to."""
+
+ATTENTIONS = (
+    ("encoder", "self_attention", "source", "source"),
+    ("decoder", "self_attention", "target", "target"),
+    ("decoder", "cross_attention", "target", "source"),
+)
+"""The attentions of each stack, with the ids that their queries and their keys belong to."""
 
 
 def uniform_map(student_layers: int, teacher_layers: int) -> tuple[int, ...]:
@@ -103,6 +109,20 @@ def _divergence(student: Any, teacher: Any, queries: Any) -> Any:
     return tf.math.divide_no_nan(tf.reduce_sum(divergence * rows), tf.reduce_sum(rows))
 
 
+class Sizes(Protocol):
+    """What is read of a model's config."""
+
+    @property
+    def width(self) -> int:
+        """Size of the residual stream."""
+
+    def stacks(self) -> dict[str, int]:
+        """Returns how many layers run, by the name of the stack: `encoder`, and `decoder` if there is one."""
+
+    def attention_heads(self) -> dict[str, int]:
+        """Returns the heads of each attention that runs, by the name that `features` gives it."""
+
+
 class LayerByLayer:
     """L_AT_FMT: attention maps and hidden states of every layer of the student against those of the teacher's layers.
 
@@ -118,11 +138,11 @@ class LayerByLayer:
         variables: The projection, if there is one; to be trained with the student.
     """
 
-    def __init__(self, teacher: TransformerConfig, student: TransformerConfig) -> None:
+    def __init__(self, teacher: Sizes, student: Sizes) -> None:
         self._pairs = [
-            (f"{stack}_{mine}", f"{stack}_{theirs}", ids)
-            for stack, ids in STACKS.items()
-            for mine, theirs in enumerate(uniform_map(len(getattr(student, stack)), len(getattr(teacher, stack))))
+            (f"{stack}_{mine}", f"{stack}_{theirs}", STACKS[stack])
+            for stack, layers in student.stacks().items()
+            for mine, theirs in enumerate(uniform_map(layers, teacher.stacks()[stack]))
         ]
         self.variables: list[Any] = []
         if student.width != teacher.width:
@@ -158,22 +178,19 @@ class LastLayerRelations:
     Raises:
         ValueError: If the last layers differ in their heads.
 
-    Source: Wang et al. 2020 (MiniLM), section 3; here for all three attentions of a translation model.
+    Source: Wang et al. 2020 (MiniLM), section 3; of a translation model, here for all three attentions.
     """
 
     variables: Sequence[Any] = ()
 
-    def __init__(self, teacher: TransformerConfig, student: TransformerConfig) -> None:
-        last = {"encoder": len(student.encoder) - 1, "decoder": len(student.decoder) - 1}
-        theirs = {"encoder": len(teacher.encoder) - 1, "decoder": len(teacher.decoder) - 1}
+    def __init__(self, teacher: Sizes, student: Sizes) -> None:
+        own_heads, their_heads = student.attention_heads(), teacher.attention_heads()
         self._pairs = []
-        for stack, kind, queries, keys in (
-            ("encoder", "self_attention", "source", "source"),
-            ("decoder", "self_attention", "target", "target"),
-            ("decoder", "cross_attention", "target", "source"),
-        ):
-            names = f"{stack}_{last[stack]}/{kind}", f"{stack}_{theirs[stack]}/{kind}"
-            heads = student.units()[names[0]], teacher.units()[names[1]]
+        for stack, kind, queries, keys in ATTENTIONS:
+            if stack not in student.stacks():
+                continue
+            names = tuple(f"{stack}_{sizes.stacks()[stack] - 1}/{kind}" for sizes in (student, teacher))
+            heads = own_heads[names[0]], their_heads[names[1]]
             if heads[0] != heads[1]:
                 raise ValueError(
                     f"relations: the student's {names[0]} has {heads[0]} heads, the teacher's {names[1]} {heads[1]}; "

@@ -1,12 +1,19 @@
 """The distillation loss: alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 from optops.compression.distillation.features import LastLayerRelations, LayerByLayer
 from optops.models.keras import tf
-from optops.models.training.losses import mean_over_tokens, smoothed_cross_entropy, token_accuracy
+from optops.models.training.losses import (
+    class_accuracy,
+    mean_over_tokens,
+    row_cross_entropy,
+    smoothed_cross_entropy,
+    token_accuracy,
+)
+from optops.recipe import Teaching
 
 FeatureKind = Literal["layers", "relations"]
 
@@ -30,6 +37,11 @@ class DistillationSettings:
     beta: float = 0.0
     beta_until: float = 1.0
     features: FeatureKind = "layers"
+
+    @classmethod
+    def of(cls, teaching: Teaching) -> Self:
+        """Returns the settings that a section of a recipe gives."""
+        return cls(**{name.name: getattr(teaching, name.name) for name in fields(cls)})
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -62,10 +74,14 @@ def soft_loss(labels: Any, student_logits: Any, teacher_logits: Any, temperature
 
     Source: Hinton et al. 2015, section 2; Kim & Rush 2016, section 3.1.
     """
+    return mean_over_tokens(softened_divergence(student_logits, teacher_logits, temperature), labels)
+
+
+def softened_divergence(student_logits: Any, teacher_logits: Any, temperature: float) -> Any:
+    """Returns temperature^2 times KL(teacher || student) of the softened distributions over the last axis."""
     teacher = tf.nn.log_softmax(tf.stop_gradient(teacher_logits) / temperature)
     student = tf.nn.log_softmax(student_logits / temperature)
-    divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
-    return temperature**2 * mean_over_tokens(divergence, labels)
+    return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
 
 
 class DistillationLoss:
@@ -90,8 +106,7 @@ class DistillationLoss:
 
     def __init__(self, teacher: Any, student: Any, settings: DistillationSettings, label_smoothing: float) -> None:
         self._teacher, self._settings, self._label_smoothing = teacher, settings, label_smoothing
-        kind = LayerByLayer if settings.features == "layers" else LastLayerRelations
-        self._features = kind(teacher.config, student.config) if settings.beta else None
+        self._features = _features(teacher, student, settings)
         self.variables: Sequence[Any] = self._features.variables if self._features else ()
 
     def __call__(self, student: Any, batch: Any, progress: Any) -> Any:
@@ -109,6 +124,48 @@ class DistillationLoss:
             scalars["features"] = self._features(mine, theirs, inputs)
             total += beta_at(settings, progress) * scalars["features"]
         return total, scalars
+
+
+class ClassDistillationLoss:
+    """The same for classifiers: alpha * L_soft + (1 - alpha) * L_hard + beta * features, over the examples of a batch.
+
+    Args:
+        teacher: A model with `features({"ids": ...})`, like the student; never changed.
+        student: The model that will be trained with this loss; only its sizes are read.
+        settings: Weights and temperature.
+        label_smoothing: Of the hard loss.
+
+    Attributes:
+        variables: Weights of the loss's own (a projection between widths), trained with the student.
+
+    Raises:
+        ValueError: If features of such a teacher and student can not be compared.
+    """
+
+    def __init__(self, teacher: Any, student: Any, settings: DistillationSettings, label_smoothing: float) -> None:
+        self._teacher, self._settings, self._label_smoothing = teacher, settings, label_smoothing
+        self._features = _features(teacher, student, settings)
+        self.variables: Sequence[Any] = self._features.variables if self._features else ()
+
+    def __call__(self, student: Any, batch: Any, progress: Any) -> Any:
+        """Returns the loss and its parts for a batch with `ids` and `labels`; see `Loss`."""
+        settings, labels = self._settings, batch["labels"]
+        mine, theirs = student.features(batch, training=True), self._teacher.features(batch, training=False)
+        soft = tf.reduce_mean(softened_divergence(mine.logits, theirs.logits, settings.temperature))
+        hard = tf.reduce_mean(row_cross_entropy(mine.logits, labels, self._label_smoothing))
+        total = settings.alpha * soft + (1 - settings.alpha) * hard
+        scalars = {"soft": soft, "hard": hard, "accuracy": class_accuracy(labels, mine.logits)}
+        if self._features:
+            scalars["features"] = self._features(mine, theirs, {"source": batch["ids"]})
+            total += beta_at(settings, progress) * scalars["features"]
+        return total, scalars
+
+
+def _features(teacher: Any, student: Any, settings: DistillationSettings) -> LayerByLayer | LastLayerRelations | None:
+    if not settings.beta:
+        return None
+    kind = LayerByLayer if settings.features == "layers" else LastLayerRelations
+    return kind(teacher.config, student.config)
 
 
 def beta_at(settings: DistillationSettings, progress: Any) -> Any:

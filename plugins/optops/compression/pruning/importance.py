@@ -1,6 +1,6 @@
 """First-order importance of attention heads and feed-forward units, over real batches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,32 @@ Importance = Mapping[str, NDArray[np.float64]]
 """Per prunable group, the importance of each of its heads or units."""
 
 
-def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.float64]]:
+Losses = Callable[[Any, Any, Any], Any]
+"""Called as `losses(model, batch, gates)`; returns the loss of each example, float32 [examples]."""
+
+
+def sequence_losses(model: Any, batch: Any, gates: Any) -> Any:
+    """Returns the cross-entropy per token of each example, for batches with `source`, `target` and `labels`."""
+    labels = batch["labels"]
+    logits = model.features({"source": batch["source"], "target": batch["target"]}, False, gates).logits
+    tokens = tf.cast(tf.not_equal(labels, PADDING), tf.float32)
+    losses = tf.reduce_sum(token_cross_entropy(labels, logits, 0.0) * tokens, axis=1)
+    return tf.math.divide_no_nan(losses, tf.reduce_sum(tokens, axis=1))
+
+
+def importance(
+    model: Any, batches: Iterable[Batch], losses: Losses = sequence_losses
+) -> dict[str, NDArray[np.float64]]:
     """Returns the mean over examples of |gate * d loss / d gate| for each head and unit.
 
-    To first order that is how much an example's loss (cross-entropy per token) changes if the head or unit is taken
-    away. The absolute value is taken per example: the gradient of the mean over many examples vanishes in a trained
-    model, whatever a head does for each of them.
+    To first order that is how much an example's loss changes if the head or unit is taken away. The absolute value is
+    taken per example: the gradient of the mean over many examples vanishes in a trained model, whatever a head does for
+    each of them.
 
     Args:
-        model: A `Transformer`; left as it is.
-        batches: With `source`, `target` and `labels`; a few hundred examples do.
+        model: A `Transformer` or a `Bert`; left as it is.
+        batches: Real data of integers, with `labels`; a few hundred examples do.
+        losses: What an example costs.
 
     Raises:
         ValueError: If there are no batches, or the importance is not finite.
@@ -32,9 +48,9 @@ def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.flo
     """
     total: dict[str, NDArray[np.float64]] = {}
     examples = 0
-    gradients = _gate_gradients(model)
+    gradients = _gate_gradients(model, losses)
     for batch in batches:
-        tensors = {name: tf.convert_to_tensor(batch[name], tf.int32) for name in ("source", "target", "labels")}
+        tensors = {name: tf.convert_to_tensor(array, tf.int32) for name, array in batch.items()}
         for name, gradient in gradients(tensors).items():
             total[name] = total.get(name, 0.0) + np.abs(gradient.numpy()).sum(axis=0, dtype=np.float64)
         examples += len(batch["labels"])
@@ -46,20 +62,15 @@ def importance(model: Any, batches: Iterable[Batch]) -> dict[str, NDArray[np.flo
     return {name: values / examples for name, values in total.items()}
 
 
-def _gate_gradients(model: Any) -> Any:
+def _gate_gradients(model: Any, losses: Losses) -> Any:
     """Returns a traced function from a batch to d loss / d gate, [examples, units] by name, at gates of one."""
-    ids = tf.TensorSpec([None, None], tf.int32)
 
-    @tf.function(input_signature=[{"source": ids, "target": ids, "labels": ids}])
+    @tf.function(reduce_retracing=True)
     def of_examples(batch: Any) -> Any:
-        labels = batch["labels"]
-        gates = _gates_per_example(model, tf.shape(labels)[0])
+        gates = _gates_per_example(model, tf.shape(batch["labels"])[0])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
-            logits = model.features({"source": batch["source"], "target": batch["target"]}, False, gates).logits
-            tokens = tf.cast(tf.not_equal(labels, PADDING), tf.float32)
-            losses = tf.reduce_sum(token_cross_entropy(labels, logits, 0.0) * tokens, axis=1)
-            loss = tf.reduce_sum(tf.math.divide_no_nan(losses, tf.reduce_sum(tokens, axis=1)))
+            loss = tf.reduce_sum(losses(model, batch, gates))
         gradients = tape.gradient(loss, gates)
         return {
             name: tf.reshape(gradient, [-1, gradient.shape[1] * gradient.shape[2]])

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -202,9 +201,7 @@ class TranslationWorkload(Workload):
         """Returns `alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT`."""
         from optops.compression.distillation.losses import DistillationLoss, DistillationSettings
 
-        settings = DistillationSettings(
-            **{field.name: getattr(teaching, field.name) for field in fields(DistillationSettings)}
-        )
+        settings = DistillationSettings.of(teaching)
         return DistillationLoss(teacher, student, settings, teaching.train.label_smoothing)
 
     def teacher_labels(
