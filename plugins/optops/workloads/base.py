@@ -307,6 +307,7 @@ class Workload(ABC):
 
 WORKLOADS: dict[str, str] = {
     "detection": "optops.workloads.detection.workload:DetectionWorkload",
+    "text_classification": "optops.workloads.text_classification.workload:TextClassificationWorkload",
     "translation": "optops.workloads.translation.workload:TranslationWorkload",
     "super_resolution": "optops.workloads.super_resolution.workload:SuperResolutionWorkload",
     "image_classification": "optops.workloads.image_classification.workload:ImageClassificationWorkload",

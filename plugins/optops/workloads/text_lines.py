@@ -25,6 +25,11 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def without_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs, which no encoding can write, by U+FFFD; whole pairs become their character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def read_lines(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
     r"""Read a file's lines and, for each, whether its bytes are UTF-8.
 

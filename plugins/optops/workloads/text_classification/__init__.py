@@ -1,0 +1,1 @@
+"""Workload `text_classification`: texts in, classes and their probabilities out."""

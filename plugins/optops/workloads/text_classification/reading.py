@@ -1,0 +1,187 @@
+"""Labelled texts: reading them raw, naming each example by its content, splitting them without leaks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from optops.spelling import hint
+from optops.workloads.splitting import assign_splits
+from optops.workloads.text_classification.settings import Column, Format
+from optops.workloads.text_lines import CorpusError, normalise, read_lines, without_surrogates
+
+
+@dataclass(frozen=True)
+class Record:
+    """One example as it stands in a file.
+
+    Attributes:
+        line: Where it starts, from 1.
+        lines: How many lines it takes.
+        fields: By name, or by number from 1; empty if the record is unreadable.
+        flaw: What is wrong with the record as such; "" if nothing is.
+    """
+
+    line: int
+    lines: int
+    fields: Mapping[Column, str]
+    flaw: str = ""
+
+
+def read_texts(path: Path, kind: Format, text: Column, label: Column) -> pd.DataFrame:
+    """Read labelled texts as they are, without cleaning them: finding defects is the checks' work.
+
+    A record that can not be read becomes a row with a flaw, and so do bytes that are no UTF-8.
+
+    Args:
+        path: The file; may be compressed with gzip.
+        kind: Its format.
+        text: Column of the text; a number from 1 if the file has no header.
+        label: Column of the label, likewise.
+
+    Returns:
+        One row a record, indexed from 0: `id` ("NAME:LINE"), `file` (path), `line` (from 1), `text`, `label`,
+        `decodable` (bool), `flaw` ("" or what is wrong with the record).
+
+    Raises:
+        CorpusError: A missing, empty or damaged file, a folder, or a column that the file does not have.
+    """
+    lines, decodable = read_lines(path)
+    records = list(_RECORDS[kind](path, lines, (text, label)))
+    if not records:
+        raise CorpusError(f"{path} holds a header and no example; check how the file was made")
+    flaws = [record.flaw or _missing(record.fields, (text, label)) for record in records]
+    return pd.DataFrame(
+        {
+            "id": [f"{path.name}:{record.line}" for record in records],
+            "file": str(path),
+            "line": [record.line for record in records],
+            "text": [record.fields.get(text, "") for record in records],
+            "label": [record.fields.get(label, "").strip() for record in records],
+            "decodable": [_all_decodable(decodable, record) for record in records],
+            "flaw": flaws,
+        }
+    )
+
+
+def example_digests(frame: pd.DataFrame) -> pd.Series[str]:
+    """Name every example by its label and text: 16 hexadecimal digits of SHA-256."""
+    digests = [
+        hashlib.sha256(f"{label}\n{text}".encode()).hexdigest()[:16]
+        for label, text in zip(frame["label"], frame["text"], strict=True)
+    ]
+    return pd.Series(digests, index=frame.index, name="digest", dtype=str)
+
+
+def split_texts(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Split examples so that no text, up to case and white space, stands in two splits.
+
+    Where a text goes depends on its content and the seed alone.
+
+    Args:
+        frame: Columns `text` and `label`.
+        fractions: Share of each split, in (0, 1], together 1.
+        seed: Another seed gives another split.
+
+    Returns:
+        The rows of each split, in the frame's order and with its index.
+    """
+    groups, _ = pd.factorize(pd.Series([normalise(text) for text in frame["text"]], dtype=object))
+    chosen = assign_splits(np.asarray(groups, np.int64), example_digests(frame).to_numpy(), fractions, seed)
+    return {name: frame[chosen == name] for name in fractions}
+
+
+def _from_csv(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    reader = csv.reader(line + "\n" for line in lines)
+
+    def rows() -> Iterator[tuple[int, int, list[str], str]]:
+        while True:
+            before = reader.line_num
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield (
+                    before + 1,
+                    reader.line_num - before,
+                    [],
+                    f"is no CSV: {error}; look for a quote that is not closed",
+                )
+            else:
+                yield before + 1, reader.line_num - before, fields, ""
+
+    return _from_rows(path, rows(), columns)
+
+
+def _from_tsv(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    rows = ((number, 1, line.split("\t") if line else [], "") for number, line in enumerate(lines, 1))
+    return _from_rows(path, rows, columns)
+
+
+def _from_rows(
+    path: Path, rows: Iterator[tuple[int, int, list[str], str]], columns: Sequence[Column]
+) -> Iterator[Record]:
+    """Give names or numbers to the fields of rows (line, lines, fields, flaw)."""
+    header: list[str] | None = None
+    if isinstance(columns[0], str):
+        header = [name.strip() for name in next(rows)[2]]
+        for column in columns:
+            if column not in header:
+                raise CorpusError(
+                    f"{path} has no column {column!r}; {hint(str(column), header)}. If the file has no header, give "
+                    "the columns' numbers from 1"
+                )
+    for line, count, fields, flaw in rows:
+        if flaw or not fields:
+            yield Record(line, count, {}, flaw or "is an empty line")
+        elif header is None:
+            yield Record(line, count, dict(enumerate(fields, 1)))
+        elif len(fields) != len(header):
+            named: dict[Column, str] = dict(zip(header, fields, strict=False))
+            yield Record(line, count, named, f"has {len(fields)} fields, the header has {len(header)}")
+        else:
+            yield Record(line, count, dict(zip(header, fields, strict=True)))
+
+
+def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    for number, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else "is an empty line")
+            continue
+        if not isinstance(value, dict):
+            yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
+            continue
+        found = {column: value[column] for column in columns if column in value}
+        odd = {column for column, field in found.items() if not isinstance(field, str | int)}
+        flaw = f"has {type(found[min(odd, key=str)]).__name__} for {min(odd, key=str)!r}, not text" if odd else ""
+        told: dict[Column, str] = {c: without_surrogates(str(found[c])) for c in found if c not in odd}
+        yield Record(number, 1, told, flaw)
+    if all(not line.strip() for line in lines):
+        raise CorpusError(f"{path} holds no JSON object; it must hold one a line")
+
+
+_RECORDS: dict[Format, Callable[[Path, Sequence[str], Sequence[Column]], Iterator[Record]]] = {
+    "csv": _from_csv,
+    "tsv": _from_tsv,
+    "jsonl": _from_jsonl,
+}
+
+
+def _missing(fields: Mapping[Column, str], columns: Sequence[Column]) -> str:
+    missing = [f"{column!r}" for column in columns if column not in fields]
+    return f"has no column {' and '.join(missing)}" if missing else ""
+
+
+def _all_decodable(decodable: NDArray[np.bool_], record: Record) -> bool:
+    return bool(decodable[record.line - 1 : record.line - 1 + record.lines].all())

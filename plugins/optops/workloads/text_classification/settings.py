@@ -1,0 +1,254 @@
+"""The sections of a recipe that are text classification's own. Light: read while Airflow parses."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from optops.paths import resolve_path
+from optops.recipe import Prune, Section, Train
+from optops.workloads.functional import FunctionalDistill
+from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+
+CHECKS = (
+    "malformed",
+    "empty_text",
+    "undecodable",
+    "unknown_class",
+    "too_short",
+    "too_long",
+    "duplicate",
+    "conflicting_class",
+    "overlap",
+    "markup",
+    "class_balance",
+)
+
+STARTING_VALUES = {
+    "data.folder": "../../data/{name}",
+    "data.train": "train.csv",
+    "data.validation": "validation.csv",
+    "data.test": "test.csv",
+    "data.classes": {"0": "negative", "1": "positive"},
+}
+"""What a new recipe says of its data, to be changed."""
+
+Format = Literal["csv", "tsv", "jsonl"]
+Column = Annotated[int, Field(ge=1)] | str
+
+
+class TextData(Section):
+    """Labelled texts: a file for each split, or a corpus from which those without files are split by seed."""
+
+    folder: str = Field(".", description="Folder that the files are in; relative to the recipe.")
+    train: str | None = Field(None, description="File of the training split; may be gzipped.")
+    validation: str | None = Field(None, description="File of the validation split, for every choice.")
+    test: str | None = Field(None, description="File of the test split, for the gate alone.")
+    corpus: str | None = Field(
+        None, description="What the splits that have no file of their own are made of, by `fractions`."
+    )
+    fractions: Fractions = Field(
+        default_factory=lambda: Fractions(), description="How `corpus` is split; equal texts stay in one split."
+    )
+    format: Format | None = Field(
+        None,
+        description="`csv` (with quotes), `tsv` (tabs, quotes are text) or `jsonl` (an object a line); by the files' "
+        "names if not given.",
+    )
+    text: Column = Field(
+        "text", description="Column of the text: its name in the header, or its number from 1 if there is no header."
+    )
+    label: Column = Field("label", description="Column of the label, likewise.")
+    classes: dict[str, str] = Field(
+        description="All labels, and what the served model calls them; a list where both are the same."
+    )
+
+    @field_validator("folder", mode="after")
+    @classmethod
+    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
+        return str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _folder_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _accept_a_list(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            if len({str(name) for name in value}) < len(value):
+                raise ValueError(f"classes {list(value)} name one label twice; write each once")
+            return {str(name): str(name) for name in value}
+        # YAML reads a bare 0 as a number; labels are text.
+        return {str(label): str(name) for label, name in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("classes")
+    @classmethod
+    def _are_a_choice(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(value) < 2:
+            raise ValueError(f"classes {list(value)} leave no choice; write at least two")
+        if len(set(value.values())) < len(value):
+            raise ValueError(f"classes {list(value.values())} call two labels the same; give each a name of its own")
+        return value
+
+    @model_validator(mode="after")
+    def _columns_are_named_or_numbered(self) -> Self:
+        numbered = [isinstance(column, int) for column in (self.text, self.label)]
+        if numbered[0] != numbered[1]:
+            raise ValueError(
+                f"text is {self.text!r} and label is {self.label!r}; write the names of both columns, or for files "
+                "without a header the numbers of both"
+            )
+        if self.text == self.label:
+            raise ValueError(f"text and label are both column {self.text!r}; they must be two columns")
+        return self
+
+    @model_validator(mode="after")
+    def _all_splits_come_from_somewhere(self) -> Self:
+        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
+        if self.corpus is not None and not missing:
+            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
+        if self.corpus is None and missing:
+            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
+        for name, file in self.files().items():
+            kind = self.format_of(file)
+            if kind == "jsonl" and isinstance(self.text, int):
+                raise ValueError(f"{name} is JSON, whose fields have names; text is {self.text}, write its name")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Returns the share of `corpus` for each split that has no file of its own."""
+        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
+
+    def files(self) -> dict[str, Path]:
+        """Returns the files by split (or `corpus`), with absolute paths."""
+        given = {name: getattr(self, name) for name in (*SPLIT_NAMES, "corpus")}
+        return {name: resolve_path(file, Path(self.folder)) for name, file in given.items() if file is not None}
+
+    def format_of(self, file: Path) -> Format:
+        """Returns the format of a file.
+
+        Raises:
+            ValueError: If neither its name nor the recipe tells.
+        """
+        if self.format is not None:
+            return self.format
+        name = file.name.removesuffix(".gz")
+        for ending, kind in _ENDINGS.items():
+            if name.endswith(ending):
+                return kind
+        raise ValueError(f"{file.name}: the name does not tell the format; write `format: csv`, `tsv` or `jsonl`")
+
+
+_ENDINGS: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Pretrain(Section):
+    """Masked-language-model training on the recipe's own training texts, before they are classified."""
+
+    epochs: int = Field(0, ge=0, description="Passes over the training texts; 0 for none.")
+    share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that are to be guessed.")
+    batch_tokens: int = Field(4096, ge=16, description="Size of a batch in tokens.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
+    warmup_steps: int = Field(200, ge=0, description="Steps until the learning rate reaches its peak.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of products while training.")
+
+    def train(self) -> Train:
+        """Returns the settings of this training; a cosine, for the number of epochs is fixed."""
+        return Train(
+            epochs=self.epochs,
+            batch_tokens=self.batch_tokens,
+            learning_rate=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            precision=self.precision,
+            schedule="cosine",
+            label_smoothing=0.0,
+            average_checkpoints=1,
+        )
+
+
+class TextModel(Section):
+    """A BERT or, with fewer `groups` than layers and an `embedding_width`, an ALBERT of these sizes."""
+
+    tokenization: Literal["wordpiece", "sentencepiece"] = Field(
+        "wordpiece", description="How text is cut: as BERT does it, Chinese into characters, or as ALBERT does it."
+    )
+    lowercase: bool = Field(True, description="Fold case and accents before text is cut.")
+    vocabulary: int = Field(8000, ge=64, le=256_000, description="Most tokens of the vocabulary that is learnt.")
+    vocabulary_file: str | None = Field(
+        None, description="A given vocabulary instead: BERT's vocab.txt, or ALBERT's sentencepiece model."
+    )
+    max_length: int = Field(128, ge=4, le=4096, description="Longest text in tokens; what is beyond is cut off.")
+    width: int = Field(256, ge=16, le=8192, multiple_of=8, description="Width of the layers.")
+    heads: int = Field(4, ge=1, le=128, description="Attention heads; must divide the width.")
+    feed_forward: int = Field(1024, ge=16, multiple_of=8, description="Units of each feed-forward layer.")
+    layers: int = Field(4, ge=1, le=96, description="Layers that a text goes through.")
+    groups: int | None = Field(
+        None, ge=1, description="How many of them have weights of their own; all if absent, 1 as in ALBERT."
+    )
+    embedding_width: int | None = Field(
+        None, ge=8, multiple_of=8, description="Width of the embeddings, if they are projected to `width` (ALBERT)."
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout while training.")
+    activation: Literal["gelu", "gelu_tanh"] = Field(
+        "gelu_tanh", description="Of the hidden units: exact, or approximated as in the original code."
+    )
+    pooling: Literal["first", "mean"] = Field(
+        "first", description="What is classified: the first token's state, or the mean over all tokens."
+    )
+    checkpoint: str | None = Field(
+        None, description="Prefix of a published TensorFlow checkpoint of BERT or ALBERT to start from."
+    )
+    pretrain: Pretrain = Field(
+        default_factory=lambda: Pretrain(), description="What is learnt from the texts alone, first."
+    )
+
+    @field_validator("checkpoint", "vocabulary_file", mode="after")
+    @classmethod
+    def _resolve(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else str(resolve_path(value, (info.context or {}).get("folder")))
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width {self.width} is not divisible by heads {self.heads}; choose another number of heads"
+            )
+        if self.groups is not None and self.layers % self.groups:
+            raise ValueError(f"layers {self.layers} is not divisible by groups {self.groups}; choose a divisor")
+        if self.checkpoint is not None and self.vocabulary_file is None:
+            raise ValueError("`checkpoint` needs `vocabulary_file`: the vocabulary it was trained with")
+        return self
+
+
+class Thresholds(Section):
+    """What the label checks call too short, too long or too rare."""
+
+    min_characters: int = Field(2, ge=1, description="Shortest text, in characters that are no white space.")
+    max_characters: int = Field(5000, ge=1, description="Longest text, in characters.")
+    min_class_share: float = Field(0.05, ge=0, lt=1, description="Least share of a split that a class should have.")
+
+
+class TextDistill(FunctionalDistill):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=lambda: {"layers": 2},
+        description="Sizes of the student that differ from the model's, for example `layers: 2`.",
+    )
+
+
+class TextPrune(Prune):
+    """How pruning makes encoders smaller; each learns from what it was before."""
+
+    structured_only: ClassVar[tuple[str, ...]] = ("layers", "heads", *Prune.structured_only)
+
+    labels: Literal["given"] = Field(
+        "given",
+        description="A pruned model learns from the given labels and, weighted by `alpha`, from what it was before.",
+    )
+    layers: int = Field(
+        0, ge=0, description="Layers to leave out first, those that are missed least; of shared ones, repetitions."
+    )
+    heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")

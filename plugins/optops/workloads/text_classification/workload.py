@@ -1,0 +1,285 @@
+"""The workload `text_classification`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from optops.recipe import Distill, Recipe, Teaching, Train
+from optops.workloads.base import LabelReport, Phase, Report, Sections, Workload
+from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.text_classification.settings import (
+    CHECKS,
+    STARTING_VALUES,
+    TextData,
+    TextDistill,
+    TextModel,
+    TextPrune,
+    Thresholds,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from optops.models.training.settings import Batches, Loss
+    from optops.runtimes.base import Executable
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+ARCHITECTURE = "bert"
+TEXTS_PER_CELL = 6
+"""Least texts that a cell is measured on: a larger batch covers the range of lengths by itself."""
+
+SHOWN_TEXTS = 3
+
+
+class TextClassificationWorkload(Workload):
+    """Text in, a class and the probability of each out; accuracy in percent."""
+
+    name = "text_classification"
+    metric_name = "accuracy"
+    examples_name = "texts"
+    demo_examples = 5_000
+
+    def sections(self) -> Sections:
+        """Returns the models of the recipe's sections."""
+        return Sections(
+            TextData,
+            TextModel,
+            Thresholds,
+            CHECKS,
+            distill=TextDistill,
+            prune=TextPrune,
+            starting_values=STARTING_VALUES,
+        )
+
+    def trainable(self, model: BaseModel) -> bool:
+        """Returns True: models are trained, from nothing or from a published checkpoint."""
+        return True
+
+    # Data
+
+    def files(self, data: BaseModel) -> Mapping[str, Path]:
+        """Returns all files, by key below `data`."""
+        return _as(TextData, data).files()
+
+    def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        """Returns the section with its files taken from another folder, under their own names."""
+        names = [name for name in (*SPLIT_NAMES, "corpus") if isinstance(data.get(name), str)]
+        return {**data, "folder": folder, **{name: Path(data[name]).name for name in names}}
+
+    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+        """Reads all texts, by split."""
+        from optops.workloads.text_classification.reading import read_texts, split_texts
+
+        settings = _as(TextData, data)
+        files = settings.files()
+        frames = {
+            name: read_texts(file, settings.format_of(file), settings.text, settings.label)
+            for name, file in files.items()
+        }
+        if len({file.name for file in files.values()}) < len(files):
+            # Files of one name in several folders: the split tells their examples apart.
+            frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
+        if "corpus" in frames:
+            frames |= split_texts(frames.pop("corpus"), settings.shares(), seed)
+        return {name: frames[name] for name in SPLIT_NAMES}
+
+    def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
+        """Returns a digest of each label and text."""
+        from optops.workloads.text_classification.reading import example_digests
+
+        return example_digests(examples)
+
+    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
+        """Checks every example with Great Expectations."""
+        import pandas as pd
+
+        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+        from optops.workloads.text_classification.checks import text_checks
+
+        frame, checks = text_checks(
+            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
+            list(_as(TextData, recipe.data).classes),
+            _as(Thresholds, recipe.check_labels.thresholds),
+        )
+        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
+        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
+        return LabelReport(outcomes, defects, quarantined_ids(defects))
+
+    def write_demo(self, folder: Path, examples: int, seed: int) -> None:
+        """Writes travellers' messages: a twentieth for validation, a tenth for the test."""
+        from optops.workloads.text_classification.intents import write_corpus
+
+        validation, test = round(examples * 0.05), round(examples * 0.1)
+        write_corpus(folder, train=examples - validation - test, validation=validation, test=test, seed=seed)
+
+    # Training
+
+    def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
+        """Learns the vocabulary from the training texts, or takes over a given one; writes the classes."""
+        from optops.workloads.text_classification.classifying import save_classes
+        from optops.workloads.text_classification.tokenizer import save_tokenizer, train_tokenizer
+
+        model = _as(TextModel, recipe.model)
+        save_classes(_as(TextData, recipe.data).classes, assets)
+        common: dict[str, Any] = {"lowercase": model.lowercase, "max_length": model.max_length, "assets": assets}
+        if model.vocabulary_file is not None:
+            save_tokenizer(Path(model.vocabulary_file), model.tokenization, **common)
+        else:
+            train_tokenizer(list(examples["text"]), model.tokenization, vocabulary=model.vocabulary, **common)
+
+    def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
+        """Returns a fresh BERT or ALBERT, or one that starts from a published checkpoint."""
+        from optops.workloads.text_classification.models import build_model
+
+        return ARCHITECTURE, build_model(recipe, _as(TextModel, recipe.model), assets)
+
+    def import_model(self, recipe: Recipe, folder: Path) -> None:
+        """Refuses: nothing is imported that can only be served.
+
+        Raises:
+            NotImplementedError: Always; `trainable` never asks for it.
+        """
+        raise NotImplementedError(
+            f"workload {self.name!r} trains its models; a finished one is imported by `functional`"
+        )
+
+    def serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns the limit on length."""
+        return {"max_length": _as(TextModel, recipe.model).max_length}
+
+    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns the same: there is nothing cheaper."""
+        return self.serving(recipe)
+
+    def batches(
+        self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
+    ) -> "Callable[[int], Batches]":
+        """Returns epoch -> length-bucketed batches; texts whose label is no class are left out."""
+        from optops.models.training.batching import TextBatches
+        from optops.workloads.text_classification.classifying import load_classes
+        from optops.workloads.text_classification.tokenizer import load_tokenizer
+
+        numbers = {label: number for number, label in enumerate(load_classes(assets))}
+        usable = examples[examples["label"].isin(numbers)]
+        texts = load_tokenizer(assets).encode(list(usable["text"]))
+        return TextBatches(texts, [numbers[label] for label in usable["label"]], train.batch_tokens, recipe.seed)
+
+    def loss(self, train: Train) -> "Loss":
+        """Returns the label-smoothed cross-entropy."""
+        from optops.models.training.losses import class_loss
+
+        return class_loss(train.label_smoothing)
+
+    def pretraining(self, recipe: Recipe, model: Any, examples: "pd.DataFrame", assets: Path) -> Phase | None:
+        """Returns masked-language-model training on the training texts, if the recipe asks for it."""
+        from optops.workloads.text_classification.models import pretraining_phase
+
+        settings = _as(TextModel, recipe.model).pretrain
+        if not settings.epochs:
+            return None
+        return pretraining_phase(settings, model, list(examples["text"]), assets, recipe.seed)
+
+    def student(self, recipe: Recipe, teacher: Any) -> Any:
+        """Returns a student of the sizes that the recipe changes, started from the teacher's layers if it says so."""
+        from optops.workloads.text_classification.models import make_student
+
+        assert isinstance(recipe.distill, Distill)
+        return make_student(_as(TextModel, recipe.model), recipe.distill, teacher, recipe.seed)
+
+    def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
+        """Returns `alpha * L_soft + (1 - alpha) * L_hard + beta * features`."""
+        from optops.compression.distillation.losses import ClassDistillationLoss, DistillationSettings
+
+        settings = DistillationSettings.of(teaching)
+        return ClassDistillationLoss(teacher, student, settings, teaching.train.label_smoothing)
+
+    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
+        """Returns an executable over the model's own variables, in stock TensorFlow."""
+        from optops.graph.bert_serving import executable_info
+        from optops.graph.bert_stock import stock_function
+        from optops.models.keras import tf
+        from optops.runtimes.base import LoadedExecutable
+
+        del assets
+        function = stock_function(model)
+
+        def execute(inputs: Mapping[str, Any]) -> "dict[str, np.ndarray]":
+            outputs = function(tf.constant(inputs["ids"], tf.int32))
+            return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+        return LoadedExecutable(executable_info("tensorflow", "fp32", model.config, serving, {}), execute)
+
+    # Quality
+
+    def predict(
+        self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
+    ) -> list[Any]:
+        """Returns the label that is most probable for each text."""
+        from optops.workloads.text_classification.classifying import classify, load_classes
+
+        labels = list(load_classes(assets))
+        found = classify(executable, list(examples["text"]), assets, report)
+        return [labels[number] for number in found.argmax(axis=1)]
+
+    def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
+        """Returns the counts by class that accuracy and F1 are made of."""
+        from optops.workloads.text_classification.metric import class_statistics
+
+        return class_statistics(list(predictions), list(examples["label"]), list(_as(TextData, data).classes))
+
+    def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
+        """Returns accuracy, 0 to 100."""
+        from optops.workloads.text_classification.metric import accuracy
+
+        return accuracy(statistics, weights)
+
+    def figures(self, statistics: "np.ndarray") -> dict[str, float]:
+        """Returns macro F1, 0 to 100."""
+        from optops.workloads.text_classification.metric import macro_f1
+
+        return {"macro_f1": float(macro_f1(statistics)[0])}
+
+    def metric_signature(self, data: BaseModel) -> str:
+        """Returns over which classes accuracy was computed."""
+        classes = _as(TextData, data).classes
+        return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
+
+    # Serving and timing
+
+    def benchmark_inputs(
+        self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
+    ) -> "list[dict[str, np.ndarray]]":
+        """Returns calls whose texts are drawn from the whole range of lengths."""
+        from optops.workloads.text_classification.classifying import representative_calls
+
+        return representative_calls(list(examples["text"]), assets, batch, -(-TEXTS_PER_CELL // batch), seed)
+
+    def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
+        """Returns for each text its class, `label`, and the probability of each class, `probabilities`."""
+        from optops.workloads.text_classification.classifying import classify, load_classes
+
+        for index, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise ValueError(f"input {index} is {type(text).__name__} ({text!r:.50}); expected text")
+        names = list(load_classes(assets).values())
+        found = classify(executable, list(inputs), assets)
+        return [
+            {
+                "label": names[int(row.argmax())],
+                "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
+            }
+            for row in found
+        ]
+
+    def input_example(self, examples: "pd.DataFrame") -> list[Any]:
+        """Returns three texts."""
+        return list(examples["text"][:SHOWN_TEXTS])
+
+
+def _as(model: type[Settings], value: Any) -> Settings:
+    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
+    return value if isinstance(value, model) else model.model_validate(value)

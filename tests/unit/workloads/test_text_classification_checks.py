@@ -1,0 +1,239 @@
+"""Labelled texts: every planted defect is found with its line, whatever the format, and nothing else is."""
+
+import gzip
+import json
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from optops.workloads.label_checks import run_checks
+from optops.workloads.text_classification.checks import text_checks
+from optops.workloads.text_classification.intents import CLASSES, generate_intents, write_corpus
+from optops.workloads.text_classification.reading import read_texts, split_texts
+from optops.workloads.text_classification.settings import Thresholds
+from optops.workloads.text_lines import CorpusError
+
+DATA = Path(__file__).parents[3] / "../shared/data/text_classification"
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def checked(frame, classes, tmp_path, **thresholds):
+    prepared, checks = text_checks(frame, classes, Thresholds(**thresholds))
+    outcomes, defects = run_checks(prepared, checks, {}, tmp_path / "docs", "texts")
+    return outcomes, defects
+
+
+def lines_by_check(defects, split="train"):
+    found: dict[str, list[int]] = {}
+    for defect in defects:
+        if defect.split == split:
+            found.setdefault(defect.check, []).append(defect.line)
+    return found
+
+
+@pytest.fixture
+def corpus():
+    frame = pd.DataFrame(generate_intents(200, seed=3), columns=["text", "label"])
+    frame["split"] = ["train"] * 140 + ["validation"] * 30 + ["test"] * 30
+    frame["line"] = [*range(2, 142), *range(2, 32), *range(2, 32)]
+    frame["file"] = frame["split"] + ".csv"
+    frame["id"] = frame["file"] + ":" + frame["line"].astype(str)
+    return frame.assign(decodable=True, flaw="")
+
+
+def test_good_texts_raise_no_alarm(corpus, tmp_path):
+    assert checked(corpus, CLASSES, tmp_path)[1] == []
+
+
+def test_each_planted_defect_is_found_with_line_and_text(corpus, tmp_path):
+    planted = {
+        3: {"text": " \u200b "},
+        4: {"text": "x"},
+        5: {"text": "long " * 1200},
+        6: {"text": corpus.loc[20, "text"].upper() + "  ", "label": corpus.loc[20, "label"]},
+        7: {"text": corpus.loc[21, "text"], "label": next(c for c in CLASSES if c != corpus.loc[21, "label"])},
+        8: {"text": "  " + corpus.loc[150, "text"].swapcase()},
+        9: {"text": "what a \ufffd hotel"},
+        10: {"text": "schÃ¶nes Hotel"},
+        11: {"text": "a bell \x07 rings"},
+        12: {"text": "see <b>this</b> room"},
+        13: {"text": "bed &amp; breakfast"},
+        14: {"label": "boking"},
+        15: {"decodable": False},
+        16: {"flaw": "has 3 fields, the header has 2"},
+    }
+    for line, changes in planted.items():
+        for column, value in changes.items():
+            corpus.loc[line - 2, column] = value
+    defects = checked(corpus, CLASSES, tmp_path)[1]
+    found = lines_by_check(defects)
+    assert found == {
+        "malformed": [16],
+        "empty_text": [3],
+        "too_short": [4],
+        "too_long": [5],
+        "duplicate": [22],
+        "conflicting_class": [7, 23],
+        "overlap": [8],
+        "undecodable": [9, 10, 11, 15],
+        "markup": [12, 13],
+        "unknown_class": [14],
+    }
+    by_line = {(defect.check, defect.line): defect for defect in defects}
+    assert "'boking' is none of booking" in by_line["unknown_class", 14].reason
+    assert "boking" in by_line["unknown_class", 14].value
+    assert by_line["overlap", 8].reason == "the same text stands in validation, validation.csv:12"
+    assert by_line["markup", 12].value.startswith("see <b>this</b> room")
+
+
+def test_rare_and_absent_classes_are_told(corpus, tmp_path):
+    corpus = corpus[(corpus["label"] != "question") | (corpus["split"] != "test")]
+    rare = corpus[(corpus["split"] == "train") & (corpus["label"] == "booking")].index[3:]
+    defects = checked(corpus.drop(rare), CLASSES, tmp_path)[1]
+    assert {defect.check for defect in defects} == {"class_balance"}
+    train = [defect for defect in defects if defect.split == "train"]
+    assert len(train) == 3
+    assert all("class 'booking' has 3 of" in defect.reason for defect in train)
+    assert [d.reason for d in defects if d.split == "test"] == ["the split has no example of 'question'"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_same_examples_are_read_from_every_format(packed, tmp_path):
+    rows = [('He said: "go, now"', "0"), ("two\twords".replace("\t", " "), "1"), ("日本語 😀", "1")]
+    files = {
+        "data.csv": "text,label\n" + '"He said: ""go, now""",0\ntwo words,1\n日本語 😀,1\n',
+        "data.tsv": "label\ttext\r\n" + "".join(f"{label}\t{text}\r\n" for text, label in rows),
+        "data.jsonl": "".join(json.dumps({"text": text, "label": int(label)}) + "\n" for text, label in rows),
+    }
+    for name, content in files.items():
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+        frame = read_texts(path, path.suffix[1:], "text", "label")
+        assert list(zip(frame["text"], frame["label"], strict=True)) == rows, name
+        assert not frame["flaw"].any()
+    headless = write(tmp_path / "plain.tsv", "".join(f"{text}\t{label}\n" for text, label in rows))
+    frame = read_texts(headless, "tsv", 1, 2)
+    assert list(frame["text"]) == [text for text, _ in rows]
+    assert list(frame["line"]) == [1, 2, 3]
+
+
+def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
+    path = write(
+        tmp_path / "bad.csv",
+        b'\xef\xbb\xbftext,label\ngood,0\na,b,c\nonly one\n\n"two\nlines",1\nbad \xff byte,0\n"never closed,1\n',
+    )
+    frame = read_texts(path, "csv", "text", "label").set_index("line")
+    assert frame.loc[2, ["text", "label", "flaw"]].tolist() == ["good", "0", ""]
+    assert frame.loc[3, "flaw"] == "has 3 fields, the header has 2"
+    assert frame.loc[4, "flaw"] == "has 1 fields, the header has 2"
+    assert frame.loc[5, "flaw"] == "is an empty line"
+    assert frame.loc[6, ["text", "label", "flaw"]].tolist() == ["two\nlines", "1", ""]
+    assert not frame.loc[8, "decodable"]
+    assert frame.loc[9, "flaw"]
+    lines = ['{"text": "good", "label": "a"}', "{broken", '["list"]', '{"text": 1.5, "label": "a"}', '{"text": "x"}']
+    lines.append('{"text": "half \\ud83d pair", "label": "a"}')
+    frame = read_texts(write(tmp_path / "bad.jsonl", "\n".join(lines)), "jsonl", "text", "label")
+    assert frame["flaw"][0] == ""
+    assert "is no JSON" in frame["flaw"][1]
+    assert frame["flaw"][2] == "is list, not a JSON object"
+    assert frame["flaw"][3] == "has float for 'text', not text"
+    assert frame["flaw"][4] == "has no column 'label'"
+    assert frame["text"][5] == "half \ufffd pair"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
+        (b"text,label\n", "holds a header and no example"),
+        (b"\x1f\x8b broken", "damaged gzip"),
+    ],
+)
+def test_a_file_that_can_not_be_used_is_refused(content, message, tmp_path):
+    with pytest.raises(CorpusError, match=message):
+        read_texts(write(tmp_path / "file.csv", content), "csv", "text", "label")
+
+
+def test_equal_texts_stay_in_one_split_whatever_the_order(corpus):
+    twice = pd.concat([corpus, corpus.assign(text=corpus["text"].str.upper() + " ")], ignore_index=True)
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    parts = split_texts(twice, shares, seed=1)
+    assert sum(map(len, parts.values())) == len(twice)
+    homes: dict[str, set[str]] = {}
+    for split, part in parts.items():
+        assert 0.5 * shares[split] < len(part) / len(twice) < 1.5 * shares[split]
+        for text in part["text"]:
+            homes.setdefault(text.strip().casefold(), set()).add(split)
+    assert {len(found) for found in homes.values()} == {1}
+    again = split_texts(twice.sample(frac=1, random_state=2), shares, seed=1)
+    assert set(again["test"].index) == set(parts["test"].index)
+
+
+def test_the_generated_corpus_is_the_same_every_time_and_balanced(tmp_path):
+    write_corpus(tmp_path / "one", train=300, validation=50, test=50, seed=9)
+    write_corpus(tmp_path / "two", train=300, validation=50, test=50, seed=9)
+    for split in ("train", "validation", "test"):
+        assert (tmp_path / "one" / f"{split}.csv").read_bytes() == (tmp_path / "two" / f"{split}.csv").read_bytes()
+    messages = generate_intents(1000, seed=9)
+    assert generate_intents(400, seed=9) == messages[:400]
+    counts = Counter(label for _, label in messages)
+    assert set(counts) == set(CLASSES)
+    assert min(counts.values()) > 180
+
+
+def known(path, text, label, header):
+    """Counts defects of a TSV file line by line, by other means than the checks."""
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[header:]
+    rows = [line.rstrip("\r").split("\t") for line in lines]
+    return [(row[text], row[label]) for row in rows if len(row) == 2], sum(len(row) != 2 for row in rows)
+
+
+def fold(text):
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")
+def test_the_known_defects_of_chnsenticorp_are_all_found(tmp_path):
+    names = {"train": "train", "validation": "dev", "test": "test"}
+    files = {split: DATA / "chnsenticorp" / f"{name}.tsv" for split, name in names.items()}
+    frame = pd.concat(
+        [read_texts(path, "tsv", "text_a", "label").assign(split=split) for split, path in files.items()],
+        ignore_index=True,
+    )
+    defects = checked(frame, ["0", "1"], tmp_path)[1]
+    counts = Counter((defect.split, defect.check) for defect in defects)
+    rows = {split: known(path, 1, 0, True) for split, path in files.items()}
+    texts = {split: [fold(text) for text, _ in found] for split, (found, _) in rows.items()}
+    later = {"train": {*texts["validation"], *texts["test"]}, "validation": set(texts["test"]), "test": set()}
+    for split, (found, malformed) in rows.items():
+        pairs = Counter((fold(text), label) for text, label in found)
+        labels: dict[str, set[str]] = {}
+        for text, label in pairs:
+            labels.setdefault(text, set()).add(label)
+        assert counts[split, "malformed"] == malformed
+        assert counts[split, "duplicate"] == sum(count - 1 for count in pairs.values())
+        assert counts[split, "conflicting_class"] == sum(len(labels[text]) > 1 for text in texts[split])
+        assert counts[split, "overlap"] == sum(text in later[split] for text in texts[split])
+    assert counts["train", "overlap"] > 500
+    assert counts["train", "duplicate"] > 1000
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")
+def test_real_files_of_three_kinds_are_read_whole(tmp_path):
+    hotel = read_texts(DATA / "chnsenticorp_htl" / "ChnSentiCorp_htl_dev.csv", "csv", "review", "label")
+    assert Counter(hotel["label"]) == {"1": 4524, "0": 2077}
+    assert not hotel["flaw"].any()
+    films = read_texts(DATA / "sst2" / "train.tsv", "tsv", 1, 2)
+    assert Counter(films["label"]) == {"1": 3610, "0": 3310}
+    questions = read_texts(DATA / "trec" / "train.csv", "tsv", "question", "label")
+    assert Counter(questions["label"])["ABBR"] == 86
+    assert len(questions) == 5452
