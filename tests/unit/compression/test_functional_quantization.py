@@ -347,6 +347,7 @@ def test_a_model_of_any_topology_is_quantised(name):
     inputs = example_inputs(model)
     quantized = quantize(model, [inputs])
     assert quantized.plan.parts or quantized.reasons
+    assert list(quantized.simulated.output_names) == list(model.output_names)
     exact, rounded = outputs_of(model, inputs), outputs_of(quantized.simulated, inputs)
     for one, other in zip(exact.values(), rounded.values(), strict=True):
         assert np.square(one - other).mean() <= 0.02 * max(np.square(one).mean(), 1e-12)

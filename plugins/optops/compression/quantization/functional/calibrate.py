@@ -1,6 +1,6 @@
 """Chooses a range for every tensor of a network, by the signal-to-noise ratio of calls that were held out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +137,3 @@ def _count(network: Network, piece: Mapping[str, Any], histograms: Mapping[str, 
         return given
 
     network.run(piece, call_layer)
-
-
-Batches = Callable[[], Iterable[Any]]
-"""Gives the calibration batches, from the first on each time it is called."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optops.models.functional.calls import Call, Calls, arguments_of, calls_of
 from optops.models.functional.folding import DEPTHWISE, OUTPUT_AXES, fold_batch_norms
 from optops.models.functional.tensors import QUANTIZABLE, named_tensors
-from optops.models.keras import tf
+from optops.models.keras import keras, tf
 
 ELEMENTS = 1 << 18
 """Input elements that are run at a time; an example that has more is run alone."""
@@ -26,10 +26,12 @@ class Network:
     Attributes:
         model: As `fold_batch_norms` returns it.
         calls: Of that model.
+        output_names: Of the model that it was made of.
     """
 
     model: Any
     calls: Calls
+    output_names: tuple[str, ...]
 
     @classmethod
     def of(cls, model: Any) -> "Network":
@@ -39,7 +41,7 @@ class Network:
             TypeError: If the model is neither, or not built.
         """
         folded = fold_batch_norms(model)
-        return cls(folded, calls_of(folded))
+        return cls(folded, calls_of(folded), tuple(model.output_names))
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -64,6 +66,23 @@ class Network:
             if type(call.layer) in QUANTIZABLE and self.names[call.inputs[0]] in self.floats:
                 found[call.layer.name] = call.layer
         return found
+
+    def with_output_names(self, model: Any) -> Any:
+        """Returns a form of the network whose outputs are called as those of the model that it was made of.
+
+        Folding takes away layers that outputs were named after, and what judges a model may ask for outputs by name.
+        """
+        inner = {layer.name for layer in model.layers} - set(model.output_names)
+        if tuple(model.output_names) == self.output_names or inner.intersection(self.output_names):
+            return model
+        tensors = zip(model.outputs, model.output_names, self.output_names, strict=True)
+        named = [
+            tensor if have == wanted else keras.layers.Activation("linear", name=wanted)(tensor)
+            for tensor, have, wanted in tensors
+        ]
+        return keras.Model(
+            model._nested_inputs, tf.nest.pack_sequence_as(model._nested_outputs, named), name=model.name
+        )
 
     def run(
         self,

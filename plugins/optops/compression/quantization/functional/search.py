@@ -30,7 +30,7 @@ def search_layers(
     Raises:
         ValueError: If the judge has no value for the float model.
     """
-    unquantized = float(judge.evaluate(measured.network.model))
+    unquantized = float(judge.evaluate(measured.network.with_output_names(measured.network.model)))
     if isnan(unquantized):
         raise ValueError("the judge's value of the float model is NaN; int8 can not be held against it")
     layers = [name for name in measured.layers if name not in notes]

@@ -57,7 +57,7 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
     layers = {call.layer.name: call.layer for call in network.calls.calls}
     for name, copy in copies.items():
         _set_weights(layers[name], copy, plan)
-    return simulated
+    return network.with_output_names(simulated)
 
 
 def _check(network: Network, plan: PrecisionPlan) -> None:
