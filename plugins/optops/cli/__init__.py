@@ -2,7 +2,7 @@
 
 import typer
 
-from optops.cli import demo, doctor, evaluate, garbage, init, rollback, run, schema, show, validate
+from optops.cli import demo, doctor, evaluate, garbage, init, optimize, rollback, run, schema, show, validate
 
 EX_USAGE = 64
 
@@ -21,6 +21,7 @@ for command in (
     init.init,
     schema.schema,
     doctor.doctor,
+    optimize.optimize,
     rollback.rollback,
     garbage.gc,
     demo.demo_data,

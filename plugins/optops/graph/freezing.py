@@ -15,23 +15,34 @@ def freeze(saved_model: Path, *, inline_compiled: bool = False) -> Any:
 
     Its inputs are called as the signature's arguments, its outputs are a list in the order of their sorted names.
 
-    TensorFlow's own conversion leaves ResourceGather (an embedding's lookup) alone within a function, so a loop that
-    embeds what it wrote would be left with a resource that is no longer there. Read and gather as two operations are
-    converted everywhere.
-
     Args:
         saved_model: Folder of the SavedModel.
         inline_compiled: Whether functions that XLA is to compile (Keras' grouped convolutions) become part of the
             graph. TensorFlow can not execute these otherwise, all other runtimes only so.
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    with tempfile.TemporaryDirectory(prefix="optops-freeze-") as folder:
-        loaded = tf.saved_model.load(str(_prepared(saved_model, Path(folder), inline_compiled)))
-        # Loops lowered to frames can neither be called from another function nor be converted to ONNX.
-        frozen = convert_variables_to_constants_v2(loaded.signatures[SIGNATURE], lower_control_flow=False)
+    loaded = load_freezable(saved_model, inline_compiled=inline_compiled)
+    frozen = freeze_function(loaded.signatures[SIGNATURE])
     frozen.keep_alive = loaded  # the lookup tables that it still uses
     return frozen
+
+
+def load_freezable(saved_model: Path, *, inline_compiled: bool = False) -> Any:
+    """Loads a SavedModel in which every lookup of a variable's rows is a read and a gather; see `freeze`.
+
+    TensorFlow's own conversion leaves ResourceGather (an embedding's lookup) alone within a function, so a loop that
+    embeds what it wrote would be left with a resource that is no longer there. Read and gather as two operations are
+    converted everywhere.
+    """
+    with tempfile.TemporaryDirectory(prefix="optops-freeze-") as folder:
+        return tf.saved_model.load(str(_prepared(saved_model, Path(folder), inline_compiled)))
+
+
+def freeze_function(function: Any) -> Any:
+    """Returns a concrete function with constants for its variables, its calls inlined, its loops left as they are."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    # Loops lowered to frames can neither be called from another function nor be converted to ONNX.
+    return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
 def input_names(frozen: Any) -> list[str]:

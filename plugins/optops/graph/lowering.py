@@ -11,6 +11,7 @@ from optops.precision import PrecisionPlan
 STOCK = "stock"
 SERVING_ONLY = {
     "tensorflow": "optops.graph.saved_model:lower_to_tensorflow",
+    "tensorflow+kernels": "optops.graph.saved_model:lower_to_kernels",
     "onnxruntime": "optops.graph.saved_model:lower_to_onnx",
     "openvino": "optops.graph.saved_model:lower_to_openvino",
 }

@@ -1,0 +1,195 @@
+"""Reads what is to be optimised: SavedModels, Keras files and models, tf.Modules and frozen graphs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optops.graph.freezing import freeze_function, load_freezable
+from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.graph import Graph
+from optops.models.keras import tf
+
+RANDOM = ("Random", "Multinomial", "TruncatedNormal", "Rng", "SampleDistortedBoundingBox", "CandidateSampler")
+CALLS_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+CHANGES = (
+    "Assign",
+    "ResourceScatter",
+    "ResourceApply",
+    "ResourceSparseApply",
+    "LookupTableInsert",
+    "LookupTableRemove",
+)
+
+
+@dataclass
+class Signature:
+    """One way to call a model.
+
+    Attributes:
+        name: Of the signature.
+        original: The concrete function, unchanged.
+        outputs: Names, in the order of the graph's outputs.
+        graph: Frozen, without its calls; None if it can not be.
+        captures: Placeholder to the resource that it stands for: lookup tables.
+        reason: Why there is no graph.
+    """
+
+    name: str
+    original: Any
+    outputs: list[str]
+    graph: Graph | None
+    captures: dict[str, Any]
+    reason: str = ""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Name to TensorSpec, in the order of the graph's inputs."""
+        specs = self.original.structured_input_signature[1]
+        named = [] if self.graph is None else [name for name in self.graph.inputs if name in specs]
+        return {name: specs[name] for name in (named if len(named) == len(specs) else sorted(specs))}
+
+
+@dataclass
+class Model:
+    """A loaded SavedModel; `folder` must stay as long as it is used."""
+
+    folder: Path
+    loaded: Any
+    signatures: dict[str, Signature]
+
+
+def load(source: Any, scratch: Path) -> Model:
+    """Returns the signatures of a model, frozen where that is possible.
+
+    Args:
+        source: Folder of a SavedModel, .keras file, frozen GraphDef (.pb), Keras model or tf.Module.
+        scratch: Folder for a SavedModel of what is none.
+
+    Raises:
+        OptimizerError: If it can not be read, or uses operators that are not registered.
+    """
+    folder = _as_saved_model(source, scratch)
+    _register_our_operators(folder)
+    try:
+        loaded = load_freezable(folder)
+    except Exception as error:
+        raise OptimizerError(_explained(folder, error)) from error
+    if not getattr(loaded, "signatures", None):
+        raise OptimizerError(f"{folder} has no signature; save it with `signatures=`")
+    return Model(folder, loaded, {name: _signature(name, function) for name, function in loaded.signatures.items()})
+
+
+def _as_saved_model(source: Any, scratch: Path) -> Path:
+    if not isinstance(source, str | Path):
+        return _save(source, scratch)
+    path = Path(source)
+    if (path / "saved_model.pb").is_file():
+        return path
+    if path.suffix == ".keras":
+        from optops.models.importing import import_keras
+        from optops.runtimes.tensorflow import SAVED_MODEL
+
+        try:
+            import_keras(path, scratch)
+        except ValueError as error:
+            raise OptimizerError(str(error)) from error
+        return scratch / SAVED_MODEL
+    if path.suffix == ".pb" and path.is_file():
+        return _save_frozen(path, scratch)
+    raise OptimizerError(f"{path} is no SavedModel (no saved_model.pb in it), no .keras file and no frozen graph (.pb)")
+
+
+def _save(model: Any, folder: Path) -> Path:
+    if hasattr(model, "export"):
+        model.export(str(folder))
+    elif isinstance(model, tf.Module):
+        tf.saved_model.save(model, str(folder))
+    else:
+        raise OptimizerError(f"{type(model).__name__} is no model: give a path, a Keras model or a tf.Module")
+    return folder
+
+
+def _save_frozen(path: Path, folder: Path) -> Path:
+    """Writes a frozen graph as a SavedModel: placeholders are its inputs, what nothing reads its outputs."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph_def = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise OptimizerError(f"{path} is no GraphDef: {error}") from error
+    graph = Graph.of(graph_def, (), ())
+    inputs = [node for node in graph.nodes.values() if node.op == "Placeholder"]
+    outputs = [
+        name
+        for name, node in graph.nodes.items()
+        if node.op not in ("Placeholder", "Const", "NoOp") and not graph.consumers(f"{name}:0")
+    ]
+    if not inputs or not outputs:
+        raise OptimizerError(f"{path} has {len(inputs)} placeholders and {len(outputs)} outputs; it needs both")
+    specs = [
+        tf.TensorSpec(graph.shape(f"{node.name}:0"), graph.dtype(f"{node.name}:0"), _plain(node.name))
+        for node in inputs
+    ]
+
+    class Frozen(tf.Module):
+        @tf.function(input_signature=specs, autograph=False)
+        def serve(self, *arguments: Any) -> dict[str, Any]:
+            feeds = {f"{node.name}:0": tensor for node, tensor in zip(inputs, arguments, strict=True)}
+            found = tf.graph_util.import_graph_def(graph_def, feeds, [f"{name}:0" for name in outputs], name="graph")
+            return {_plain(name): tensor for name, tensor in zip(outputs, found, strict=True)}
+
+    module = Frozen()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    return folder
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", "_").replace(".", "_")
+
+
+def _register_our_operators(folder: Path) -> None:
+    if b"Optops" in (folder / "saved_model.pb").read_bytes():
+        from optops.kernels.tensorflow import load_operators
+
+        load_operators()
+
+
+def _explained(folder: Path, error: Exception) -> str:
+    text = str(error)
+    if "not registered" in text or "unregistered" in text.lower():
+        return (
+            f"{folder} uses operators that this TensorFlow does not know: {text.splitlines()[0]}; load the library that "
+            "has them (`tf.load_op_library`, or the package that registers them) before, and optimise from Python"
+        )
+    return f"{folder} can not be loaded: {type(error).__name__}: {text}"
+
+
+def _signature(name: str, function: Any) -> Signature:
+    outputs = sorted(function.structured_outputs)
+    reason = _unfit(function)
+    if reason:
+        return Signature(name, function, outputs, None, {}, reason)
+    try:
+        frozen = freeze_function(function)
+    except Exception as error:  # noqa: BLE001 - whatever TensorFlow can not convert stays as it is
+        return Signature(name, function, outputs, None, {}, f"it can not be frozen: {type(error).__name__}: {error}")
+    inputs = [tensor.name.partition(":")[0] for tensor in frozen.inputs]
+    own = len(function.structured_input_signature[1])
+    captures = dict(zip(inputs[own:], frozen.captured_inputs, strict=True))
+    graph = Graph.of(frozen.graph.as_graph_def(), inputs, [tensor.name for tensor in frozen.outputs])
+    return Signature(name, function, outputs, graph, captures)
+
+
+def _unfit(function: Any) -> str:
+    """Returns why a function must stay as it is: what it computes is not decided by its inputs alone."""
+    graph_def = function.graph.as_graph_def()
+    ops = {node.op for node in graph_def.node}
+    ops |= {node.op for called in graph_def.library.function for node in called.node_def}
+    for op in sorted(ops):
+        if any(part in op for part in RANDOM) and not op.startswith("Stateless"):
+            return f"its results are random ({op})"
+        if op in CALLS_PYTHON:
+            return f"it calls Python ({op})"
+        if op.startswith(CHANGES):
+            return f"it changes variables or tables ({op})"
+    return ""

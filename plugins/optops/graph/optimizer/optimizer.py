@@ -1,0 +1,271 @@
+"""Optimises a model: loads it, rewrites each signature, proves it, times it, writes what is right and not slower."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optops.graph.optimizer.benchmark import interleaved, is_slower
+from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.function import as_function
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.loading import Model, Signature, load
+from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
+from optops.graph.optimizer.patterns import KERNELS, PLAIN, TIDYING
+from optops.graph.optimizer.report import Report, SignatureReport
+from optops.graph.optimizer.rewriting import Context, Pattern
+from optops.graph.optimizer.samples import Sample, accepted_samples, accepts, call
+from optops.graph.optimizer.search import rewrite
+from optops.graph.optimizer.writing import write
+from optops.models.keras import tf
+
+
+@dataclass
+class Work:
+    """One signature under way.
+
+    Attributes:
+        signature: What is optimised.
+        samples: Inputs on which results are compared.
+        wanted: What the original gives for them.
+        precision: Of products in the operator library.
+        report: What has been done.
+        graphs: What has been made, by level: `frozen`, `plain`, `kernels`.
+        plain_rewrites: How many of the report's rewrites are those of `plain`.
+    """
+
+    signature: Signature
+    samples: list[Sample]
+    wanted: list[dict[str, np.ndarray]]
+    precision: str
+    report: SignatureReport
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    plain_rewrites: int = 0
+
+    def check(self, graph: Graph, precision: str = "fp32") -> Difference:
+        """Compares a graph with the original on all samples."""
+        try:
+            function = as_function(self.signature, graph)
+            return compare(self.wanted, [_call(function, _ordered(self, sample)) for sample in self.samples], precision)
+        except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
+            return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
+
+
+def optimize(
+    source: Any,
+    out: Path | str,
+    *,
+    inputs: Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]] | None = None,
+    precision: str = "fp32",
+    kernels: bool = True,
+    benchmark: bool = True,
+    extra_patterns: Sequence[Pattern] = (),
+) -> Report:
+    """Writes a SavedModel that computes the same as a model, and is not slower.
+
+    Args:
+        source: Folder of a SavedModel, `.keras` file, frozen graph (`.pb`), Keras model or `tf.Module`.
+        out: Folder of the new SavedModel; must not exist.
+        inputs: One or more samples of what the model is called with, by name; random ones are used beside them. Models
+            of text need them.
+        precision: Of products that go to the operator library; all else stays as it is.
+        kernels: Whether operators of the library may be used; `load_operators()` must then run before the result is
+            loaded.
+        benchmark: Whether the result is timed against the original, and falls back where it is slower.
+        extra_patterns: Patterns of your own, after those of optops.
+
+    Returns:
+        What was rewritten, proved, rolled back and left alone. It also lies in the folder as `optops_report.json`.
+
+    Raises:
+        OptimizerError: If the model can not be read, a sample does not fit, or the folder exists.
+    """
+    out = Path(out)
+    if out.exists():
+        raise OptimizerError(f"{out} exists already; give another folder or remove it")
+    if precision not in TOLERANCES:
+        raise OptimizerError(f"precision {precision!r} is unknown; known are {', '.join(TOLERANCES)}")
+    if precision != "fp32" and not kernels:
+        raise OptimizerError(f"precision {precision} needs the operator library; leave `kernels` on or take fp32")
+    given = [inputs] if isinstance(inputs, Mapping) else list(inputs or ())
+    with tempfile.TemporaryDirectory(prefix="optops-optimize-") as scratch:
+        model = load(source, Path(scratch) / "source")
+        report = Report(str(source) if isinstance(source, str | Path) else type(source).__name__, precision)
+        kept: dict[str, Graph | None] = {}
+        for name, signature in model.signatures.items():
+            twin = _twin(signature, model, kept)
+            if twin:  # Keras exports the same function as `serve` and as `serving_default`
+                kept[name] = kept[twin]
+                known = next(each for each in report.signatures if each.name == twin)
+                report.signatures.append(replace(known, name=name))
+                continue
+            work = _start(signature, given, precision)
+            if work.samples:
+                _rewrite_all(work, kernels, extra_patterns)
+            kept[name] = _choose(work, benchmark)
+            report.signatures.append(work.report)
+        _write(model, kept, out, report)
+    report.kernels = any("Optops" in node.op for graph in kept.values() if graph for node in graph.nodes.values())
+    report.save(out)
+    return report
+
+
+def _twin(signature: Signature, model: Model, done: Iterable[str]) -> str | None:
+    """Returns the signature that computes the same with the same names, if there is one."""
+    for name in done:
+        other = model.signatures[name]
+        if (
+            signature.graph
+            and other.graph
+            and not signature.captures
+            and signature.inputs == other.inputs
+            and signature.outputs == other.outputs
+            and signature.graph.is_equal(other.graph)
+        ):
+            return name
+    return None
+
+
+def _start(signature: Signature, given: list[Mapping[str, np.ndarray]], precision: str) -> Work:
+    report = SignatureReport(signature.name)
+    graph = signature.graph
+    if graph is None:
+        report.notes.append(f"left as it is: {signature.reason}")
+        return Work(signature, [], [], precision, report)
+    report.nodes_before = report.nodes_after = len(graph.nodes)
+    fitting = [dict(sample) for sample in given if set(sample) == set(signature.inputs)]
+    for sample in fitting:
+        if not accepts(signature, sample):
+            raise OptimizerError(f"signature {signature.name!r} does not accept the inputs given: {_shapes(sample)}")
+    samples = [*fitting, *accepted_samples(signature, graph)]
+    if not samples:
+        report.notes.append("left as it is: it accepts none of the random inputs that were tried; give it `inputs`")
+    wanted = [call(signature.original, sample) for sample in samples]
+    again = [call(signature.original, sample) for sample in samples]
+    if samples and not compare(wanted, again, "fp32").fits:
+        report.notes.append("left as it is: it does not give the same result twice")
+        samples = wanted = []
+    report.samples = [_shapes(sample) for sample in samples]
+    return Work(signature, samples, wanted, precision, report)
+
+
+def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in sample.items()}
+
+
+def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
+    assert work.signature.graph is not None
+    graph = work.signature.graph.copy()
+    graph.prune()
+    difference = work.check(graph)
+    if not difference.fits:
+        work.report.notes.append(f"left as it is: frozen, it does not compute the same: {difference.reason}")
+        return
+    work.graphs["frozen"] = graph.copy()
+    work.report.order = [node.name for node in graph.in_order() if node.op != "Const"]
+    names = list(graph.inputs)
+    context = Context(work.precision, [dict(zip(names, _ordered(work, s), strict=False)) for s in work.samples])
+    patterns = [*TIDYING, *PLAIN, *(pattern for pattern in extra if not pattern.kernels), *TIDYING]
+    rewrite(graph, patterns, context, work.check, work.report)
+    work.graphs["plain"], work.plain_rewrites = graph.copy(), len(work.report.rewrites)
+    if kernels:
+        _rewrite_to_kernels(work, graph, [*KERNELS, *(pattern for pattern in extra if pattern.kernels)], context)
+    taken = {name for each in work.report.rewrites for name in each["before"]}  # type: ignore[attr-defined]
+    missed = [
+        miss for miss in context.near_misses if miss.node.rpartition(":")[0] not in taken and miss.node not in taken
+    ]
+    work.report.left_alone = [asdict(miss) for miss in missed]
+
+
+def _rewrite_to_kernels(work: Work, graph: Graph, patterns: Sequence[Pattern], context: Context) -> None:
+    from optops.kernels import KernelsUnavailableError
+    from optops.kernels.tensorflow import load_operators
+
+    try:
+        load_operators()
+    except KernelsUnavailableError as error:
+        work.report.notes.append(f"the operator library is not used: {error}")
+        return
+    check = partial(work.check, precision=work.precision)
+    before = len(work.report.rewrites)
+    rewrite(graph, patterns, context, check, work.report)
+    if len(work.report.rewrites) > before:
+        rewrite(graph, TIDYING, context, check, work.report)
+        work.graphs["kernels"] = graph.copy()
+
+
+def _call(function: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in function(*map(tf.constant, arrays)).items()}
+
+
+def _ordered(work: Work, sample: Sample) -> list[np.ndarray]:
+    return [sample[name] for name in work.signature.inputs]
+
+
+def _choose(work: Work, benchmark: bool) -> Graph | None:
+    """Returns the furthest graph that is not slower than the original; None for the original itself."""
+    report = work.report
+    if not work.graphs:
+        return None
+    levels = list(work.graphs)
+    if benchmark:
+        slower = _slower(work)
+        levels = [level for level in levels if level not in slower]
+    if not levels:
+        report.notes.append("left as it is: nothing that was made of it is as fast")
+        return None
+    report.level = levels[-1]
+    graph = work.graphs[report.level]
+    precision = work.precision if report.level == "kernels" else "fp32"
+    report.difference = work.check(graph, precision).value
+    report.nodes_after = len(graph.nodes)
+    if report.milliseconds:
+        report.speed_up = report.milliseconds["original"] / report.milliseconds[report.level]
+    if report.level != "kernels":
+        report.rewrites = report.rewrites[: work.plain_rewrites] if report.level == "plain" else []
+    return graph
+
+
+def _slower(work: Work) -> set[str]:
+    """Times all levels in turn on one sample; returns those that are slower than the original."""
+    sample = {name: tf.constant(array) for name, array in work.samples[0].items()}
+    functions = {level: as_function(work.signature, graph) for level, graph in work.graphs.items()}
+    calls = {"original": partial(work.signature.original, **sample)}
+    ordered = [sample[name] for name in work.signature.inputs]
+    calls |= {level: partial(function, *ordered) for level, function in functions.items()}
+    times = interleaved(calls)
+    work.report.milliseconds = {level: float(np.median(each)) * 1e3 for level, each in times.items()}
+    slower = {level for level in work.graphs if is_slower(times["original"], times[level])}
+    work.report.notes += [f"{level} is slower than the original and is not used" for level in sorted(slower)]
+    return slower
+
+
+def _write(model: Model, kept: dict[str, Graph | None], out: Path, report: Report) -> None:
+    try:
+        write(model, kept, out)
+        _check_signatures(model, out)
+    except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
+        shutil.rmtree(out, ignore_errors=True)
+        write(model, dict.fromkeys(kept), out)
+        for signature in report.signatures:
+            signature.level, signature.nodes_after, signature.speed_up = "original", signature.nodes_before, 1.0
+            signature.notes.append(f"left as it is: the rewritten model can not be saved: {error}")
+        kept.update(dict.fromkeys(kept))
+
+
+def _check_signatures(model: Model, out: Path) -> None:
+    written = tf.saved_model.load(str(out))
+    for name, signature in model.signatures.items():
+        function = written.signatures[name]
+        for before, after in (
+            (signature.original.structured_input_signature[1], function.structured_input_signature[1]),
+            (signature.original.structured_outputs, function.structured_outputs),
+        ):
+            specs = [{key: (spec.dtype, str(spec.shape)) for key, spec in each.items()} for each in (before, after)]
+            if specs[0] != specs[1]:
+                raise OptimizerError(f"signature {name!r} became {specs[1]}; it was {specs[0]}")

@@ -1,0 +1,61 @@
+"""Operators that hand on what they are given: Identity, Cast to the same type, Pad by nothing, Transpose to the same order."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from optops.graph.optimizer.graph import Graph, Node, integer
+from optops.graph.optimizer.rewriting import Context, Pattern, Place
+
+SAME = ("Identity", "StopGradient", "PreventGradient", "EnsureShape", "Snapshot")
+
+
+def find(graph: Graph, context: Context) -> Iterator[Place]:
+    """Gives what changes nothing; nodes with control inputs stay, for they wait for something."""
+    for node in graph.nodes.values():
+        if node.controls or not node.inputs or not _changes_nothing(graph, node):
+            continue
+        tensor = f"{node.name}:0"
+        if tensor in graph.outputs or graph.consumers(tensor):
+            yield Place(tensor, (node.name,), _handing_on(node.name))
+
+
+def _handing_on(name: str) -> Callable[[Graph], str]:
+    return lambda graph: graph.nodes[name].inputs[0]
+
+
+def _changes_nothing(graph: Graph, node: Node) -> bool:
+    source = node.inputs[0]
+    if node.op in SAME:
+        # What says more of a shape than is known without it is a check.
+        return node.op != "EnsureShape" or graph.shape(source) == graph.shape(f"{node.name}:0")
+    if node.op == "Cast":
+        return graph.dtype(source) == graph.dtype(f"{node.name}:0")
+    if node.op in ("Pad", "PadV2", "MirrorPad"):
+        paddings = graph.constant(node.inputs[1])
+        return paddings is not None and not paddings.any()
+    if node.op == "Transpose":
+        order = graph.constant(node.inputs[1])
+        return order is not None and np.array_equal(order, np.arange(order.size))
+    if node.op == "Reshape":
+        return _is_static(graph.shape(source)) and graph.shape(source) == graph.shape(f"{node.name}:0")
+    if node.op == "ConcatV2":
+        return integer(node, "N") == 1
+    return node.op in ("Mul", "RealDiv", "AddV2", "Add", "Sub") and _is_neutral(graph, node)
+
+
+def _is_static(shape: tuple[int | None, ...] | None) -> bool:
+    return shape is not None and None not in shape
+
+
+def _is_neutral(graph: Graph, node: Node) -> bool:
+    """Returns whether the second input is a scalar that changes nothing: 1 for products, 0 for sums of integers."""
+    value = graph.constant(node.inputs[1])
+    if value is None or value.size != 1 or value.ndim > 0 or value.dtype.kind not in "fiu":
+        return False
+    if node.op in ("Mul", "RealDiv"):
+        return bool(value == 1)
+    return value.dtype.kind in "iu" and bool(value == 0)
+
+
+IDENTITY = Pattern("identity", find, reported=False)

@@ -1,0 +1,168 @@
+"""What is tidied, what stays, and what is proved, on small hand-written models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.graph import optimize
+from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.report import SignatureReport
+from optops.graph.optimizer.rewriting import Context, Pattern, Place
+from optops.models.keras import keras, tf
+
+
+def save(folder: Path, function: Any, *specs: tf.TensorSpec) -> Path:
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=list(specs))
+    tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": module.serve})
+    return folder / "model"
+
+
+def optimized(folder: Path, function: Any, *specs: tf.TensorSpec, **options: Any) -> SignatureReport:
+    report = optimize(save(folder, function, *specs), folder / "out", kernels=False, benchmark=False, **options)
+    assert report.signatures[0].difference <= 1e-4
+    return report.signatures[0]
+
+
+IMAGE = tf.TensorSpec([None, 8, 8, 3], tf.float32, "x")
+
+
+def test_two_transposes_that_cancel_go(tmp_path: Path) -> None:
+    def twice(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.transpose(tf.transpose(tf.nn.relu(x), [0, 3, 1, 2]), [0, 2, 3, 1]) + 1.0}
+
+    report = optimized(tmp_path, twice, IMAGE)
+    assert report.counts() == {"transpose pair": 1}
+    assert not any("ranspose" in name for rewrite in report.rewrites for name in rewrite["after"])  # type: ignore[attr-defined]
+
+
+def test_two_transposes_that_do_not_cancel_become_one(tmp_path: Path) -> None:
+    def twice(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.transpose(tf.transpose(x, [0, 3, 1, 2]), [0, 3, 2, 1])}
+
+    assert optimized(tmp_path, twice, IMAGE).counts() == {"transpose pair": 1}
+
+
+def test_reshapes_in_a_row_become_one(tmp_path: Path) -> None:
+    def chain(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reshape(tf.reshape(tf.reshape(x, [-1, 64, 3]), [-1, 8, 24]), [-1, 192]) * 2.0}
+
+    assert optimized(tmp_path, chain, IMAGE).counts() == {"reshape chain": 1}
+
+
+def test_what_is_computed_twice_is_computed_once(tmp_path: Path) -> None:
+    def double(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.tanh(x * 3.0) + tf.exp(tf.tanh(x * 3.0))}
+
+    assert optimized(tmp_path, double, IMAGE).tidied["common sub-expression"] >= 2
+
+
+def convolutional(last_norm: bool = True) -> keras.Model:
+    inputs = keras.Input([8, 8, 3])
+    y = keras.layers.Conv2D(8, 3, padding="same")(inputs)
+    y = keras.layers.BatchNormalization()(y)
+    y = keras.layers.DepthwiseConv2D(3, use_bias=False, depth_multiplier=2)(keras.layers.ReLU()(y))
+    y = keras.layers.BatchNormalization(scale=False)(y)
+    y = keras.layers.Dense(5)(keras.layers.Flatten()(y))
+    y = keras.layers.BatchNormalization()(y)
+    model = keras.Model(inputs, y)
+    draw = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+def test_batch_norms_behind_convolutions_and_products_are_folded(tmp_path: Path) -> None:
+    report = optimize(convolutional(), tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert report.counts() == {"batch norm folding": 3}
+    assert report.difference <= 1e-4
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    ops = {node.op for node in loaded.signatures["serving_default"].graph.as_graph_def().node}
+    assert not {op for op in ops if "BatchNorm" in op}
+
+
+def test_a_norm_whose_convolution_is_read_elsewhere_is_left_alone_with_the_reason(tmp_path: Path) -> None:
+    inputs = keras.Input([8, 8, 3])
+    y = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
+    model = keras.Model(inputs, [keras.layers.BatchNormalization()(y), y])
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert "batch norm folding" not in report.counts()
+    assert any("read by more than the norm" in each["reason"] for each in report.left_alone)
+
+
+@pytest.mark.parametrize("name", ["MobileNet"])
+def test_all_batch_norms_of_networks_that_have_them_behind_convolutions_are_folded(name: str, tmp_path: Path) -> None:
+    model = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), classes=10)
+    draw = np.random.default_rng(0)
+    for weight in model.weights:
+        if "moving_" in weight.name or "gamma" in weight.name or "beta" in weight.name:
+            weight.assign(draw.uniform(0.8, 1.2, weight.shape))
+    norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False)
+    assert report.signatures[0].counts()["batch norm folding"] == norms
+    assert report.signatures[0].difference <= 1e-4
+    assert {each.name for each in report.signatures} == {"serve", "serving_default"}
+
+
+def wrong_find(graph: Graph, context: Context) -> Any:
+    for node in graph.nodes.values():
+        if node.op == "Tanh":
+            yield Place(f"{node.name}:0", (node.name,), lambda graph, node=node: node.inputs[0])
+
+
+def test_a_pattern_that_is_wrong_is_caught_and_rolled_back_where_it_is_wrong(tmp_path: Path) -> None:
+    wrong = Pattern("tanh is nothing", wrong_find)
+
+    def tanhs(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        # The second is of values so small that it is right to drop it.
+        return {"y": tf.tanh(x), "z": tf.tanh(x * 1e-6)}
+
+    report = optimized(tmp_path, tanhs, IMAGE, extra_patterns=[wrong])
+    assert report.counts() == {"tanh is nothing": 1}
+    assert [each["pattern"] for each in report.rolled_back] == ["tanh is nothing"]
+    assert "differs by" in report.rolled_back[0]["reason"]
+
+
+def test_what_can_not_be_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(OptimizerError, match="is no SavedModel"):
+        optimize(tmp_path / "nothing", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OptimizerError, match="exists already"):
+        optimize(tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(OptimizerError, match="needs the operator library"):
+        optimize(tmp_path / "nothing", tmp_path / "other", precision="int8", kernels=False)
+
+
+def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    model = save(tmp_path, lambda x: {"y": tf.reshape(x, [-1, 4])}, tf.TensorSpec([None], tf.float32, "x"))
+    with pytest.raises(OptimizerError, match="does not accept the inputs given"):
+        optimize(model, tmp_path / "out", inputs={"x": np.zeros(3, np.float32)})
+
+
+def test_operators_that_are_not_registered_are_named(tmp_path: Path) -> None:
+    model = save(tmp_path, lambda x: {"y": tf.nn.softsign(x)}, IMAGE)
+    path = model / "saved_model.pb"
+    path.write_bytes(path.read_bytes().replace(b"Softsign", b"Hardsign"))
+    with pytest.raises(OptimizerError, match="Hardsign"):
+        optimize(model, tmp_path / "out")
+
+
+def test_a_frozen_graph_becomes_a_saved_model(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], name="features")
+        tf.identity(tf.matmul(x, tf.ones([3, 2])), name="scores")
+    (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False)
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    y = loaded.signatures["serving_default"](features=tf.ones([2, 3]))
+    np.testing.assert_allclose(y["scores"], np.full([2, 2], 3.0))
+
+
+def test_a_benchmark_says_how_fast_both_are_and_the_report_lies_beside_the_model(tmp_path: Path) -> None:
+    model = save(tmp_path, lambda x: {"y": tf.nn.relu(x)}, IMAGE)
+    report = optimize(model, tmp_path / "out").signatures[0]
+    assert {"original", "frozen", "plain"} <= set(report.milliseconds)
+    assert (tmp_path / "out" / "optops_report.json").is_file()

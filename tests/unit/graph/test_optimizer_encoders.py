@@ -1,0 +1,212 @@
+"""Encoders written in different ways become one operator of the library that computes the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.graph import optimize
+from optops.graph.optimizer.patterns.encoder_stack import hidden_ends
+from optops.graph.optimizer.report import SignatureReport
+from optops.kernels.tensorflow import load_operators
+from optops.models.keras import keras, tf
+
+WIDTH, HEADS, UNITS, VOCABULARY = 32, 4, 48, 20
+SIZE = WIDTH // HEADS
+
+
+def gelu_by_erf(x: tf.Tensor) -> tf.Tensor:
+    return x * (0.5 * (1.0 + tf.math.erf(x / np.sqrt(2.0).astype(np.float32))))
+
+
+def gelu_by_tanh_of_a_power(x: tf.Tensor) -> tf.Tensor:
+    return 0.5 * x * (1.0 + tf.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + 0.044715 * tf.pow(x, 3))))
+
+
+def gelu_by_tanh_of_products(x: tf.Tensor) -> tf.Tensor:
+    return x * (0.5 * (1.0 + tf.tanh(0.7978845608 * (x + 0.044715 * x * x * x))))
+
+
+def norm_by_moments(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-6)
+
+
+def norm_step_by_step(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    return centred / tf.sqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + 1e-6) * scale + offset
+
+
+def heads_by_matmul(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = tf.shape(x)
+    flat = tf.reshape(x, [-1, WIDTH])
+    made = [tf.nn.bias_add(tf.matmul(flat, kernel), bias) for kernel, bias in weights]
+    return [tf.transpose(tf.reshape(y, [shape[0], shape[1], HEADS, SIZE]), [0, 2, 1, 3]) for y in made]
+
+
+def heads_by_tensordot(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = tf.shape(x)
+    made = [tf.tensordot(x, kernel, 1) + bias for kernel, bias in weights]
+    return [tf.transpose(tf.reshape(y, [shape[0], shape[1], HEADS, SIZE]), [0, 2, 1, 3]) for y in made]
+
+
+def heads_by_einsum(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    made = [
+        tf.einsum("abc,cde->abde", x, tf.reshape(kernel, [WIDTH, HEADS, SIZE])) + tf.reshape(bias, [HEADS, SIZE])
+        for kernel, bias in weights
+    ]
+    return [tf.transpose(y, [0, 2, 1, 3]) for y in made]
+
+
+def heads_merged_and_split(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = tf.shape(x)
+    kernel, bias = (tf.concat(each, -1) for each in zip(*weights, strict=True))
+    parts = tf.split(tf.matmul(x, kernel) + bias, 3, axis=-1)
+    return [tf.transpose(tf.reshape(y, [shape[0], shape[1], HEADS, SIZE]), [0, 2, 1, 3]) for y in parts]
+
+
+def heads_merged_and_unstacked(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = tf.shape(x)
+    kernel, bias = (tf.concat(each, -1) for each in zip(*weights, strict=True))
+    made = tf.reshape(tf.matmul(x, kernel) + bias, [shape[0], shape[1], 3, HEADS, SIZE])
+    return tf.unstack(tf.transpose(made, [2, 0, 3, 1, 4]), axis=0)
+
+
+class Encoder(tf.Module):
+    """Two layers and a mask, put together from the forms above."""
+
+    def __init__(
+        self, heads: Callable[..., Any], norm: Callable[..., Any], gelu: Callable[..., Any], first: bool
+    ) -> None:
+        super().__init__()
+        self.heads, self.norm, self.gelu, self.first = heads, norm, gelu, first
+        draw = np.random.default_rng(0)
+
+        def weight(*shape: int) -> tf.Variable:
+            return tf.Variable(draw.normal(0, 0.2, shape).astype(np.float32))
+
+        self.table = weight(VOCABULARY, WIDTH)
+        self.layers = [
+            {
+                "query_key_value": [(weight(WIDTH, WIDTH), weight(WIDTH)) for _ in range(3)],
+                "output": (weight(WIDTH, WIDTH), weight(WIDTH)),
+                "norms": [(weight(WIDTH), weight(WIDTH)) for _ in range(2)],
+                "expand": (weight(WIDTH, UNITS), weight(UNITS)),
+                "contract": (weight(UNITS, WIDTH), weight(WIDTH)),
+            }
+            for _ in range(2)
+        ]
+        self.last = (weight(WIDTH), weight(WIDTH))
+
+    def attend(self, x: tf.Tensor, layer: dict[str, Any], mask: tf.Tensor) -> tf.Tensor:
+        queries, keys, values = self.heads(x, layer["query_key_value"])
+        scores = tf.matmul(queries, keys, transpose_b=True) / np.float32(np.sqrt(SIZE)) + mask
+        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), values), [0, 2, 1, 3])
+        kernel, bias = layer["output"]
+        return tf.matmul(tf.reshape(mixed, [tf.shape(x)[0], -1, WIDTH]), kernel) + bias
+
+    def think(self, x: tf.Tensor, layer: dict[str, Any]) -> tf.Tensor:
+        (expand, hidden), (contract, offset) = layer["expand"], layer["contract"]
+        return tf.matmul(self.gelu(tf.matmul(x, expand) + hidden), contract) + offset
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.int32, "ids"), tf.TensorSpec([None, None], tf.int32, "mask")]
+    )
+    def serve(self, ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.gather(self.table, ids)
+        added = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * -10000.0
+        for layer in self.layers:
+            one, two = layer["norms"]
+            if self.first:
+                x += self.attend(self.norm(x, *one), layer, added)
+                x += self.think(self.norm(x, *two), layer)
+            else:
+                x = self.norm(x + self.attend(x, layer, added), *one)
+                x = self.norm(x + self.think(x, layer), *two)
+        return {"states": self.norm(x, *self.last) if self.first else x}
+
+
+def fused(encoder: Encoder, folder: Path, **options: Any) -> SignatureReport:
+    tf.saved_model.save(encoder, str(folder / "model"), signatures={"serving_default": encoder.serve})
+    return optimize(folder / "model", folder / "out", benchmark=False, **options).signatures[0]
+
+
+FORMS = [
+    (heads_by_matmul, norm_by_moments, gelu_by_erf, False),
+    (heads_by_tensordot, norm_step_by_step, gelu_by_tanh_of_a_power, False),
+    (heads_by_einsum, norm_by_moments, gelu_by_tanh_of_products, True),
+    (heads_merged_and_split, norm_by_moments, tf.nn.relu, False),
+    (heads_merged_and_unstacked, norm_step_by_step, tf.nn.silu, True),
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0].__name__)
+def test_an_encoder_in_any_form_becomes_one_operator_that_computes_the_same(form: Any, tmp_path: Path) -> None:
+    report = fused(Encoder(*form), tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+    assert report.level == "kernels"
+    assert report.difference <= 1e-4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precisions_stay_near_the_original(precision: str, tmp_path: Path) -> None:
+    report = fused(Encoder(*FORMS[0]), tmp_path, precision=precision)
+    assert report.level == "kernels"
+    assert 0 < report.difference <= 0.1
+
+
+def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_path: Path) -> None:
+    encoder = Encoder(*FORMS[0])
+    fused(encoder, tmp_path)
+    load_operators()
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (3, 7)).astype(np.int32)
+    for mask in ([[1, 1, 1, 1, 1, 1, 1]] * 3, [[1, 1, 1, 0, 0, 0, 0]] * 3, [[0, 1, 0, 1, 1, 0, 1]] * 3, [[0] * 7] * 3):
+        wanted = encoder.serve(ids, tf.constant(mask))["states"]
+        found = loaded(ids=tf.constant(ids), mask=tf.constant(mask))["states"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "lengths", "fits"),
+    [
+        ([[0.0, 0.0, 0.0]], [3], True),
+        ([[0.0, -1e4, -1e9]], [1], True),
+        ([[-1e4, 0.0, 0.0]], [2], False),
+        ([[0.0, 0.0, -3.0]], [2], False),
+        ([[-1e4, -1e4, -1e4]], [1], False),
+        ([[0.0, 0.0, float("nan")]], [2], False),
+    ],
+)
+def test_what_a_mask_hides_is_told_from_its_values(mask: list[list[float]], lengths: list[int], fits: bool) -> None:
+    found, answer = hidden_ends(tf.constant(mask)[:, None, None, :], tf.constant([1, 3, 8]), all_positions=False)
+    assert (found.numpy().tolist(), bool(answer)) == (lengths, fits)
+
+
+def keras_encoder() -> keras.Model:
+    inputs = keras.Input([None, WIDTH])
+    x = inputs
+    for _ in range(2):
+        attended = keras.layers.MultiHeadAttention(HEADS, SIZE)(x, x)
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + keras.layers.Dropout(0.1)(attended))
+        hidden = keras.layers.Dense(WIDTH)(keras.layers.Dense(UNITS, activation="gelu")(x))
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + hidden)
+    return keras.Model(inputs, x)
+
+
+def test_layers_of_keras_become_one_operator(tmp_path: Path) -> None:
+    report = optimize(keras_encoder(), tmp_path / "out", benchmark=False).signatures[0]
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+    assert report.difference <= 1e-4
+
+
+def test_an_attention_that_is_in_no_layer_is_left_alone_with_the_reason(tmp_path: Path) -> None:
+    inputs = keras.Input([None, WIDTH])
+    model = keras.Model(inputs, keras.layers.MultiHeadAttention(HEADS, SIZE)(inputs, inputs))
+    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    assert report.level == "plain"
+    assert any("no residual sum" in each["reason"] for each in report.left_alone)
