@@ -158,7 +158,7 @@ def _explained(folder: Path, error: Exception) -> str:
     text = str(error)
     if "not registered" in text or "unregistered" in text.lower():
         return (
-            f"{folder} uses operators that this TensorFlow does not know: {text.splitlines()[0]}; load the library that "
+            f"{folder} has operators that TensorFlow does not know: {text.splitlines()[0]}; load the library that "
             "has them (`tf.load_op_library`, or the package that registers them) before, and optimise from Python"
         )
     return f"{folder} can not be loaded: {type(error).__name__}: {text}"

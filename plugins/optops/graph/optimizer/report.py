@@ -78,7 +78,7 @@ class Report:
             lines += _lines(signature)
         if self.kernels:
             lines.append(
-                "The result uses optops' operators: call `optops.kernels.tensorflow.load_operators()` before it is loaded."
+                "The result has optops' operators: call `optops.kernels.tensorflow.load_operators()` before loading it."
             )
         return lines
 

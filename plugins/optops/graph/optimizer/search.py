@@ -1,4 +1,4 @@
-"""Applies patterns to one graph, checks each result against the original, and takes back what does not compute the same."""
+"""Applies patterns to one graph, compares each result with the original, and takes back what differs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

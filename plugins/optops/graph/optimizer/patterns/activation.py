@@ -1,7 +1,7 @@
 """Activations in whatever way they are written: known by what they compute, not by how.
 
-GELU: Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415, the exact one and the approximation by tanh, whose cube
-is written as a power or as products. A part of a graph that computes each value from one value of one tensor is run on a
+GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415) may be the exact one or the approximation by tanh, its
+cube a power or products. A part of a graph that computes each value from one value of one tensor is run on a
 grid of numbers and compared with each activation of the operator library.
 """
 
@@ -15,7 +15,32 @@ from optops.graph.optimizer.graph import Graph, Node
 from optops.models.keras import tf
 
 BY_VALUE = frozenset(
-    ["Mul", "AddV2", "Add", "Sub", "RealDiv", "Div", "Erf", "Erfc", "Tanh", "Pow", "Square", "Neg", "Sigmoid", "Exp", "Maximum", "Relu", "Identity", "Cube", "Softplus", "Elu", "Reciprocal", "LeakyRelu", "Rsqrt", "Sqrt"]
+    [
+        "Mul",
+        "AddV2",
+        "Add",
+        "Sub",
+        "RealDiv",
+        "Div",
+        "Erf",
+        "Erfc",
+        "Tanh",
+        "Pow",
+        "Square",
+        "Neg",
+        "Sigmoid",
+        "Exp",
+        "Maximum",
+        "Relu",
+        "Identity",
+        "Cube",
+        "Softplus",
+        "Elu",
+        "Reciprocal",
+        "LeakyRelu",
+        "Rsqrt",
+        "Sqrt",
+    ]
 )
 MOST_NODES = 16
 GRID = np.concatenate([np.linspace(-12, 12, 97), np.linspace(-1e-2, 1e-2, 9)]).astype(np.float32)

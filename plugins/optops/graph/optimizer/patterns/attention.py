@@ -1,10 +1,10 @@
 """Scaled-dot-product attention over products: found at its softmax, its layout proved by running it on indices.
 
 Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2. Libraries differ in how they get from a product
-[batch, time, width] to heads: reshapes and transposes, einsums, one product for queries, keys and values that is split
-in this way or that. Instead of listing these ways, the part of the graph between the products and the scores is run on
-arrays that hold their own indices; what comes out says which column of which product each value of each head is. It must
-be the same column at every position.
+[batch, time, width] to heads: reshapes and transposes, einsums, one product for queries, keys and values that is
+split in this way or that. Instead of listing these ways, the part of the graph between the products and the scores is
+run on arrays that hold their own indices; what comes out says which column of which product each value of each head is.
+It must be the same column at every position.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,20 @@ from optops.models.keras import tf
 
 NAME = "attention"
 MOVES = frozenset(
-    ["Reshape", "Transpose", "Identity", "Split", "SplitV", "StridedSlice", "Unpack", "ExpandDims", "Squeeze", "StopGradient", "Slice", "GatherV2"]
+    [
+        "Reshape",
+        "Transpose",
+        "Identity",
+        "Split",
+        "SplitV",
+        "StridedSlice",
+        "Unpack",
+        "ExpandDims",
+        "Squeeze",
+        "StopGradient",
+        "Slice",
+        "GatherV2",
+    ]
 )
 PRODUCTS = ("BatchMatMulV2", "BatchMatMul", "BatchMatMulV3", "Einsum")
 DATA_INPUT = {"Split": 1}
@@ -300,7 +313,7 @@ def _columns(probe: Probe, ways: list[Way]) -> tuple[int, int, int, int, list[np
         sizes = sizes or found
         if found != sizes:
             raise NoAttentionError(f"queries, keys and values have different sizes: {found} and {sizes}")
-        batch, heads, time, head_size = found
+        batch, _, time, _ = found
         row, column = index // width, index % width
         expected = np.arange(batch)[:, None, None, None] * time + np.arange(time)[None, None, :, None]
         if not (row == expected).all() or not (column == column[:1, :, :1]).all():
@@ -317,7 +330,7 @@ def _by_position(index: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[int, i
         index = index.reshape(batch, -1, *index.shape[1:])
     if index.ndim != 4:
         raise NoAttentionError(f"heads have {index.ndim} axes")
-    batch, heads, time, head_size = index.shape
+    batch, heads, time, head_size = (int(size) for size in index.shape)
     if batch * time != rows:
         raise NoAttentionError(f"{batch} times {time} positions are not the {rows} rows of the product")
     return index, (batch, heads, time, head_size)

@@ -1,10 +1,10 @@
-"""Operators that hand on what they are given: Identity, Cast to the same type, Pad by nothing, Transpose to the same order."""
+"""Operators that hand on what they are given: Identity, Cast to the same type, Pad by nothing."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph, Node, integer
+from optops.graph.optimizer.graph import Graph, Node
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 
 SAME = ("Identity", "StopGradient", "PreventGradient", "EnsureShape", "Snapshot")
@@ -31,16 +31,12 @@ def _changes_nothing(graph: Graph, node: Node) -> bool:
         return node.op != "EnsureShape" or graph.shape(source) == graph.shape(f"{node.name}:0")
     if node.op == "Cast":
         return graph.dtype(source) == graph.dtype(f"{node.name}:0")
-    if node.op in ("Pad", "PadV2", "MirrorPad"):
-        paddings = graph.constant(node.inputs[1])
-        return paddings is not None and not paddings.any()
-    if node.op == "Transpose":
-        order = graph.constant(node.inputs[1])
-        return order is not None and np.array_equal(order, np.arange(order.size))
+    if node.op in ("Pad", "PadV2", "MirrorPad", "Transpose"):
+        argument = graph.constant(node.inputs[1])
+        same = 0 if argument is None or "Pad" in node.op else np.arange(argument.size)
+        return argument is not None and bool(np.all(argument == same))
     if node.op == "Reshape":
         return _is_static(graph.shape(source)) and graph.shape(source) == graph.shape(f"{node.name}:0")
-    if node.op == "ConcatV2":
-        return integer(node, "N") == 1
     return node.op in ("Mul", "RealDiv", "AddV2", "Add", "Sub") and _is_neutral(graph, node)
 
 

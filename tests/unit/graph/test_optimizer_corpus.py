@@ -1,0 +1,240 @@
+"""Models of every kind come out as they went in: the same signatures, the same results, nothing fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.graph import optimize
+from optops.graph.optimizer.parity import compare
+from optops.models.keras import keras, tf
+
+L = keras.layers
+F, N, S = tf.float32, tf.int32, tf.string
+
+
+def spec(*shape: int | None, dtype: Any = F, name: str = "x") -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name)
+
+
+def weight(*shape: int) -> tf.Variable:
+    return tf.Variable(np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32))
+
+
+W = {shape: weight(*shape) for shape in ((4, 4), (4, 3), (9, 4), (3,), (4,), (3, 3, 2, 4))}
+
+
+def looped(x: tf.Tensor) -> tf.Tensor:
+    return tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y @ W[4, 4])), (0, x))[1]
+
+
+def mapped(x: tf.Tensor) -> tf.Tensor:
+    return tf.map_fn(lambda row: tf.reduce_max(row) * row, x)
+
+
+def branching(x: tf.Tensor) -> tf.Tensor:
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: x @ W[4, 4], lambda: x - 1.0)
+
+
+def switching(x: tf.Tensor) -> tf.Tensor:
+    return tf.switch_case(tf.shape(x)[0] % 2, [lambda: x * 2.0, lambda: tf.exp(x)])
+
+
+def ragged(x: tf.Tensor) -> tf.Tensor:
+    return tf.RaggedTensor.from_tensor(x, lengths=tf.fill(tf.shape(x)[:1], 2)).to_tensor(-1.0)
+
+
+def sparse(x: tf.Tensor) -> tf.Tensor:
+    return tf.sparse.sparse_dense_matmul(tf.sparse.from_dense(tf.nn.relu(x)), W[4, 3])
+
+
+def half(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.cast(x, tf.float16) @ tf.cast(W[4, 3], tf.float16), F)
+
+
+Functions = dict[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]
+ROWS = [spec(None, 4)]
+FUNCTIONS: Functions = {
+    "product": (lambda x: x @ W[4, 3] + W[3,], ROWS),
+    "one row": (lambda x: tf.tensordot(x, W[4, 3], 1), [spec(4)]),
+    "scalar": (lambda x: x * 2.0, [spec()]),
+    "vector": (lambda x: tf.cumsum(x), [spec(None)]),
+    "fixed batch": (lambda x: tf.nn.softmax(x @ W[4, 4]), [spec(2, 4)]),
+    "half": (half, ROWS),
+    "double": (
+        lambda x: tf.linalg.inv(x @ tf.transpose(x) + tf.eye(4, dtype=tf.float64)),
+        [spec(4, 4, dtype=tf.float64)],
+    ),
+    "integers": (lambda x: (x * 3 + 1) // 2 % 5, [spec(None, dtype=N)]),
+    "long integers": (lambda x: tf.bitwise.left_shift(x, tf.constant(2, tf.int64)), [spec(None, dtype=tf.int64)]),
+    "truth values": (lambda x: tf.logical_not(x), [spec(None, dtype=tf.bool)]),
+    "complex": (lambda x: tf.abs(tf.signal.fft(tf.cast(x, tf.complex64))), [spec(None, 8)]),
+    "embedding": (lambda x: tf.gather(W[9, 4], x), [spec(None, None, dtype=N)]),
+    "one hot": (lambda x: tf.one_hot(x, 5) @ weight(5, 2), [spec(None, dtype=N)]),
+    "several inputs": (lambda x, y: x @ W[4, 4] + y, [spec(None, 4), spec(None, 4, name="y")]),
+    "an input that nothing reads": (lambda x, y: x + 1.0, [spec(None, 4), spec(None, 4, name="y")]),
+    "an output that is an input": (lambda x: tf.identity(x), ROWS),
+    "a constant output": (lambda x: tf.constant([1.0, 2.0]), ROWS),
+    "loop": (looped, ROWS),
+    "map": (mapped, ROWS),
+    "branch": (branching, ROWS),
+    "switch": (switching, ROWS),
+    "ragged": (ragged, ROWS),
+    "sparse": (sparse, ROWS),
+    "top": (lambda x: tf.math.top_k(x, 2).indices, ROWS),
+    "sorted": (lambda x: tf.sort(x, axis=-1), ROWS),
+    "unique": (lambda x: tf.unique(x).y, [spec(None, dtype=N)]),
+    "where": (lambda x: tf.where(x > 0), ROWS),
+    "convolution, channels last": (lambda x: tf.nn.conv2d(x, W[3, 3, 2, 4], 1, "SAME"), [spec(None, 6, 6, 2)]),
+    "resized": (lambda x: tf.image.resize(x, [3, 5]), [spec(None, 6, 6, 2)]),
+    "einsum": (lambda x: tf.einsum("ab,bc->ca", x, W[4, 3]), ROWS),
+    "attention alone": (lambda x: tf.nn.softmax(x @ tf.transpose(x, [0, 2, 1])) @ x, [spec(None, None, 4)]),
+    "checked": (lambda x: tf.debugging.check_numerics(tf.ensure_shape(x, [None, 4]), "bad") + 1.0, ROWS),
+    "joined": (lambda x: tf.strings.join([x, "!"]), [spec(None, dtype=S)]),
+    "split text": (lambda x: tf.strings.split(x).to_tensor(""), [spec(None, dtype=S)]),
+    "hashed": (lambda x: tf.strings.to_hash_bucket_fast(x, 7), [spec(None, dtype=S)]),
+    "lengths of text": (lambda x: tf.strings.length(x, "UTF8_CHAR"), [spec(None, dtype=S)]),
+    "random": (lambda x: x + tf.random.normal([4]), ROWS),
+    "random of a seed": (lambda x: x + tf.random.stateless_normal([4], [1, 2]), ROWS),
+    "python": (lambda x: tf.ensure_shape(tf.numpy_function(np.sin, [x], F), [None, 4]), ROWS),
+}
+
+
+def sequential(*layers: Any, shape: list[int | None]) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+def shared() -> keras.Model:
+    inputs, layer = keras.Input([4]), L.Dense(4, activation="relu")
+    return keras.Model(inputs, {"once": layer(inputs), "twice": layer(layer(inputs))})
+
+
+def lambdas() -> keras.Model:
+    inputs = keras.Input([4])
+    return keras.Model(inputs, tf.reduce_mean(tf.nn.relu(inputs) * 2.0, axis=1))
+
+
+KERAS: dict[str, Callable[[], keras.Model]] = {
+    "lstm": lambda: sequential(L.LSTM(3), shape=[None, 4]),
+    "gru": lambda: sequential(L.GRU(3, return_sequences=True), shape=[5, 4]),
+    "two ways": lambda: sequential(L.Embedding(9, 4, mask_zero=True), L.Bidirectional(L.LSTM(2)), shape=[None]),
+    "dropout": lambda: sequential(L.Dense(4), L.Dropout(0.5), L.GaussianNoise(0.1), L.Dense(2), shape=[4]),
+    "nested": lambda: sequential(sequential(L.Dense(3), L.BatchNormalization(), shape=[4]), L.Dense(2), shape=[4]),
+    "shared": shared,
+    "operators as layers": lambdas,
+    "normalised": lambda: sequential(L.LayerNormalization(), L.UnitNormalization(), shape=[None, 4]),
+    "pooled": lambda: sequential(L.Conv1D(3, 3), L.BatchNormalization(), L.GlobalMaxPooling1D(), shape=[8, 2]),
+}
+
+
+def results(saved_model: Path, samples: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    function = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    called = [function(**{name: tf.constant(array) for name, array in sample.items()}) for sample in samples]
+    return [{name: tensor.numpy() for name, tensor in each.items()} for each in called]
+
+
+def signatures(saved_model: Path) -> dict[str, Any]:
+    loaded = tf.saved_model.load(str(saved_model))
+    return {
+        name: (function.structured_input_signature[1], str(function.structured_outputs))
+        for name, function in loaded.signatures.items()
+    }
+
+
+def inputs_of(specs: list[tf.TensorSpec]) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for each in specs:
+        shape = [3 if size is None else size for size in each.shape]
+        if each.dtype == S:
+            arrays[each.name] = np.array(["a b", "", "ö x y"], object)
+        elif each.dtype.is_floating:
+            arrays[each.name] = draw.normal(size=shape).astype(each.dtype.as_numpy_dtype)
+        else:
+            arrays[each.name] = draw.integers(0, 2, shape).astype(each.dtype.as_numpy_dtype)
+    return arrays
+
+
+def check(folder: Path, specs: list[tf.TensorSpec]) -> str:
+    report = optimize(folder / "model", folder / "out", benchmark=False)
+    assert signatures(folder / "model") == signatures(folder / "out")
+    samples = [inputs_of(specs)]
+    # What is random differs from itself: such a model must have been left alone.
+    if report.signatures[0].level == "original":
+        assert report.signatures[0].notes
+    else:
+        difference = compare(results(folder / "model", samples), results(folder / "out", samples), "fp32")
+        assert difference.fits, difference
+    return report.signatures[0].level
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_computes_what_it_did(name: str, tmp_path: Path) -> None:
+    function, specs = FUNCTIONS[name]
+    module = tf.Module()
+    module.weights = list(W.values())
+    module.serve = tf.function(lambda *x: {"y": function(*x)}, input_signature=specs)
+    if name == "one hot":
+        module.more = table = weight(5, 2)
+        module.serve = tf.function(lambda x: {"y": tf.one_hot(x, 5) @ table}, input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    level = check(tmp_path, specs)
+    assert (level == "original") == (name in ("random", "python"))
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_a_keras_model_computes_what_it_did(name: str, tmp_path: Path) -> None:
+    model = KERAS[name]()
+    model.export(str(tmp_path / "model"))
+    specs = [spec(*each.shape, dtype=each.dtype, name=each.name) for each in model.inputs]
+    loaded = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    (given,) = loaded.structured_input_signature[1]
+    assert check(tmp_path, [spec(*specs[0].shape, dtype=specs[0].dtype, name=given)]) != "original"
+
+
+class Words(tf.Module):
+    """Looks words up in a table from a file, and counts how often it was asked."""
+
+    def __init__(self, vocabulary: Path) -> None:
+        super().__init__()
+        vocabulary.write_text("red\ngreen\nblue\n")
+        file = tf.lookup.TextFileInitializer(
+            str(vocabulary), S, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        )
+        self.table = tf.lookup.StaticHashTable(file, -1)
+        self.vectors, self.asked = weight(9, 4), tf.Variable(0)
+
+    @tf.function(input_signature=[spec(None, dtype=S, name="words")])
+    def embed(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"vectors": tf.gather(self.vectors, self.table.lookup(words) + 1)}
+
+    @tf.function(input_signature=[spec(None, dtype=S, name="words")])
+    def count(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"asked": self.asked.assign_add(tf.size(words))}
+
+
+def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_it_is(tmp_path: Path) -> None:
+    words = Words(tmp_path / "vocabulary.txt")
+    functions = {"serving_default": words.embed, "count": words.count}
+    tf.saved_model.save(words, str(tmp_path / "model"), signatures=functions)
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    by_name = {each.name: each for each in report.signatures}
+    assert by_name["serving_default"].level != "original"
+    assert "changes variables" in by_name["count"].notes[0]
+    (tmp_path / "vocabulary.txt").unlink()
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    found = loaded.signatures["serving_default"](words=tf.constant(["blue", "black"]))["vectors"]
+    np.testing.assert_array_equal(found, words.vectors.numpy()[[3, 0]])
+    assert [int(loaded.signatures["count"](words=tf.constant(["a", "b"]))["asked"]) for _ in range(2)] == [2, 4]
+
+
+def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:
+    words = Words(tmp_path / "vocabulary.txt")
+    tf.saved_model.save(words, str(tmp_path / "model"), signatures={"serving_default": words.embed})
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    assert report.signatures[0].level != "original", report.lines()
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    found = loaded.signatures["serving_default"](words=tf.constant(["green"]))["vectors"]
+    np.testing.assert_array_equal(found, words.vectors.numpy()[[2]])
