@@ -57,3 +57,8 @@ def test_a_loop_that_embeds_what_it_wrote_is_lowered_also_where_input_and_output
 def test_a_loop_that_openvino_can_not_read_is_refused_with_its_reason(imported, tmp_path):
     with pytest.raises(LoweringError, match=r"(?s)OpenVINO can not execute this graph: .*Loop"):
         lower_serving(imported, PrecisionPlan("fp32"), "openvino", tmp_path / "serving")
+
+
+def test_a_model_without_layers_to_fuse_is_not_lowered_to_the_operator_library(imported, tmp_path):
+    with pytest.raises(LoweringError, match="nothing in this model could be fused"):
+        lower_serving(imported, PrecisionPlan("int8"), "tensorflow+kernels", tmp_path / "serving")

@@ -226,7 +226,7 @@ def _operands(graph: Graph, node: Node) -> tuple[Operand, Operand]:
     (one, two), result = _labels(node)
     if len(result) < 3:
         raise NoAttentionError(f"{node.name} makes no scores")
-    *batch, query, key = result
+    *batch, query, key = list(result)
     first, second = (0, 1) if query in one else (1, 0)
     labels = (one, two)
     summed = [label for label in labels[first] if label not in result]
@@ -268,7 +268,7 @@ def _values(graph: Graph, node: Node, weights: str) -> Operand:
         return Operand(node.inputs[1])
     labels, result = _labels(node)
     place = 0 if node.inputs[0] == weights else 1
-    *batch, query, key = labels[place]
+    *batch, query, key = list(labels[place])
     values = labels[1 - place]
     rest = [label for label in values if label not in batch and label != key]
     if len(rest) != 1 or sorted(result) != sorted([*batch, query, *rest]):
@@ -277,7 +277,8 @@ def _values(graph: Graph, node: Node, weights: str) -> Operand:
 
 
 def _way(graph: Graph, operand: Operand) -> Way:
-    tensor, scale, nodes = operand.tensor, 1.0, []
+    tensor, scale = operand.tensor, 1.0
+    nodes: list[str] = []
     while True:
         product = product_at(graph, tensor)
         if product is not None:
@@ -356,10 +357,9 @@ def _output_rows(probe: Probe, context: str, source: str, sizes: tuple[int, int,
     batch, heads, time, head_size = sizes
     index = np.arange(batch * heads * time * head_size, dtype=np.int64).reshape(batch, heads, time, head_size)
     (shaped,) = probe.run([context])
-    array = index
+    array: np.ndarray = index
     if node.op == "Einsum":
-        (one, two), result = _labels(node)
-        array = index.transpose(_result_order(node, (one, two), result, shaped.shape, sizes))
+        array = index.transpose(_result_order(node))
     elif shaped.ndim == 3:
         array = index.reshape(shaped.shape)
     if array.shape != shaped.shape:
@@ -373,12 +373,11 @@ def _output_rows(probe: Probe, context: str, source: str, sizes: tuple[int, int,
     return place
 
 
-def _result_order(
-    node: Node, labels: tuple[str, str], result: str, shape: tuple[int, ...], sizes: tuple[int, int, int, int]
-) -> tuple[int, ...]:
+def _result_order(node: Node) -> tuple[int, ...]:
     """Returns the order of [batch, heads, time, head size] in which an einsum gives its result."""
+    labels, result = _labels(node)
     weights = labels[0] if len(set(labels[0]) & set(result)) == 3 and labels[0][-1] not in result else labels[1]
-    *batch, query, _ = weights
+    *batch, query, _ = list(weights)
     if len(batch) != 2:
         raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) has no axes of batch and heads")
     last = next(label for label in result if label not in weights)

@@ -1,5 +1,6 @@
 """What depends on constants alone becomes a constant."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -61,7 +62,9 @@ def _worth_it(graph: Graph, tensor: str) -> bool:
     shape, dtype = graph.shape(tensor), graph.dtype(tensor)
     if dtype in (tf.variant, tf.resource, None):
         return False
-    return shape is None or any(size is None for size in shape) or int(np.prod(shape, initial=1)) <= LARGEST
+    if shape is None or None in shape:
+        return True
+    return math.prod(size for size in shape if size is not None) <= LARGEST
 
 
 def _values(graph: Graph, tensors: list[str]) -> list[np.ndarray | None]:

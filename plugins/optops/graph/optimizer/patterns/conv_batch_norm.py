@@ -5,7 +5,7 @@ each channel, which a linear operator before it can take over. TensorFlow then r
 one operator.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,7 +79,7 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
         yield Place(f"{node.name}:0", found.nodes, _rewrite(product, kernel, bias), f"kernel {list(kernel.shape)}")
 
 
-def _affine(node: Node, constants: dict[str, np.ndarray]) -> Affine:  # type: ignore[type-arg]
+def _affine(node: Node, constants: Mapping[str, np.ndarray]) -> Affine:
     wide = {name: value.astype(np.float64) for name, value in constants.items()}
     if "gamma" in wide:
         scale = wide["gamma"] / np.sqrt(wide["variance"] + node.attributes["epsilon"].f)
@@ -87,7 +87,7 @@ def _affine(node: Node, constants: dict[str, np.ndarray]) -> Affine:  # type: ig
     return Affine(wide["scale"].reshape(-1), (-wide["lower"] if "lower" in wide else wide["offset"]).reshape(-1))
 
 
-def _unfit(graph: Graph, product: Node, norm: Node, affine: Affine, constants: dict[str, np.ndarray]) -> str | None:
+def _unfit(graph: Graph, product: Node, norm: Node, affine: Affine, constants: Mapping[str, np.ndarray]) -> str | None:
     channels = _channels(product, constants["kernel"])
     for node in (product, norm):
         if "data_format" in node.attributes and not text(node, "data_format").endswith("C"):
@@ -117,7 +117,7 @@ def _channels(product: Node, kernel: np.ndarray) -> int:
     return int(kernel.shape[-1])
 
 
-def _folded(product: Node, affine: Affine, constants: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _folded(product: Node, affine: Affine, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     kernel = constants["kernel"].astype(np.float64)
     scale = affine.scale
     if product.op == "DepthwiseConv2dNative":

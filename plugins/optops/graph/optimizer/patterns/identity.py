@@ -13,6 +13,8 @@ SAME = ("Identity", "StopGradient", "PreventGradient", "EnsureShape", "Snapshot"
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives what changes nothing; nodes with control inputs stay, for they wait for something."""
     for node in graph.nodes.values():
+        if node.op == "IdentityN" and not node.controls:  # around what has a gradient of its own
+            yield from _handed_on(graph, node)
         if node.controls or not node.inputs or not _changes_nothing(graph, node):
             continue
         tensor = f"{node.name}:0"
@@ -20,8 +22,15 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
             yield Place(tensor, (node.name,), _handing_on(node.name))
 
 
-def _handing_on(name: str) -> Callable[[Graph], str]:
-    return lambda graph: graph.nodes[name].inputs[0]
+def _handed_on(graph: Graph, node: Node) -> Iterator[Place]:
+    for index in range(len(node.inputs)):
+        tensor = f"{node.name}:{index}"
+        if tensor in graph.outputs or graph.consumers(tensor):
+            yield Place(tensor, (node.name,), _handing_on(node.name, index))
+
+
+def _handing_on(name: str, index: int = 0) -> Callable[[Graph], str]:
+    return lambda graph: graph.nodes[name].inputs[index]
 
 
 def _changes_nothing(graph: Graph, node: Node) -> bool:
@@ -30,7 +39,7 @@ def _changes_nothing(graph: Graph, node: Node) -> bool:
         # What says more of a shape than is known without it is a check.
         return node.op != "EnsureShape" or graph.shape(source) == graph.shape(f"{node.name}:0")
     if node.op == "Cast":
-        return graph.dtype(source) == graph.dtype(f"{node.name}:0")
+        return bool(graph.dtype(source) == graph.dtype(f"{node.name}:0"))
     if node.op in ("Pad", "PadV2", "MirrorPad", "Transpose"):
         argument = graph.constant(node.inputs[1])
         same = 0 if argument is None or "Pad" in node.op else np.arange(argument.size)
