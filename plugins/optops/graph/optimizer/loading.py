@@ -111,11 +111,9 @@ def _save(model: Any, folder: Path) -> Path:
 
 def _save_frozen(path: Path, folder: Path) -> Path:
     """Writes a frozen graph as a SavedModel: placeholders are its inputs, what nothing reads its outputs."""
-    from google.protobuf.message import DecodeError
-
     try:
         graph_def = tf.compat.v1.GraphDef.FromString(path.read_bytes())
-    except DecodeError as error:
+    except Exception as error:  # protobuf's own, which has no types
         raise OptimizerError(f"{path} is no GraphDef: {error}") from error
     graph = Graph.of(graph_def, (), ())
     inputs = [node for node in graph.nodes.values() if node.op == "Placeholder"]
@@ -174,9 +172,12 @@ def _signature(name: str, function: Any) -> Signature:
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow can not convert stays as it is
         return Signature(name, function, outputs, None, {}, f"it can not be frozen: {type(error).__name__}: {error}")
     inputs = [tensor.name.partition(":")[0] for tensor in frozen.inputs]
-    own = len(function.structured_input_signature[1])
-    captures = dict(zip(inputs[own:], frozen.captured_inputs, strict=True))
-    graph = Graph.of(frozen.graph.as_graph_def(), inputs, [tensor.name for tensor in frozen.outputs])
+    inside = {placeholder.name.partition(":")[0]: resource for resource, placeholder in function.graph.captures}
+    captures = {name: inside[name] for name in inputs if name in inside}
+    own = [name for name in inputs if name not in captures]
+    if len(own) != len(function.structured_input_signature[1]):
+        return Signature(name, function, outputs, None, {}, f"its inputs are called otherwise once it is frozen: {own}")
+    graph = Graph.of(frozen.graph.as_graph_def(), [*own, *captures], [tensor.name for tensor in frozen.outputs])
     return Signature(name, function, outputs, graph, captures)
 
 

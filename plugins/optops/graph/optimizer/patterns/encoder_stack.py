@@ -115,19 +115,21 @@ def _stack(graph: Graph, chain: list[Layer], context: Context) -> Stack | None:
     if last.norm_first:
         last_norm = _norm_behind(graph, last)
         if last_norm is None:
-            return _refused(context, last, "norms come first, and no norm alone follows the last layer")
+            _refused(context, last, "norms come first, and no norm alone follows the last layer")
+            return None
         epsilons.add(np.float32(last_norm.epsilon))
         result = last_norm.output
     if len(epsilons) > 1:
-        return _refused(context, last, f"its norms have different epsilons: {sorted(map(float, epsilons))}")
+        _refused(context, last, f"its norms have different epsilons: {sorted(map(float, epsilons))}")
+        return None
     source = next((t for t in reversed(list(same_rows(graph, first.source))) if len(graph.shape(t) or ()) == 3), None)
     if source is None:
-        return _refused(context, first, "what goes in is nowhere [batch, time, width]")
+        _refused(context, first, "what goes in is nowhere [batch, time, width]")
+        return None
     mask = first.attention.mask
     if mask is not None and len(graph.shape(mask) or ()) != 4:
-        return _refused(
-            context, first, f"the mask {mask} has shape {graph.shape(mask)}, not [batch, heads, time, time]"
-        )
+        _refused(context, first, f"the mask {mask} has shape {graph.shape(mask)}, not [batch, heads, time, time]")
+        return None
     return Stack(tuple(chain), last_norm, source, result, mask, not _first_position_alone(graph, result))
 
 
