@@ -110,7 +110,7 @@ def optimize(
             kept[name] = _choose(work, benchmark)
             report.signatures.append(work.report)
         _write(model, kept, out, report)
-    report.kernels = any("Optops" in node.op for graph in kept.values() if graph for node in graph.nodes.values())
+    report.kernels = any(each.level == "kernels" for each in report.signatures)
     report.save(out)
     return report
 

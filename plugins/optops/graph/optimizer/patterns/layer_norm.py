@@ -153,4 +153,4 @@ def norm_at(graph: Graph, tensor: str, context: Context | None = None) -> Norm |
 def _rows_are_channels(graph: Graph, normed: str, width: int) -> bool:
     """Returns whether a batch norm sees [1, rows, width, 1]: then each row is a channel."""
     shape = graph.shape(graph.producer(normed).inputs[0])
-    return shape is not None and len(shape) == 4 and shape[0] == 1 and shape[2:] == (width, 1)
+    return shape is not None and len(shape) == 4 and shape[0] == 1 and shape[2] in (width, None) and shape[3] == 1
