@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from optops.compression.quantization.functional.network import Network
 from optops.graph.functional_rounding import int8_layers, round_model, rounds_its_output
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
@@ -113,11 +114,11 @@ def _converted(served: Served, model: Any) -> Any:
 
 def _left_in_float(canonical: Any, plan: PrecisionPlan) -> Mapping[str, str]:
     """Returns which layers of a plan ONNX Runtime can not execute in int8, with the reason."""
-    calls = calls_of(canonical)
-    layers = {call.layer.name: call.layer for call in calls.calls}
+    network = Network(canonical, calls_of(canonical), tuple(canonical.output_names))
     left = {}
-    for name in int8_layers(plan) & set(layers):
-        layer = layers[name]
+    for name, layer in network.quantizable.items():
+        if name not in int8_layers(plan):
+            continue
         if type(layer) is keras.layers.Conv1D:
             left[name] = SEQUENCE_NOTE
         elif type(layer) is keras.layers.Conv2DTranspose:
@@ -126,7 +127,7 @@ def _left_in_float(canonical: Any, plan: PrecisionPlan) -> Mapping[str, str]:
             continue
         elif layer.activation not in (keras.activations.linear, keras.activations.relu):
             left[name] = ACTIVATION_NOTE
-        elif not rounds_its_output(name, calls, plan):
+        elif not rounds_its_output(name, network, plan):
             left[name] = OUTPUT_NOTE
     return left
 

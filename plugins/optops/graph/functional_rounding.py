@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optops.compression.quantization.functional.network import Network, kernel_of
+from optops.compression.quantization.functional.placement import is_rectifier
 from optops.compression.quantization.rounding import weight_scales
 from optops.graph.lowering import LoweringError
-from optops.models.functional.calls import Call, Calls, calls_of, rebuild
+from optops.models.functional.calls import Call, calls_of, rebuild
+from optops.models.functional.derived import derive_anew
 from optops.models.functional.folding import DEPTHWISE
-from optops.models.functional.tensors import QUANTIZABLE, named_tensors
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
 
@@ -25,12 +27,10 @@ class Rounded:
     Attributes:
         model: With biases corrected; a tensor that is rounded passes an operation FakeQuantWithMinMaxArgs.
         kernels: Layer to its weights in int8, as ONNX lays them out.
-        calls: Layer to how often it is called.
     """
 
     model: Any
     kernels: Mapping[str, NDArray[np.int8]]
-    calls: Mapping[str, int]
 
 
 def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
@@ -43,14 +43,13 @@ def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
     Raises:
         LoweringError: If the plan names what the model does not have, or has no range for what an int8 layer takes.
     """
-    calls = calls_of(model)
-    names = tensor_names(calls)
-    _check(plan, calls, names)
+    network = Network(model, calls_of(model), tuple(model.output_names))
+    _check(plan, network)
     copies: dict[Any, Any] = {}
     marked: dict[int, Any] = {}
 
     def read(number: int, tensor: Any) -> Any:
-        limits = plan.ranges.get(names[number])
+        limits = plan.ranges.get(network.names[number])
         if limits is None:
             return tensor
         if number not in marked:
@@ -63,14 +62,15 @@ def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
             copies[call.layer] = _copy(call.layer, plan)
         return copies[call.layer](*args, **kwargs)
 
-    rounded = rebuild(calls, call_layer, read)
+    rounded = rebuild(network.calls, call_layer, read)
     for layer, copy in copies.items():
         _set_weights(layer, copy, plan)
+    derive_anew(rounded)
     chosen = int8_layers(plan)
-    layers = {call.layer.name: call.layer for call in calls.calls if call.layer.name in chosen}
-    kernels = {name: _int8_kernel(layer, plan.weight_levels) for name, layer in layers.items()}
-    counts = {name: sum(call.layer.name == name for call in calls.calls) for name in layers}
-    return Rounded(rounded, kernels, counts)
+    kernels = {
+        name: _int8_kernel(layer, plan.weight_levels) for name, layer in network.quantizable.items() if name in chosen
+    }
+    return Rounded(rounded, kernels)
 
 
 def int8_layers(plan: PrecisionPlan) -> set[str]:
@@ -78,25 +78,15 @@ def int8_layers(plan: PrecisionPlan) -> set[str]:
     return {name for name, precision in plan.parts.items() if precision == "int8"}
 
 
-def tensor_names(calls: Calls) -> dict[int, str]:
-    """Returns the names of the tensors of a canonical model by their numbers."""
-    named = {id(tensor): name for name, tensor in named_tensors(calls.model).items()}
-    found = dict(zip(calls.inputs, calls.model.input_names, strict=True))
-    for call in calls.calls:
-        for number, tensor in zip(call.outputs, tf.nest.flatten(call.node.outputs), strict=True):
-            found[number] = named[id(tensor)]
-    return found
-
-
-def rounds_its_output(layer: str, calls: Calls, plan: PrecisionPlan) -> bool:
+def rounds_its_output(layer: str, network: Network, plan: PrecisionPlan) -> bool:
     """Returns whether nothing reads what a layer gives, or a rectifier makes of it, before it is rounded."""
-    names, readers = tensor_names(calls), calls.readers()
+    calls, readers = network.calls, network.calls.readers()
     for call in calls.calls:
         if call.layer.name == layer:
             (number,) = call.outputs
-            while names[number] not in plan.ranges and number not in calls.outputs:
+            while network.names[number] not in plan.ranges and number not in calls.outputs:
                 taking = readers.get(number, [])
-                if len(taking) != 1 or not _is_rectifier(taking[0].layer):
+                if len(taking) != 1 or not is_rectifier(taking[0].layer):
                     return False
                 (number,) = taking[0].outputs
             if number in calls.outputs:
@@ -104,30 +94,22 @@ def rounds_its_output(layer: str, calls: Calls, plan: PrecisionPlan) -> bool:
     return True
 
 
-def _is_rectifier(layer: Any) -> bool:
-    if isinstance(layer, _L.ReLU):
-        return not float(layer.negative_slope) and not float(layer.threshold)
-    if isinstance(layer, _L.Activation):
-        return getattr(layer.activation, "__name__", "") in {"relu", "relu6"}
-    return getattr(layer, "symbol", None) in {"nn.relu", "nn.relu6"}
-
-
-def _check(plan: PrecisionPlan, calls: Calls, names: Mapping[int, str]) -> None:
-    layers = {call.layer.name: call.layer for call in calls.calls}
-    unknown = sorted({name for name in plan.parts if name not in layers} | set(plan.ranges) - set(names.values()))
+def _check(plan: PrecisionPlan, network: Network) -> None:
+    layers = {call.layer.name for call in network.calls.calls}
+    unknown = sorted((set(plan.parts) - layers) | (set(plan.ranges) - set(network.names.values())))
     if unknown:
         raise LoweringError(f"the plan names {', '.join(unknown)}, which the model in canonical form does not have")
     chosen = int8_layers(plan)
     if not chosen:
         raise LoweringError("the plan says int8 but names no layer of this model in int8")
-    impossible = sorted(name for name in chosen if type(layers[name]) not in QUANTIZABLE)
+    impossible = sorted(chosen - set(network.quantizable))
     if impossible:
         raise LoweringError(f"the plan wants int8 for {', '.join(impossible)}, which no runtime can run in it")
-    for call in calls.calls:
-        if call.layer.name in chosen and names[call.inputs[0]] not in plan.ranges:
+    for call in network.calls.calls:
+        taken = network.names[call.inputs[0]] if call.inputs else ""
+        if call.layer.name in chosen and taken not in plan.ranges:
             raise LoweringError(
-                f"the plan wants int8 for {call.layer.name} but has no range for {names[call.inputs[0]]}, which it "
-                "takes; calibrate it"
+                f"the plan wants int8 for {call.layer.name} but has no range for {taken}, which it takes"
             )
 
 
@@ -149,7 +131,7 @@ def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
 
 def _int8_kernel(layer: Any, levels: int) -> NDArray[np.int8]:
     """Returns a layer's weights, output channels first, then what each reads, then places."""
-    kernel = (layer.depthwise_kernel if isinstance(layer, DEPTHWISE) else layer.kernel).numpy()
+    kernel = kernel_of(layer).numpy()
     rank = kernel.ndim
     if isinstance(layer, DEPTHWISE):
         kernel = np.moveaxis(kernel.reshape(*kernel.shape[:-2], 1, -1), -1, 0)

@@ -38,7 +38,47 @@ def convert(saved_model: Path) -> Any:
     except Exception as error:
         raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
     _name_inputs(model, input_names(frozen))
+    merge_paddings(model)
     return model
+
+
+def merge_paddings(model: Any) -> None:
+    """Gives convolutions the paddings with zeros that nothing else reads; changes an ONNX model in place."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for pad in [node for node in graph.node if node.op_type == "Pad"]:
+        readers = [node for node in graph.node if pad.output[0] in node.input]
+        sizes = _zeros_around(pad, constants)
+        if sizes is None or len(readers) != 1 or readers[0].op_type != "Conv":
+            continue
+        (convolution,) = readers
+        facts = {attribute.name: attribute for attribute in convolution.attribute}
+        if "auto_pad" in facts and facts["auto_pad"].s not in (b"NOTSET", b"VALID"):
+            continue
+        own = list(facts["pads"].ints) if "pads" in facts else [0] * len(sizes)
+        for name in {"pads", "auto_pad"} & set(facts):
+            convolution.attribute.remove(facts[name])
+        convolution.attribute.append(
+            helper.make_attribute("pads", [one + other for one, other in zip(own, sizes, strict=True)])
+        )
+        convolution.input[0] = pad.input[0]
+        graph.node.remove(pad)
+
+
+def _zeros_around(pad: Any, constants: Mapping[str, Any]) -> list[int] | None:
+    """Returns how many zeros a Pad puts before, then after, in each direction; None if it does anything else."""
+    mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
+    given = [constants[name] for name in pad.input[1:] if name in constants]
+    if mode != b"constant" or len(pad.input) > 3 or len(given) < len(pad.input) - 1:
+        return None
+    pads, *rest = given
+    half = len(pads) // 2
+    sides = [*pads[:2], *pads[half : half + 2]]
+    if any(sides) or (pads < 0).any() or any(value.any() for value in rest):
+        return None
+    return [int(size) for size in (*pads[2:half], *pads[half + 2 :])]
 
 
 def _complementary_error_function(context: Any, node: Any, name: str, arguments: Any) -> None:

@@ -1,7 +1,9 @@
 """A functional model computes the same in every runtime that it is lowered to."""
 
+import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +74,7 @@ def test_constraints_that_fit_nothing_are_refused(serving, message, tmp_path):
         lower(tmp_path / "trainable", FP32, "stock", tmp_path / "serving")
 
 
-@pytest.mark.parametrize("name", ["depthwise", "two_outputs", "nested", "shared"])
+@pytest.mark.parametrize("name", ["depthwise", "two_outputs", "grouped", "shared"])
 def test_int8_reaches_what_the_plan_names_and_computes_what_it_simulates(name, tmp_path):
     model = build_topology(name)
     load_architecture("functional").save(model, tmp_path / "trainable", {})
@@ -114,3 +116,20 @@ def test_a_plan_that_does_not_fit_is_refused(change, message, tmp_path):
     plan = PrecisionPlan("int8", {"conv2d": "int8"}, False, {"input_1": (0.0, 1.0), "re_lu": (0.0, 4.0)})
     with pytest.raises(LoweringError, match=message):
         lower(tmp_path / "trainable", replace(plan, **change), "openvino", tmp_path / "serving")
+
+
+def test_a_padding_with_zeros_becomes_part_of_a_convolution_and_not_of_a_pooling(tmp_path):
+    load_architecture("functional").save(build_topology("odd_paddings"), tmp_path / "trainable", {})
+    notes = lower(tmp_path / "trainable", FP32, "onnxruntime", tmp_path / "serving").notes
+    assert "1 Pad" in "; ".join(notes)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[3] / "docs" / "runtimes.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    model = build_topology("two_outputs")
+    images = example_inputs(model)["image"]
+    names = {"model": model, "images": images}
+    exec(example, names)
+    np.testing.assert_allclose(names["outputs"]["fine"], outputs_of(model, {"image": images})["fine"], atol=1e-4)

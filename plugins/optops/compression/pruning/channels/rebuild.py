@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
+from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
 COUNTED = ("filters", "units", "output_dim")
@@ -45,6 +46,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
         smaller_layer.set_weights(cut.arrays(layer))
+    derive_anew(smaller)
     return smaller
 
 

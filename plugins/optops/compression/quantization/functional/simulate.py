@@ -8,6 +8,7 @@ from optops.compression.quantization.functional.network import Network, channel_
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import round_weights
 from optops.models.functional.calls import Call, rebuild
+from optops.models.functional.derived import derive_anew
 from optops.models.keras import tf
 from optops.precision import PrecisionPlan
 
@@ -57,6 +58,7 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
     layers = {call.layer.name: call.layer for call in network.calls.calls}
     for name, copy in copies.items():
         _set_weights(layers[name], copy, plan)
+    derive_anew(simulated)
     return network.with_output_names(simulated)
 
 
