@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
+from optops.graph.lowering import lower_serving
 from optops.graph.optimizer.patterns.encoder_stack import hidden_ends
 from optops.graph.optimizer.report import SignatureReport
 from optops.kernels.tensorflow import load_operators
+from optops.models.importing import import_saved_model
 from optops.models.keras import keras, tf
+from optops.precision import PrecisionPlan
+from optops.runtimes import load_executable
 
 WIDTH, HEADS, UNITS, VOCABULARY = 32, 4, 48, 20
 SIZE = WIDTH // HEADS
@@ -184,6 +188,36 @@ def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_
 def test_what_a_mask_hides_is_told_from_its_values(mask: list[list[float]], lengths: list[int], fits: bool) -> None:
     found, answer = hidden_ends(tf.constant(mask)[:, None, None, :], tf.constant([1, 3, 8]), all_positions=False)
     assert (found.numpy().tolist(), bool(answer)) == (lengths, fits)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_imported_encoder_is_lowered_to_the_operator_library(precision: Any, tmp_path: Path) -> None:
+    encoder = Encoder(*FORMS[0])
+    tf.saved_model.save(encoder, str(tmp_path / "theirs"), signatures={"serving_default": encoder.serve})
+    import_saved_model(tmp_path / "theirs", tmp_path / "serving")
+    lower_serving(tmp_path / "serving", PrecisionPlan(precision), "tensorflow+kernels", tmp_path / "lowered")
+    inputs = {"ids": np.array([[1, 2, 3]], np.int32), "mask": np.ones([1, 3], np.int32)}
+    found = load_executable(tmp_path / "lowered", 1)(inputs)["states"]
+    wanted = encoder.serve(**inputs)["states"]
+    np.testing.assert_allclose(found, wanted, atol=1e-4 if precision == "fp32" else 0.1, rtol=1e-3)
+
+
+def keras_encoder() -> keras.Model:
+    inputs = keras.Input([None, WIDTH])
+    x = inputs
+    for _ in range(2):
+        attended = keras.layers.MultiHeadAttention(HEADS, SIZE)(x, x)
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + keras.layers.Dropout(0.1)(attended))
+        hidden = keras.layers.Dense(WIDTH)(keras.layers.Dense(UNITS, activation="gelu")(x))
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + hidden)
+    return keras.Model(inputs, x)
+
+
+def test_layers_of_keras_become_one_operator(tmp_path: Path) -> None:
+    report = optimize(keras_encoder(), tmp_path / "out", benchmark=False).signatures[0]
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+    assert report.difference <= 1e-4
 
 
 def test_an_attention_that_is_in_no_layer_is_left_alone_with_the_reason(tmp_path: Path) -> None:
