@@ -9,7 +9,7 @@ KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo demo-vision ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
+.PHONY: help setup demo demo-vision demo-text ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow,
 demo-vision: setup  ## Draw scenes and textures, and take a detector and an enlarger of images through the whole flow
 	@.venv/bin/optops demo dags/recipes/drawn_scenes.yaml
 	@.venv/bin/optops demo dags/recipes/procedural_textures.yaml
+
+demo-text: setup  ## Take a BERT on travellers' questions through the whole flow, to a promoted model
+	@.venv/bin/optops demo dags/recipes/travel_intents.yaml
 
 ui: setup  ## Start Airflow and MLflow on loopback and say where they are
 	@.venv/bin/optops ui

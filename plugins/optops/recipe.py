@@ -321,7 +321,7 @@ class Recipe(Section):
     model: SerializeAsAny[BaseModel] = Field(description="An architecture with sizes, or a model to import.")
     train: Train = Field(default_factory=lambda: Train(), description="How the model is trained.")
     distill: Annotated[SerializeAsAny[Distill] | Literal["off"], BeforeValidator(_read_switch)] = Field(
-        default_factory=lambda: Distill(), description="How a student is made, or `off`."
+        default_factory=lambda: Distill(), description="How a student is made, or `off`, as it is for an import."
     )
     prune: Annotated[SerializeAsAny[Prune] | Literal["off"], BeforeValidator(_read_switch)] = Field(
         "off", description="How models are made smaller, or `off`."
@@ -357,8 +357,11 @@ class Recipe(Section):
         for name, model in (("data", sections.data), ("model", sections.model)):
             if isinstance(read.get(name), dict):
                 read[name] = _validate_at(name, model, read[name], {"folder": folder})
-        for name, model, default in (("distill", sections.distill, {}), ("prune", sections.prune, OFF)):
-            section = _read_switch(read.get(name, default))
+        # What nobody asked for is off where it does not fit the model.
+        fits = isinstance(read.get("model"), sections.model) and "distill" in workload.compresses(read["model"])
+        absent = {"distill": {} if fits else OFF, "prune": OFF}
+        for name, model in (("distill", sections.distill), ("prune", sections.prune)):
+            section = _read_switch(read.get(name, absent[name]))
             read[name] = (
                 _validate_at(name, model, section, {"folder": folder}) if isinstance(section, dict) else section
             )

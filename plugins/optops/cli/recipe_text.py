@@ -51,7 +51,9 @@ def _lines(
         if not prefix:
             yield ""
         yield f"{indent}# {field.description or ''}".rstrip()
-        if section is None or dotted in values:
+        if section is not None and not section.model_fields:
+            yield f"{indent}{key}: {{}}"
+        elif section is None or dotted in values:
             yield f"{indent}{_entry(key, value)}"
         elif value != OFF and (dotted in models or value is not None):
             yield f"{indent}{key}:"

@@ -306,6 +306,7 @@ class Workload(ABC):
 
 
 WORKLOADS: dict[str, str] = {
+    "arrays": "optops.workloads.arrays.workload:ArraysWorkload",
     "detection": "optops.workloads.detection.workload:DetectionWorkload",
     "text_classification": "optops.workloads.text_classification.workload:TextClassificationWorkload",
     "translation": "optops.workloads.translation.workload:TranslationWorkload",

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from optops.cli import app
 from optops.recipe_file import read_recipe
+from optops.workloads.base import WORKLOADS
 
 COMMANDS = (
     "run",
@@ -97,8 +98,9 @@ def test_the_schema_accepts_the_recipe_that_init_writes_and_refuses_a_typo(tmp_p
     assert any("widht" in error.message for error in validator.iter_errors(recipe))
 
 
-def test_init_writes_a_complete_recipe_and_its_dag_and_overwrites_nothing(tmp_path: Path) -> None:
-    status, _ = call("init", "mine", "--folder", str(tmp_path))
+@pytest.mark.parametrize("workload", sorted(WORKLOADS))
+def test_init_writes_a_complete_recipe_and_its_dag_and_overwrites_nothing(tmp_path: Path, workload: str) -> None:
+    status, _ = call("init", "mine", "--workload", workload, "--folder", str(tmp_path))
     assert status == 0
     path = tmp_path / "recipes" / "mine.yaml"
     assert read_recipe(path).registry.name == "mine"

@@ -1,0 +1,110 @@
+"""The label checks of arrays: numbers that are none, examples that say nothing, repetitions and leaks."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optops.workloads.arrays.reading import arrays_of
+from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+
+_MODULE = "optops.workloads.arrays.checks"
+
+
+def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[RowCheck]]:
+    """Prepares the checks, for `optops.workloads.label_checks.run_checks`.
+
+    Args:
+        frame: What `read_splits` gives, of all splits together, and a column `split`.
+        labels: Name of the array with the labels.
+
+    Returns:
+        The frame with what a split alone does not tell, and the checks.
+    """
+    order = {"test": 0, "validation": 1, "train": 2}
+    rank = frame["split"].map(order)
+    firsts = frame.assign(rank=rank).sort_values("rank", kind="stable").groupby("input_digest")["split"].first()
+    seen = frame["input_digest"].map(firsts)
+    elsewhere = seen.where(seen != frame["split"], "")
+    parameters = {"labels": labels}
+    place = ("path", "row")
+    checks = [
+        _check("not_finite", "critical", 0.002, "No input holds NaN or infinity.", place, parameters),
+        _check("constant", "warning", 0.01, "Inputs of more than one number are not all the same.", place, parameters),
+        _check("label_not_finite", "critical", 0.002, "No label is NaN or infinite.", place, parameters),
+        _check("overlap", "critical", 0.05, "No example stands in two splits.", ("elsewhere",)),
+        _check("duplicate", "warning", 0.05, "No example stands in a split twice.", ("digest",)),
+        _check("conflicting_label", "warning", 0.05, "Equal inputs have equal labels.", ("digest", "input_digest")),
+    ]
+    return frame.assign(elsewhere=elsewhere), checks
+
+
+def _check(
+    name: str,
+    severity: Severity,
+    limit: float,
+    description: str,
+    columns: tuple[str, ...],
+    parameters: dict[str, Any] | None = None,
+) -> RowCheck:
+    label = LabelCheck(name, severity, limit, description)
+    return RowCheck(label, f"{_MODULE}:find_{name}", columns, parameters or {})
+
+
+def find_not_finite(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
+    """Finds inputs that hold NaN or infinity."""
+    return _reasons(rows, _inputs(rows, labels), _not_finite)
+
+
+def find_label_not_finite(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
+    """Finds labels that are NaN or infinite."""
+    return _reasons(rows, {labels: arrays_of(rows)[labels]}, _not_finite)
+
+
+def find_constant(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
+    """Finds inputs whose numbers are all the same."""
+
+    def constant(flat: np.ndarray) -> np.ndarray:
+        return (flat == flat[:, :1]).all(axis=1) if flat.shape[1] > 1 else np.zeros(len(flat), bool)
+
+    return _reasons(rows, _inputs(rows, labels), constant, "holds the same number everywhere")
+
+
+def find_overlap(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Finds examples whose inputs stand in a split that is judged on."""
+    found = rows[rows["elsewhere"] != ""]
+    return "the same inputs stand in " + found["elsewhere"]
+
+
+def find_duplicate(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Finds examples that a split has before."""
+    found = rows[rows["digest"].duplicated()]
+    first = rows.drop_duplicates("digest").set_index("digest")["id"]
+    return "repeats " + found["digest"].map(first).astype(str)
+
+
+def find_conflicting_label(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Finds examples with equal inputs and several labels."""
+    labels = rows.groupby("input_digest")["digest"].transform("nunique")
+    found = rows[labels > 1]
+    return "its inputs have " + labels[found.index].astype(str) + " different labels"
+
+
+def _inputs(rows: pd.DataFrame, labels: str) -> dict[str, np.ndarray]:
+    return {name: array for name, array in arrays_of(rows).items() if name != labels}
+
+
+def _not_finite(flat: np.ndarray) -> np.ndarray:
+    none: np.ndarray = ~np.isfinite(flat).all(axis=1)
+    return none
+
+
+def _reasons(rows: pd.DataFrame, arrays: dict[str, np.ndarray], is_bad: Any, says: str = "") -> "pd.Series[str]":
+    reasons: dict[Any, str] = {}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            continue
+        bad = is_bad(array.reshape(len(array), -1))
+        for place in np.flatnonzero(bad):
+            reasons.setdefault(rows.index[int(place)], f"array {name!r} {says or 'holds NaN or infinity'}")
+    return pd.Series(reasons, dtype=object)

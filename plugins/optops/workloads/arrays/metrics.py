@@ -1,0 +1,114 @@
+"""What quality means for arrays: accuracy, explained variance, or a function that the recipe names."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from optops.candidate import digest_file
+from optops.workloads.arrays.settings import BUILT_IN_METRICS, ArrayData, Metric
+
+Outputs = Mapping[str, np.ndarray]
+
+
+def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) -> np.ndarray:
+    """Returns what the metric is made of, [examples, numbers].
+
+    Args:
+        outputs: The model's outputs by name, each [examples, ...].
+        labels: [examples, ...].
+        data: The recipe's section.
+
+    Raises:
+        ValueError: If the output is not there or does not fit the labels, or a function of the user's gives anything
+            but one finite number an example.
+    """
+    function = data.metric.function
+    if function == "accuracy":
+        return _hits(_chosen(outputs, data.output), labels)[:, None]
+    if function == "r2":
+        return _squares(_chosen(outputs, data.output), labels)
+    values = np.asarray(_load(function)(dict(outputs), labels), np.float64)
+    if values.shape != (len(labels),) or not np.isfinite(values).all():
+        raise ValueError(
+            f"metric {function} gives {values.dtype} {list(values.shape)} with {int((~np.isfinite(values)).sum())} "
+            f"numbers that are not finite; it must give one number for each of the {len(labels)} examples"
+        )
+    return values[:, None]
+
+
+def metric_of(statistics: np.ndarray, metric: Metric, weights: np.ndarray | None = None) -> np.ndarray:
+    """Returns the metric for each row of weights, [resamples]; see `Workload.metric`."""
+    counts = np.ones((1, len(statistics))) if weights is None else weights.astype(np.float64)
+    sums = counts @ statistics.astype(np.float64)
+    total = counts.sum(axis=1)
+    if metric.function == "accuracy":
+        return np.asarray(100 * sums[:, 0] / total)
+    if metric.function == "r2":
+        size = sums[:, 3]
+        spread = sums[:, 2] - sums[:, 1] ** 2 / size
+        return np.asarray(100 * (1 - sums[:, 0] / np.where(spread > 0, spread, np.nan)))
+    return np.asarray(sums[:, 0] / total)
+
+
+def metric_name(metric: Metric) -> str:
+    """Returns what the metric is called."""
+    return metric.name or {"accuracy": "accuracy", "r2": "R2"}.get(
+        metric.function, metric.function.rpartition(":")[2].replace("_", " ")
+    )
+
+
+def metric_signature(metric: Metric) -> str:
+    """Returns what exactly is computed: a function of the user's with the digest of the source it is in."""
+    if metric.function in BUILT_IN_METRICS:
+        return f"{metric.function}, in percent, NumPy {np.__version__}"
+    source = inspect.getsourcefile(_load(metric.function))
+    digest = digest_file(Path(source))[:16] if source else "source unknown"
+    return f"mean of {metric.function} ({digest}), NumPy {np.__version__}"
+
+
+def _load(path: str) -> Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]]:
+    module, _, name = path.partition(":")
+    try:
+        function: Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]] = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"metric {path!r} can not be loaded ({error}); install the package that has it, or put its folder on "
+            "PYTHONPATH"
+        ) from error
+    return function
+
+
+def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
+    if name is None and len(outputs) == 1:
+        return next(iter(outputs.values()))
+    if name is None or name not in outputs:
+        given = "none is named" if name is None else f"there is no {name!r}"
+        raise ValueError(f"data.output: {given}; the model's outputs are {', '.join(sorted(outputs))}")
+    return outputs[name]
+
+
+def _hits(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    classes = labels.argmax(axis=-1) if labels.shape == output.shape and output.shape[-1] > 1 else labels
+    # One number for two classes is a probability if all are, else a logit.
+    single = output.ndim == 1 or output.shape[-1] == 1
+    middle = 0.5 if output.min() >= 0 and output.max() <= 1 else 0.0
+    found = (output.reshape(len(output), -1) > middle) if single else output.argmax(axis=-1)
+    found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
+    if found.shape != classes.shape:
+        raise ValueError(
+            f"accuracy: outputs {list(output.shape)} do not fit labels {list(labels.shape)}; labels are class numbers "
+            "[examples], or one row of class probabilities an example"
+        )
+    return np.asarray((found == classes).mean(axis=1))
+
+
+def _squares(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    found, wanted = output.reshape(len(output), -1), labels.reshape(len(labels), -1)
+    if found.shape != wanted.shape:
+        raise ValueError(f"r2: outputs {list(output.shape)} do not fit labels {list(labels.shape)}; they must agree")
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    columns = [((wanted - found) ** 2).sum(1), wanted.sum(1), (wanted**2).sum(1), np.full(len(wanted), wanted.shape[1])]
+    return np.stack(columns, axis=1)

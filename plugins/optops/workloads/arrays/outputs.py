@@ -1,0 +1,86 @@
+"""A model's outputs for one example as JSON, without loss, and back."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optops.runtimes.base import Executable
+
+Prediction = Mapping[str, Mapping[str, Any]]
+"""Output name to `dtype`, `shape` and the bytes in base64 (little-endian, C order)."""
+
+CALL_SIZE = 32
+"""Examples in one call while predicting."""
+
+SHARE_OF_RANGE = 1e-3
+"""Largest difference between numbers that count as the same, as a share of the largest number of that output."""
+
+
+def predict_in_calls(executable: Executable, inputs: Mapping[str, np.ndarray], report: Any) -> list[Prediction]:
+    """Returns the outputs for each example.
+
+    Args:
+        executable: What computes them.
+        inputs: Each [examples, ...].
+        report: Gets lines of progress; None for silence.
+    """
+    count = len(next(iter(inputs.values())))
+    predictions: list[Prediction] = []
+    for start in range(0, count, CALL_SIZE):
+        outputs = executable({name: array[start : start + CALL_SIZE] for name, array in inputs.items()})
+        predictions += examples_of(outputs, min(CALL_SIZE, count - start))
+        if report is not None:
+            report(f"{len(predictions)} of {count} examples")
+    return predictions
+
+
+def examples_of(outputs: Mapping[str, np.ndarray], count: int) -> Iterator[Prediction]:
+    """Gives each example's share of the outputs of one call.
+
+    Raises:
+        ValueError: If an output's first axis is not the example.
+    """
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != count:
+            raise ValueError(
+                f"output {name!r} is {list(array.shape)} for {count} examples; its first axis must be the example"
+            )
+    for row in range(count):
+        yield {name: _encode(array[row]) for name, array in sorted(outputs.items())}
+
+
+def stack(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
+    """Returns the outputs of all examples, each [examples, ...]."""
+    return {name: np.stack([_decode(one[name]) for one in predictions]) for name in predictions[0]}
+
+
+def same_share(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> float:
+    """Returns the share of examples whose outputs are the same but for rounding."""
+    if not ours:
+        return 0.0
+    same = np.ones(len(ours), bool)
+    wanted = stack(theirs)
+    for name, found in stack(ours).items():
+        other = wanted[name]
+        if found.dtype.kind != "f":
+            same &= (found == other).reshape(len(ours), -1).all(axis=1)
+            continue
+        margin = SHARE_OF_RANGE * max(float(np.abs(other).max(initial=0)), 1e-30)
+        same &= (np.abs(found - other) <= margin).reshape(len(ours), -1).all(axis=1)
+    return float(same.mean())
+
+
+def _encode(array: np.ndarray) -> dict[str, Any]:
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "base64": base64.b64encode(little.tobytes()).decode("ascii"),
+    }
+
+
+def _decode(value: Mapping[str, Any]) -> np.ndarray:
+    dtype = np.dtype(value["dtype"]).newbyteorder("<")
+    return np.frombuffer(base64.b64decode(value["base64"]), dtype).reshape(value["shape"])

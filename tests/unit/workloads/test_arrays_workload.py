@@ -1,0 +1,278 @@
+"""Bring your own model: arrays as examples, a metric named in the recipe."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from optops.models.keras import keras, tf
+from optops.recipe_file import RecipeError, parse_recipe
+from optops.runtimes.base import ExecutableInfo, LoadedExecutable
+from optops.testing import check_workload
+from optops.workloads.arrays.reading import ArraysError
+from optops.workloads.base import load_workload, workload_of
+
+RECIPE = """
+name: mine
+workload: arrays
+data: {folder: data, train: train.npz, validation: validation.npz, test: test.npz}
+model: {saved_model: saved_model}
+distill: off
+registry: {name: mine}
+"""
+
+
+def write(path, count, seed, **others):
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(count, 4)).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{"x": x, "labels": x[:, :3].argmax(axis=1), **others})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, (split, count) in enumerate({"train": 60, "validation": 20, "test": 30}.items()):
+        write(tmp_path / "data" / f"{split}.npz", count, seed)
+    return tmp_path
+
+
+def recipe_in(folder, **changes):
+    text = RECIPE
+    for key, value in changes.items():
+        text = text.replace(key, value)
+    return parse_recipe(text, folder / "mine.yaml")
+
+
+def outputs_for(recipe, wrong=0):
+    """Predictions that hit all labels of the test split but the first `wrong`."""
+    workload = workload_of(recipe)
+    examples = workload.read(recipe.data, recipe.seed)["test"]
+    with np.load(examples["path"].iloc[0]) as arrays:
+        scores = np.eye(3, dtype=np.float32)[arrays["labels"]]
+    scores[:wrong] = np.roll(scores[:wrong], 1, axis=1)
+    executable = LoadedExecutable(
+        ExecutableInfo("tensorflow", "fp32", {}, {}), lambda inputs: {"scores": scores[: len(inputs["x"])]}
+    )
+    return workload.predict(executable, examples, None)
+
+
+def test_the_workload_conforms(folder):
+    recipe = recipe_in(folder)
+    check_workload(recipe, outputs_for(recipe, wrong=7), perfect=outputs_for(recipe))
+
+
+def test_accuracy_is_the_share_of_hits(folder):
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    examples = workload.read(recipe.data, 1)["test"]
+    found = workload.metric(workload.statistics(outputs_for(recipe, wrong=6), examples, recipe.data))
+    assert found == pytest.approx([80.0])
+
+
+def test_explained_variance_resamples_like_its_definition(folder):
+    generator = np.random.default_rng(5)
+    wanted = generator.normal(size=40).astype(np.float32)
+    found = wanted + generator.normal(scale=0.3, size=40).astype(np.float32)
+    write(folder / "data" / "test.npz", 40, 9, labels=wanted)
+    recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: r2}"})
+    workload = workload_of(recipe)
+    executable = LoadedExecutable(ExecutableInfo("tensorflow", "fp32", {}, {}), lambda _: {"y": found[:, None]})
+    examples = workload.read(recipe.data, 1)["test"]
+    from optops.workloads.arrays.outputs import examples_of
+
+    predictions = list(examples_of(executable({}), 40))
+    statistics = workload.statistics(predictions, examples, recipe.data)
+    weights = generator.multinomial(40, np.full(40, 1 / 40), size=5)
+    for value, counts in zip(workload.metric(statistics, weights), weights, strict=True):
+        rows = np.repeat(np.arange(40), counts)
+        y, f = wanted[rows].astype(np.float64), found[rows].astype(np.float64)
+        assert value == pytest.approx(100 * (1 - ((y - f) ** 2).sum() / ((y - y.mean()) ** 2).sum()), rel=1e-9)
+
+
+def test_a_metric_of_ones_own_gives_the_recipe_its_name_and_direction(folder, monkeypatch):
+    (folder / "my_metrics.py").write_text(
+        "import numpy as np\n\n\ndef error(outputs, labels):\n"
+        "    return (outputs['scores'].argmax(axis=1) != labels).astype(float)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(folder)
+    metric = "metric: {function: 'my_metrics:error', name: mistakes, higher_is_better: false}}"
+    recipe = recipe_in(folder, **{"test: test.npz}": f"test: test.npz, {metric}"})
+    workload = workload_of(recipe)
+    assert (workload.metric_name, workload.higher_is_better) == ("mistakes", False)
+    assert "my_metrics:error" in workload.metric_signature(recipe.data)
+    check_workload(recipe, outputs_for(recipe, wrong=7), perfect=outputs_for(recipe))
+
+
+def test_a_metric_that_gives_nonsense_is_refused(folder, monkeypatch):
+    (folder / "bad_metrics.py").write_text("def one(outputs, labels):\n    return [1.0]\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: 'bad_metrics:one'}"})
+    examples = workload_of(recipe).read(recipe.data, 1)["test"]
+    with pytest.raises(ValueError, match="one number for each of the 30 examples"):
+        workload_of(recipe).statistics(outputs_for(recipe), examples, recipe.data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"test: test.npz}": "test: test.npz, metric: acuracy}"}, "'acuracy' is no metric; give accuracy or r2"),
+        ({"validation: validation.npz, ": ""}, "validation missing; give all three splits, or a `corpus` to split"),
+        ({"{saved_model: saved_model}": "{}"}, "either `saved_model` or `keras`"),
+        ({"distill: off": "distill: {}"}, "distill needs a trainable model"),
+        ({"distill: off": "distill: off\nprune: {}"}, "prune needs a trainable model"),
+    ],
+)
+def test_a_recipe_that_can_not_work_is_refused_when_it_is_read(folder, changes, says):
+    with pytest.raises(RecipeError, match=says):
+        recipe_in(folder, **changes)
+
+
+def test_a_keras_file_may_be_pruned_and_has_no_student_unless_asked(folder):
+    changes = {"saved_model: saved_model": "keras: model.keras", "distill: off": "prune: {}"}
+    recipe = recipe_in(folder, **changes)
+    assert recipe.prune.ratios == (0.3,)
+    assert recipe.distill == "off"
+
+
+def test_planted_defects_are_found_each_with_its_row(folder):
+    x = np.random.default_rng(4).normal(size=(12, 4)).astype(np.float32)
+    labels = np.arange(12) % 3
+    x[3, 1] = np.nan
+    x[5] = 2.5
+    x[7] = x[6]
+    labels[7] = labels[6]
+    x[9] = x[8]
+    labels[9] = labels[8] + 1
+    with np.load(folder / "data" / "test.npz") as arrays:
+        x[11] = arrays["x"][2]
+    np.savez(folder / "data" / "train.npz", x=x, labels=labels)
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    found = sorted((defect.check, defect.line) for defect in report.defects)
+    assert found == [
+        ("conflicting_label", 9),
+        ("conflicting_label", 10),
+        ("constant", 6),
+        ("duplicate", 8),
+        ("not_finite", 4),
+        ("overlap", 12),
+    ]
+    assert report.quarantine == {"train.npz:3", "train.npz:11"}
+
+
+def test_a_clean_set_raises_no_alarm(folder):
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    assert workload.check(workload.read(recipe.data, 1), recipe, folder / "docs").defects == []
+
+
+def test_a_corpus_is_split_by_content_and_equal_inputs_stay_together(folder):
+    generator = np.random.default_rng(1)
+    x = np.repeat(generator.normal(size=(100, 4)).astype(np.float32), 2, axis=0)
+    np.savez(folder / "data" / "all.npz", x=x, labels=np.arange(200) % 3)
+    splits = "train: train.npz, validation: validation.npz, test: test.npz"
+    recipe = recipe_in(folder, **{splits: "corpus: all.npz, fractions: {train: 0.6, validation: 0.2, test: 0.2}"})
+    frames = load_workload("arrays").read(recipe.data, 3)
+    assert sum(map(len, frames.values())) == 200
+    seen = [set(frame["input_digest"]) for frame in frames.values()]
+    assert all(not one & other for one, other in [(seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])])
+    assert all(len(frame) for frame in frames.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"labels": np.zeros(3)}, "holds labels alone"),
+        ({"x": np.zeros((3, 4))}, "has no array 'labels'"),
+        ({"x": np.zeros((3, 4)), "labels": np.zeros(2)}, "lengths are"),
+        ({"x": np.array([{}, {}], object), "labels": np.zeros(2)}, "can not be read as an .npz file without objects"),
+    ],
+)
+def test_files_that_can_not_be_used_are_refused_by_name(folder, content, says):
+    np.savez(folder / "data" / "train.npz", **content)
+    recipe = recipe_in(folder)
+    with pytest.raises(ArraysError, match=says) as error:
+        load_workload("arrays").read(recipe.data, 1)
+    assert "train.npz" in str(error.value)
+
+
+def test_a_cut_off_file_is_refused_by_name(folder):
+    path = folder / "data" / "train.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
+        load_workload("arrays").read(recipe_in(folder).data, 1)
+
+
+def saved_model(folder, dtype=tf.float32):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], dtype, name="x")])
+    def serve(x):
+        return {"scores": tf.cast(x, tf.float32)[:, :3]}
+
+    tf.saved_model.save(module, str(folder / "saved_model"), signatures={"serving_default": serve})
+
+
+def test_a_saved_model_is_imported_and_its_answers_are_its_own(folder):
+    saved_model(folder)
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    workload.import_model(recipe, folder / "imported")
+    from optops.runtimes.base import load_executable
+
+    executable = load_executable(folder / "imported" / "serving", 1)
+    examples = workload.read(recipe.data, 1)["test"]
+    found = workload.metric(workload.statistics(workload.predict(executable, examples, None), examples, recipe.data))
+    assert found == pytest.approx([100.0])
+    raw = workload.input_example(examples)
+    assert workload.serve(executable, None, raw)[1]["scores"] == pytest.approx(raw[1][:3])
+    with pytest.raises(ValueError, match=r"input 0, 'x': shape \[3\]; expected \[4\]"):
+        workload.serve(executable, None, [[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="input 1, 'x': no array of float32"):
+        workload.serve(executable, None, [[1.0] * 4, ["a"] * 4])
+
+
+def test_a_model_that_takes_other_inputs_is_refused_with_both(folder):
+    saved_model(folder, tf.float64)
+    recipe = recipe_in(folder)
+    with pytest.raises(ArraysError, match=r"array 'x' is float32 \[\d+, 4\]; the model takes float64 \[None, 4\]"):
+        workload_of(recipe).import_model(recipe, folder / "imported")
+
+
+def functional(folder):
+    keras.utils.set_random_seed(3)
+    x = keras.Input((4,), name="x")
+    hidden = keras.layers.Dense(32, "relu")(x)
+    model = keras.Model(x, keras.layers.Dense(3, name="scores")(hidden))
+    model.save(folder / "model.keras")
+    return model
+
+
+def test_a_functional_keras_model_stays_trainable(folder):
+    model = functional(folder)
+    recipe = recipe_in(folder, **{"saved_model: saved_model": "keras: model.keras"})
+    workload_of(recipe).import_model(recipe, folder / "imported")
+    from optops.models.base import Description, load_architecture
+
+    trainable = folder / "imported" / "trainable"
+    again = load_architecture(Description.load(trainable).architecture).load(trainable)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(model(x), again(x))
+    shutil.rmtree(trainable)
+
+
+def test_a_pruned_model_learns_from_its_teacher_and_from_the_labels_if_a_loss_is_named(folder):
+    model = functional(folder)
+    batch = {"x": np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), "labels": np.array([0, 1, 2, 0, 1])}
+    changes = {"saved_model: saved_model": "keras: model.keras", "distill: off": "distill: off\nprune: {alpha: 0.25}"}
+    plain = recipe_in(folder, **changes)
+    assert float(workload_of(plain).distillation_loss(model, model, plain.prune)(model, batch, 0.0)) == 0
+    with pytest.raises(ValueError, match=r"write one to `model\.loss`"):
+        workload_of(plain).loss(plain.prune.train)(model, batch, 0.0)
+    changes["saved_model: saved_model"] = "keras: model.keras, loss: mean_squared_error"
+    labels = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    named = recipe_in(folder, **changes)
+    loss = workload_of(named).distillation_loss(model, model, named.prune)(model, {**batch, "labels": labels}, 0.0)
+    assert float(loss) == pytest.approx(0.75 * np.mean((model(batch["x"]) - labels) ** 2), rel=1e-5)
