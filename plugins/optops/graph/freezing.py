@@ -34,7 +34,12 @@ def load_freezable(saved_model: Path, *, inline_compiled: bool = False) -> Any:
     converted everywhere.
     """
     with tempfile.TemporaryDirectory(prefix="optops-freeze-") as folder:
-        return tf.saved_model.load(str(_prepared(saved_model, Path(folder), inline_compiled)))
+        return load_prepared(saved_model, Path(folder), inline_compiled=inline_compiled)
+
+
+def load_prepared(saved_model: Path, folder: Path, *, inline_compiled: bool = False) -> Any:
+    """Does what `load_freezable` does, by way of a folder that must stay if the files of tables are saved again."""
+    return tf.saved_model.load(str(_prepared(saved_model, folder, inline_compiled)))
 
 
 def freeze_function(function: Any) -> Any:

@@ -192,3 +192,49 @@ def test_a_keras_model_computes_what_it_did(name: str, tmp_path: Path) -> None:
     loaded = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     (given,) = loaded.structured_input_signature[1]
     assert check(tmp_path, [spec(*specs[0].shape, dtype=specs[0].dtype, name=given)]) != "original"
+
+
+class Words(tf.Module):
+    """Looks words up in a table from a file, and counts how often it was asked."""
+
+    def __init__(self, vocabulary: Path) -> None:
+        super().__init__()
+        vocabulary.write_text("red\ngreen\nblue\n")
+        file = tf.lookup.TextFileInitializer(
+            str(vocabulary), S, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        )
+        self.table = tf.lookup.StaticHashTable(file, -1)
+        self.vectors, self.asked = weight(9, 4), tf.Variable(0)
+
+    @tf.function(input_signature=[spec(None, dtype=S, name="words")])
+    def embed(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"vectors": tf.gather(self.vectors, self.table.lookup(words) + 1)}
+
+    @tf.function(input_signature=[spec(None, dtype=S, name="words")])
+    def count(self, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"asked": self.asked.assign_add(tf.size(words))}
+
+
+def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_it_is(tmp_path: Path) -> None:
+    words = Words(tmp_path / "vocabulary.txt")
+    functions = {"serving_default": words.embed, "count": words.count}
+    tf.saved_model.save(words, str(tmp_path / "model"), signatures=functions)
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    by_name = {each.name: each for each in report.signatures}
+    assert by_name["serving_default"].level != "original"
+    assert "changes variables" in by_name["count"].notes[0]
+    (tmp_path / "vocabulary.txt").unlink()
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    found = loaded.signatures["serving_default"](words=tf.constant(["blue", "black"]))["vectors"]
+    np.testing.assert_array_equal(found, words.vectors.numpy()[[3, 0]])
+    assert [int(loaded.signatures["count"](words=tf.constant(["a", "b"]))["asked"]) for _ in range(2)] == [2, 4]
+
+
+def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:
+    words = Words(tmp_path / "vocabulary.txt")
+    tf.saved_model.save(words, str(tmp_path / "model"), signatures={"serving_default": words.embed})
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    assert report.signatures[0].level != "original", report.lines()
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    found = loaded.signatures["serving_default"](words=tf.constant(["green"]))["vectors"]
+    np.testing.assert_array_equal(found, words.vectors.numpy()[[2]])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optops.graph.freezing import freeze_function, load_freezable
+from optops.graph.freezing import freeze_function, load_prepared
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
 from optops.models.keras import tf
@@ -71,7 +71,9 @@ def load(source: Any, scratch: Path) -> Model:
     folder = _as_saved_model(source, scratch)
     _register_our_operators(folder)
     try:
-        loaded = load_freezable(folder)
+        prepared = scratch.with_name("prepared")
+        prepared.mkdir(parents=True)
+        loaded = load_prepared(folder, prepared)
     except Exception as error:
         raise OptimizerError(_explained(folder, error)) from error
     if not getattr(loaded, "signatures", None):
