@@ -70,13 +70,13 @@ def forecast(path: Path) -> Forecast:
 def _missing_files(recipe: Recipe) -> Iterator[str]:
     from optops.workloads.base import load_workload
 
-    for key, path in load_workload(recipe.workload).files(recipe.data).items():
+    workload = load_workload(recipe.workload)
+    for key, path in workload.files(recipe.data).items():
         if not path.exists():
             yield f"data.{key}: {path} does not exist; put the data there or change `data.{key}`"
-    for key in ("saved_model", "keras", "tokenizer"):
-        imported = getattr(recipe.model, key, None)
-        if imported is not None and not Path(imported).exists():
-            yield f"model.{key}: {imported} does not exist; put the model there or change `model.{key}`"
+    for key, path in workload.model_files(recipe.model).items():
+        if not path.exists():
+            yield f"model.{key}: {path} does not exist; put it there or change `model.{key}`"
 
 
 def _look_at_runtimes(recipe: Recipe, found: Forecast) -> None:

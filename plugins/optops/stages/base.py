@@ -196,12 +196,14 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     That is: the declared sections of the recipe, the keys of the candidates and manifests it is handed, its item, the
     seed, the source of its modules, and the versions of the libraries that compute.
     """
-    from optops.stages.identity import code_digest, data_digests, library_versions
+    from optops.stages.identity import code_digest, data_digests, library_versions, model_digests
 
     stage = STAGES[spec.stage]
     sections: dict[str, Any] = {name: spec.recipe[name] for name in stage.sections}
     if "data" in sections:
         sections["data"] = data_digests(workload, recipe)
+    if "model" in sections:
+        sections["model"] = model_digests(workload, recipe)
     if "check_labels" in stage.reads:
         # The manifests say which examples; where the files lie does not matter.
         sections.pop("data", None)

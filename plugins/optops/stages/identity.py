@@ -78,6 +78,20 @@ def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
     return {"settings": _without_paths(settings), "files": {key: digest_folder(path) for key, path in files.items()}}
 
 
+def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
+    """Returns the section `model` with the digest of each file or folder that it names in place of its path.
+
+    Raises:
+        FileNotFoundError: If one is missing; names the recipe's key and the path.
+    """
+    files = workload.model_files(recipe.model)
+    for key, path in files.items():
+        if not path.exists():
+            raise FileNotFoundError(f"model.{key}: {path} does not exist; put it there or change `model.{key}`")
+    settings = recipe.model.model_dump(mode="json", exclude=set(files))
+    return {"settings": settings, "files": {key: digest_folder(path) for key, path in files.items()}}
+
+
 def _without_paths(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}

@@ -120,6 +120,14 @@ class Workload(ABC):
         """
         return frozenset({"distill", "prune"}) if self.trainable(model) else frozenset()
 
+    def model_files(self, model: BaseModel) -> Mapping[str, Path]:
+        """Returns the files and folders that `model` names, by key: what it imports or starts from.
+
+        What is in them counts as the recipe's own words do: a result made from other content is not taken over.
+        """
+        del model
+        return {}
+
     # Data
 
     @abstractmethod
@@ -303,6 +311,11 @@ class Workload(ABC):
     @abstractmethod
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns a few raw inputs that stand on the model's page in the registry."""
+
+
+def named_files(model: BaseModel, *keys: str) -> dict[str, Path]:
+    """Returns the paths that a section gives for these keys, less those that it leaves out."""
+    return {key: Path(getattr(model, key)) for key in keys if getattr(model, key) is not None}
 
 
 WORKLOADS: dict[str, str] = {

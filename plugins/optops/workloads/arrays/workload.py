@@ -16,7 +16,7 @@ from optops.workloads.arrays.settings import (
     ArrayPrune,
     ArrayThresholds,
 )
-from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.base import LabelReport, Report, Sections, Workload, named_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,10 @@ class ArraysWorkload(Workload):
     def compresses(self, model: BaseModel) -> frozenset[str]:
         """Returns `prune` for a `.keras` file: a functional Keras model can be cut and trained further."""
         return frozenset({"prune"}) if _as(ArrayModel, model).keras is not None else frozenset()
+
+    def model_files(self, model: BaseModel) -> Mapping[str, Path]:
+        """Returns the imported model."""
+        return named_files(_as(ArrayModel, model), "saved_model", "keras")
 
     # Data
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Phase, Report, Sections, Workload
+from optops.workloads.base import LabelReport, Phase, Report, Sections, Workload, named_files
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.text_classification.settings import (
     CHECKS,
@@ -58,6 +58,14 @@ class TextClassificationWorkload(Workload):
     def trainable(self, model: BaseModel) -> bool:
         """Returns True: models are trained, from nothing or from a published checkpoint."""
         return True
+
+    def model_files(self, model: BaseModel) -> Mapping[str, Path]:
+        """Returns the given vocabulary, and the index of the checkpoint, which holds checksums of all its tensors."""
+        settings = _as(TextModel, model)
+        files = named_files(settings, "vocabulary_file", "checkpoint")
+        if settings.checkpoint is not None:
+            files["checkpoint"] = Path(f"{settings.checkpoint}.index")
+        return files
 
     # Data
 

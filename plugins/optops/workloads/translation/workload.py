@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.base import LabelReport, Report, Sections, Workload, named_files
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.translation.settings import (
     CHECKS,
@@ -62,6 +62,10 @@ class TranslationWorkload(Workload):
         """Returns whether the recipe trains a Transformer rather than importing a model."""
         settings = _as(TranslationModel, model)
         return settings.saved_model is None and settings.keras is None
+
+    def model_files(self, model: BaseModel) -> Mapping[str, Path]:
+        """Returns the imported model and its tokenizer."""
+        return named_files(_as(TranslationModel, model), "saved_model", "keras", "tokenizer")
 
     # Data
 

@@ -1,0 +1,57 @@
+"""What a result depends on: the content of what a recipe names, not where it lies."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from optops.recipe_file import parse_recipe
+from optops.stages.identity import data_digests, model_digests
+from optops.workloads.base import workload_of
+
+RECIPE = """
+name: mine
+workload: arrays
+data: {folder: data, train: train.npz, validation: validation.npz, test: test.npz}
+model: {saved_model: MODEL}
+registry: {name: mine}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation", "test"):
+        np.savez(tmp_path / "data" / f"{split}.npz", x=np.zeros((2, 3)), labels=np.zeros(2))
+    (tmp_path / "model" / "variables").mkdir(parents=True)
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
+    (tmp_path / "model" / "variables" / "variables.index").write_bytes(b"weights")
+    return tmp_path
+
+
+def digests(folder, model="model"):
+    recipe = parse_recipe(RECIPE.replace("MODEL", model), folder / "mine.yaml")
+    return model_digests(workload_of(recipe), recipe)
+
+
+def test_another_model_under_the_same_name_is_another_model(folder):
+    before = digests(folder)
+    (folder / "model" / "variables" / "variables.index").write_bytes(b"retrained")
+    assert digests(folder) != before
+
+
+def test_the_same_model_elsewhere_is_the_same_model(folder):
+    shutil.copytree(folder / "model", folder / "moved")
+    assert digests(folder, "moved") == digests(folder)
+
+
+def test_a_model_that_is_not_there_is_named_with_its_key(folder):
+    with pytest.raises(FileNotFoundError, match=r"model\.saved_model: .*absent does not exist"):
+        digests(folder, "absent")
+
+
+def test_other_data_under_the_same_name_is_other_data(folder):
+    recipe = parse_recipe(RECIPE, folder / "mine.yaml")
+    before = data_digests(workload_of(recipe), recipe)
+    np.savez(folder / "data" / "test.npz", x=np.ones((2, 3)), labels=np.zeros(2))
+    assert data_digests(workload_of(recipe), recipe) != before
