@@ -197,7 +197,7 @@ class Fuse(Section):
     """Which runtimes executables are made for."""
 
     runtimes: tuple[str, ...] = Field(
-        ("tensorflow+kernels", "onnxruntime", "tensorflow"),
+        ("tensorflow+kernels", "onnxruntime", "openvino", "tensorflow"),
         min_length=1,
         description="Runtimes to lower to; unavailable ones are left out.",
     )

@@ -13,6 +13,7 @@ class FunctionalDistill(Distill):
     labels: Literal["given"] = Field(
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
     )
+    beta: Literal[0] = Field(0, description="Functional models have no features that could be compared: leave it out.")
 
 
 class ChannelPrune(Prune):
@@ -31,6 +32,7 @@ class ChannelPrune(Prune):
         "given",
         description="A pruned model learns from the given labels and, weighted by `alpha`, from what it was before.",
     )
+    beta: Literal[0] = Field(0, description="Functional models have no features that could be compared: leave it out.")
     criterion: Literal["batch_norm_scale", "l1_norm", "l2_norm", "taylor"] = Field(
         "l2_norm",
         description="What tells how much a channel matters: the scale of its batch norm (Network Slimming), the norm "

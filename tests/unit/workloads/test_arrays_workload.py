@@ -276,3 +276,9 @@ def test_a_pruned_model_learns_from_its_teacher_and_from_the_labels_if_a_loss_is
     named = recipe_in(folder, **changes)
     loss = workload_of(named).distillation_loss(model, model, named.prune)(model, {**batch, "labels": labels}, 0.0)
     assert float(loss) == pytest.approx(0.75 * np.mean((model(batch["x"]) - labels) ** 2), rel=1e-5)
+
+
+def test_features_that_functional_models_do_not_have_are_refused(folder):
+    changes = {"saved_model: saved_model": "keras: model.keras", "distill: off": "prune: {beta: 0.5}"}
+    with pytest.raises(RecipeError, match=r"prune\.beta: Input should be 0"):
+        recipe_in(folder, **changes)

@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Prune, Section, Train
-from optops.workloads.functional import FunctionalDistill
+from optops.recipe import Distill, Prune, Section, Train
 from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
 
 CHECKS = (
@@ -230,9 +229,12 @@ class Thresholds(Section):
     min_class_share: float = Field(0.05, ge=0, lt=1, description="Least share of a split that a class should have.")
 
 
-class TextDistill(FunctionalDistill):
+class TextDistill(Distill):
     """How a student is made from the trained model."""
 
+    labels: Literal["given"] = Field(
+        "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
+    )
     student: dict[str, Any] = Field(
         default_factory=lambda: {"layers": 2},
         description="Sizes of the student that differ from the model's, for example `layers: 2`.",
