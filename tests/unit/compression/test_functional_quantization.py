@@ -369,9 +369,20 @@ def test_memory_does_not_grow_with_the_number_of_calibration_examples():
 
 def test_a_large_batch_is_run_in_pieces():
     network = Network.of(residual_network())
-    sizes = [len(piece["image"]) for piece in network.pieces(images(40, 64))]
+    sizes = [len(piece["image"]) for piece in network.pieces([images(40, 64)])]
     assert sum(sizes) == 40
     assert max(sizes) * 64 * 64 * 3 <= 1 << 18
+
+
+def test_examples_that_come_one_by_one_are_run_together_where_they_have_one_shape():
+    network = Network.of(residual_network())
+    sides = [16] * 40 + [24] * 3 + [16]
+    pieces = [piece["image"] for piece in network.pieces(images(1, side, seed) for seed, side in enumerate(sides))]
+    assert [len(piece) for piece in pieces] == [16, 16, 8, 3, 1]
+    one_by_one = [images(1, side, seed) for seed, side in enumerate(sides)]
+    for side in (16, 24):
+        given = np.concatenate([image for image in one_by_one if image.shape[1] == side])
+        np.testing.assert_array_equal(np.concatenate([p for p in pieces if p.shape[1] == side]), given)
 
 
 def test_the_example_of_the_docs_runs():

@@ -63,12 +63,11 @@ def choose_ranges(
     wanted = network.floats if tensors is None else frozenset(tensors)
     found, judged = ({name: Histogram(name) for name in sorted(wanted)} for _ in range(2))
     pieces = held_out = 0
-    for batch in batches:
-        for piece in network.pieces(batch):
-            pieces += 1
-            is_held_out = pieces % HELD_OUT == 0
-            held_out += is_held_out
-            _count(network, piece, judged if is_held_out else found)
+    for piece in network.pieces(batches):
+        pieces += 1
+        is_held_out = pieces % HELD_OUT == 0
+        held_out += is_held_out
+        _count(network, piece, judged if is_held_out else found)
     if not pieces:
         raise ValueError("calibration: there are no batches; give some inputs of the model")
     ranges = {

@@ -82,10 +82,9 @@ def measure_layers(
         twin.compare(records[call.layer.name], exact, twin.rounded(round_tensor(value, grid_of(limits))))
         return call.layer.activation(exact)
 
-    for batch in batches:
-        for piece in network.pieces(batch):
-            examples += len(next(iter(piece.values())))
-            network.run(piece, call_layer)
+    for piece in network.pieces(batches):
+        examples += len(next(iter(piece.values())))
+        network.run(piece, call_layer)
     for record in records.values():
         record.macs /= max(examples, 1)
     return records

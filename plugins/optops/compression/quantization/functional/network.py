@@ -1,6 +1,6 @@
 """A folded functional model, its tensors by name, and how it is run call by call in bounded memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ from optops.models.keras import keras, tf
 
 ELEMENTS = 1 << 18
 """Input elements that are run at a time; an example that has more is run alone."""
+EXAMPLES = 16
+"""Most examples that are run at a time, so that small ones make several pieces, of which some are held out."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -114,27 +116,30 @@ class Network:
                     values.pop(number, None)
         return [values[number] for number in self.calls.outputs]
 
-    def pieces(self, batch: Any) -> Iterator[Arrays]:
-        """Cuts a batch into pieces of about 262,144 elements, or single examples, so that memory is bounded.
+    def pieces(self, batches: Iterable[Any]) -> Iterator[Arrays]:
+        """Gives all examples in pieces of at most 262,144 elements and 16 examples, or of one example that is larger.
+
+        Large batches are cut, so that memory is bounded; what comes example by example is put together, for a call of
+        every layer costs the same for one as for several. A model whose batch has a fixed size is given what comes.
 
         Args:
-            batch: Arrays by input name, in the order of the inputs, or the only one.
+            batches: Of arrays by input name, in the order of the inputs, or of the only one.
 
         Raises:
             ValueError: If an input is missing, or they do not hold equally many examples.
         """
-        arrays = self.arrays(batch)
-        counts = {len(array) if array.ndim else -1 for array in arrays.values()}
-        if len(counts) > 1 or counts & {-1, 0}:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise ValueError(f"calibration: inputs need the same number of examples, at least one, first; got {shapes}")
-        (count,) = counts
-        if any(tensor.shape[0] is not None for tensor in self.model.inputs):
-            yield arrays
-            return
-        step = max(1, ELEMENTS * count // sum(array.size for array in arrays.values()))
-        for start in range(0, count, step):
-            yield {name: array[start : start + step] for name, array in arrays.items()}
+        fixed = any(tensor.shape[0] is not None for tensor in self.model.inputs)
+        waiting: list[Arrays] = []
+        for batch in batches:
+            arrays = self.arrays(batch)
+            _check_counts(arrays)
+            for piece in [arrays] if fixed else _cut(arrays):
+                if waiting and (fixed or not _fit(waiting, piece)):
+                    yield _joined(waiting)
+                    waiting = []
+                waiting.append(piece)
+        if waiting:
+            yield _joined(waiting)
 
     def arrays(self, batch: Any) -> Arrays:
         """Returns the model's inputs in a batch, by name and in their types.
@@ -155,6 +160,39 @@ class Network:
             )
         types = [tensor.dtype.as_numpy_dtype for tensor in self.model.inputs]
         return {name: np.asarray(batch[name]).astype(kind, copy=False) for name, kind in zip(names, types, strict=True)}
+
+
+def _check_counts(arrays: Arrays) -> None:
+    counts = {len(array) if array.ndim else -1 for array in arrays.values()}
+    if len(counts) > 1 or counts & {-1, 0}:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"calibration: inputs need the same number of examples, at least one, first; got {shapes}")
+
+
+def _cut(arrays: Arrays) -> Iterator[Arrays]:
+    count = _count(arrays)
+    step = max(1, min(EXAMPLES, ELEMENTS * count // max(_size(arrays), 1)))
+    for start in range(0, count, step):
+        yield {name: array[start : start + step] for name, array in arrays.items()}
+
+
+def _fit(waiting: list[Arrays], piece: Arrays) -> bool:
+    """Returns whether a piece has examples of the same shape as those that wait, and room among them."""
+    same = all(array.shape[1:] == waiting[0][name].shape[1:] for name, array in piece.items())
+    together = [*waiting, piece]
+    return same and sum(map(_count, together)) <= EXAMPLES and sum(map(_size, together)) <= ELEMENTS
+
+
+def _joined(pieces: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces[1:] else pieces[0]
+
+
+def _count(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def _size(arrays: Arrays) -> int:
+    return sum(array.size for array in arrays.values())
 
 
 def channel_axes(layer: Any) -> tuple[int, ...]:
