@@ -25,7 +25,8 @@ class PrecisionPlan:
             the mean error of rounding vanishes.
         weight_levels: Magnitude of the largest int8 weight, by which a channel's scale follows from its largest value:
             127, or 63 where the CPU adds pairs of 8-bit products in 16 bits and would saturate.
-        notes: Why a part stayed in float, or how a range was found, by name, for people to read.
+        notes: Why a part stayed in float, by name, for people to read.
+        range_notes: How each range was found, by name, likewise.
     """
 
     precision: Precision
@@ -35,6 +36,7 @@ class PrecisionPlan:
     bias_corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     weight_levels: int = 127
     notes: Mapping[str, str] = field(default_factory=dict)
+    range_notes: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the plan as JSON."""

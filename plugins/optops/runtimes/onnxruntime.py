@@ -60,6 +60,8 @@ def open_session(path: Path, threads: int, spinning: bool = True, optimized: Pat
     """
     import onnxruntime
 
+    # A graph's warnings come through the logger of the process while it is read, whatever the session's options say.
+    onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -188,8 +188,8 @@ def test_an_exported_model_computes_in_int8_what_was_simulated(runtime, tmp_path
 
 def test_each_tensors_calibrator_is_on_record_with_its_signal():
     plan = quantize(residual_network(), [images()]).plan
-    assert set(plan.ranges) <= set(plan.notes)
-    assert "dB" in plan.notes["leaky"]
+    assert set(plan.ranges) == set(plan.range_notes)
+    assert "dB" in plan.range_notes["leaky"]
     assert all(low <= 0 < high for low, high in plan.ranges.values())
     assert plan.ranges["pool"] == plan.ranges["outer"]
     assert plan.ranges["outer"][0] == 0

@@ -49,7 +49,8 @@ class Measured:
             ranges={name: self.ranges[name].limits for name in rounded},
             bias_corrections={name: record.correction for name, record in self.layers.items() if name in chosen},
             weight_levels=self.weight_levels,
-            notes={**notes, **{name: str(self.ranges[name]) for name in rounded if name not in notes}},
+            notes=dict(notes),
+            range_notes={name: str(self.ranges[name]) for name in rounded},
         )
 
 
