@@ -55,10 +55,10 @@ def bootstrap_margins(job: Job, candidate: Sample, reference: Sample) -> np.ndar
 
 
 def _resampled(job: Job, candidate: Sample, reference: Sample) -> tuple[np.ndarray, np.ndarray]:
-    if candidate.statistics.shape != reference.statistics.shape:
+    # What stands for one example may differ in size: a detector's statistics have a row for each box that it found.
+    if len(candidate.statistics) != len(reference.statistics):
         raise StageError(
-            f"statistics of shape {candidate.statistics.shape} and {reference.statistics.shape} are not of the same "
-            "examples"
+            f"statistics of {len(candidate.statistics)} and of {len(reference.statistics)} examples can not be compared"
         )
     weights = bootstrap_weights(len(reference.statistics), job.recipe.gate.resamples, job.recipe.seed)
     return job.workload.metric(candidate.statistics, weights), job.workload.metric(reference.statistics, weights)
