@@ -83,7 +83,7 @@ def test_what_a_corpus_is_split_into_is_what_has_no_files_of_its_own(folder):
         ("model: {vocabulary: 300}", "model: {width: 128, heads: 3}", "width 128 is not divisible by heads 3"),
         ("model: {vocabulary: 300}", "model: {saved_model: x}", "needs `tokenizer`"),
         ("  test: {source: test.en, target: test.de}\n", "", "test missing"),
-        ("model: {vocabulary: 300}", "model: {saved_model: x, tokenizer: y}\nprune: off", "write `distill: off`"),
+        ("model: {vocabulary: 300}", "model: {saved_model: x, tokenizer: y}\ndistill: {}", "write `distill: off`"),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
