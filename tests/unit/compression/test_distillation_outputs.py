@@ -27,6 +27,17 @@ def test_a_model_that_equals_its_teacher_has_nothing_to_learn() -> None:
     assert float(teacher_loss(teacher)(teacher, {"x": x}, 0.0)) == 0
 
 
+@pytest.mark.parametrize("wanted", [0.0, 1e-4, 5.0])
+def test_a_batch_of_one_number_does_not_outweigh_all_others(wanted: float) -> None:
+    def constant(value: float) -> keras.Model:
+        image = keras.Input((6,), name="x")
+        number = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(value))
+        return keras.Model(image, number(image))
+
+    loss = teacher_loss(constant(wanted))(constant(0.2), {"x": np.zeros((1, 6), np.float32)}, 0.0)
+    assert 0 < float(loss) <= 2_000
+
+
 def test_soft_and_hard_losses_are_mixed_by_alpha() -> None:
     mixed = mixed_loss(lambda *_: 2.0, lambda *_: 10.0, 0.25)
     assert mixed(None, None, 0.0) == pytest.approx(0.25 * 2 + 0.75 * 10)

@@ -6,9 +6,16 @@ from optops.compression.pruning.channels.steps import model_inputs
 from optops.models.keras import tf
 from optops.models.training.settings import Loss
 
+LEAST_SPREAD = 1e-3
+"""Least variance of a teacher's outputs in a batch, as a share of the outputs' mean square."""
+TINY = 1e-12
+
 
 def teacher_loss(teacher: Any) -> Loss:
     """Returns the squared error against a teacher's outputs, in units of their variance; the mean over outputs.
+
+    Where the values of a batch hardly vary, a single one for example, a thousandth of the mean square of both models'
+    outputs stands for the variance: no batch counts for more than some thousand others.
 
     Args:
         teacher: A functional model; a batch holds its inputs under their names.
@@ -19,7 +26,8 @@ def teacher_loss(teacher: Any) -> Loss:
         wanted, found = model_outputs(teacher, batch, training=False), model_outputs(model, batch, training=True)
         errors = []
         for one, other in zip(wanted, found, strict=True):
-            spread = tf.maximum(tf.math.reduce_variance(one), 1e-12)
+            size = tf.reduce_mean(tf.square(one) + tf.square(tf.stop_gradient(other)))
+            spread = tf.maximum(tf.math.reduce_variance(one), tf.maximum(LEAST_SPREAD * size, TINY))
             errors.append(tf.reduce_mean(tf.math.squared_difference(one, other)) / spread)
         return tf.add_n(errors) / len(errors)
 

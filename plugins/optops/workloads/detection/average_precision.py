@@ -31,7 +31,8 @@ def detection_statistics(
     """Returns what average precision is made of, image by image.
 
     Args:
-        predictions: Of each image: `box` (corners), `class` and `score`.
+        predictions: Of each image: `box` (corners), `class` and `score`; a model may know classes that the data does
+            not have, and what it finds of them counts for nothing.
         truths: The labelled boxes of each image; those without area, or of an unknown class, count for nothing.
         classes: Names of the classes.
 
@@ -42,8 +43,9 @@ def detection_statistics(
     """
     numbers = {name: index for index, name in enumerate(classes)}
     usable = [[box for box in boxes if box.has_area and box.label in numbers] for boxes in truths]
+    known = [[one for one in found if one["class"] in numbers] for found in predictions]
     rows: list[list[list[float]]] = [[] for _ in truths]
-    for match in _matches(predictions, usable, numbers):
+    for match in _matches(known, usable, numbers):
         image, label = int(match["image_id"]), float(match["category_id"])
         found = rows[image]
         if wanted := int(np.sum(~np.asarray(match["gtIgnore"], bool))):
