@@ -149,6 +149,31 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame["text"][5] == "half \ufffd pair"
 
 
+@pytest.mark.parametrize("later", ["", 'so "good" a bed,0\n', '"He said: ""go""",0\n', '"two\nlines",1\n'])
+def test_a_quote_that_is_not_closed_costs_its_line_and_no_other(later, tmp_path):
+    rows = [f"room {number},{number % 2}\n" for number in range(1000)]
+    rows[600] = '"unclosed room,0\n'
+    path = write(tmp_path / "file.csv", "text,label\n" + "".join([*rows[:800], later, *rows[800:]]))
+    frame = read_texts(path, "csv", "text", "label")
+    assert list(frame.loc[frame["flaw"] != "", "line"]) == [602]
+    assert "opens a quote that is not closed" in frame["flaw"][600]
+    wanted = [f"room {number}" for number in range(1000) if number != 600]
+    assert [text for text in frame["text"] if text.startswith("room ")] == wanted
+    assert len(frame) == 1000 + bool(later)
+
+
+def test_a_file_full_of_quotes_that_are_not_closed_is_refused(tmp_path):
+    path = write(tmp_path / "file.csv", "text,label\n" + 'a bed","1\n' * 20_000)
+    with pytest.raises(CorpusError, match=r"file.csv: line 102 and 100 before it open a quote .* tabs as `tsv`"):
+        read_texts(path, "csv", "text", "label")
+
+
+def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_alone_is_one(corpus, tmp_path):
+    corpus.loc[3, "text"] = "Dear all,\r\n\r\nthe room was fine.\r\n"
+    corpus.loc[4, "text"] = "a lone \r return"
+    assert lines_by_check(checked(corpus, CLASSES, tmp_path)[1]) == {"undecodable": [6]}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -135,8 +135,13 @@ def find_undecodable(rows: pd.DataFrame) -> pd.Series[str]:
     """Name texts whose bytes are no UTF-8, or that were decoded wrongly before (control characters, mojibake)."""
     bytes_are_good = rows["decodable"].astype(bool)
     reasons = pd.Series("bytes that are no UTF-8", index=rows.index, dtype=object).where(~bytes_are_good, None)
-    reasons = reasons.where(~bytes_are_good, _judge(rows, judge_decoding).reindex(rows.index))
+    reasons = reasons.where(~bytes_are_good, _judge(rows, _judge_decoding).reindex(rows.index))
     return reasons.dropna().astype(str)
+
+
+def _judge_decoding(text: str) -> str | None:
+    # Texts may go over several lines, which e-mails and Windows end with a carriage return and a line feed.
+    return judge_decoding(text.replace("\r\n", "\n"))
 
 
 def find_too_short(rows: pd.DataFrame, min_characters: int) -> pd.Series[str]:

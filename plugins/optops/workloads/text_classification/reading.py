@@ -18,6 +18,10 @@ from optops.workloads.splitting import assign_splits
 from optops.workloads.text_classification.settings import Column, Format
 from optops.workloads.text_lines import CorpusError, normalise, read_lines, without_surrogates
 
+UNCLOSED = "is no CSV: it opens a quote that is not closed"
+MOST_UNCLOSED = 100
+"""Of so many such quotes each is a defect; with more of them, quotes mean something else in the file."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -100,26 +104,45 @@ def split_texts(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
 
 
 def _from_csv(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
-    reader = csv.reader(line + "\n" for line in lines)
+    return _from_rows(path, _csv_rows(path, lines), columns)
 
-    def rows() -> Iterator[tuple[int, int, list[str], str]]:
-        while True:
-            before = reader.line_num
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield (
-                    before + 1,
-                    reader.line_num - before,
-                    [],
-                    f"is no CSV: {error}; look for a quote that is not closed",
-                )
-            else:
-                yield before + 1, reader.line_num - before, fields, ""
 
-    return _from_rows(path, rows(), columns)
+def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, int, list[str], str]]:
+    """Give rows (line, lines, fields, flaw); after a record that is no CSV go on with its second line.
+
+    A quote that is not closed would swallow the records up to the next quote or the end of the file.
+    """
+    start, unclosed = 0, 0
+    while start < len(lines):
+        reader = csv.reader((lines[index] + "\n" for index in range(start, len(lines))), strict=True)
+        done = start
+        try:
+            for fields in reader:
+                count = start + reader.line_num - done
+                yield done + 1, count, fields, ""
+                done += count
+            return
+        except csv.Error:
+            fields, flaw = _csv_line(lines[done])
+        unclosed += flaw == UNCLOSED
+        if unclosed > MOST_UNCLOSED:
+            raise CorpusError(
+                f"{path}: line {done + 1} and {MOST_UNCLOSED} before it open a quote that is not closed; enclose texts "
+                "with quotes or line breaks in quotes and double the quotes in them, or write the file with tabs as "
+                "`tsv`, where quotes are text"
+            )
+        yield done + 1, 1, fields, flaw
+        start = done + 1
+
+
+def _csv_line(line: str) -> tuple[list[str], str]:
+    """Read one line by itself, also with text after a closing quote; return its fields and what is wrong with it."""
+    reader = csv.reader([line + "\n", "\n"])
+    try:
+        fields = next(reader)
+    except csv.Error as error:
+        return [], f"is no CSV: {error}"
+    return ([], UNCLOSED) if reader.line_num > 1 else (fields, "")
 
 
 def _from_tsv(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
