@@ -18,6 +18,7 @@ FACTS_FILE = "demo.json"
 DEMO_RECIPE = Path("dags/recipes/travel_phrases.yaml")
 LEAST_EXAMPLES = 20
 NOTHING_PROMOTED = 2
+NAMED = 3
 
 
 @explained
@@ -42,7 +43,8 @@ def write_demo_data(folder: Path, workload: str = "translation", examples: int |
     """Writes the generated data of a workload unless it is there already, complete and unchanged; returns whether.
 
     Raises:
-        CommandError: If the workload is unknown, has no such data, or not of so few examples.
+        CommandError: If the workload is unknown, has no such data, or not of so few examples, or if the folder holds
+            what is not generated.
     """
     from optops.workloads.base import load_workload
 
@@ -57,9 +59,16 @@ def write_demo_data(folder: Path, workload: str = "translation", examples: int |
         raise CommandError(f"--examples: {wanted} are too few for three splits; take {LEAST_EXAMPLES} or more")
     facts = {"workload": workload, "examples": wanted, "seed": seed}
     kept = _kept_facts(folder)
-    if isinstance(kept, dict) and kept == {**facts, "sha256": _digests(folder, kept.get("sha256", {}))}:
+    if kept is not None and kept["sha256"] and kept == {**facts, "sha256": _digests(folder, kept["sha256"])}:
         return False
+    if kept is None and (others := _names_in(folder)):
+        raise CommandError(
+            f"{folder} holds {others} and no {FACTS_FILE} of generated data: it is left as it is. Name a folder that "
+            "is empty or absent (in a recipe: `data.folder`); to train on what is there, use `optops run`"
+        )
     folder.mkdir(parents=True, exist_ok=True)
+    # First, so that a killed command can be called again.
+    (folder / FACTS_FILE).write_text(json.dumps({**facts, "sha256": {}}, indent=1), encoding="utf-8")
     maker.write_demo(folder, wanted, seed)
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     facts["sha256"] = _digests(folder, [name for name in files if name != FACTS_FILE])
@@ -73,11 +82,18 @@ def _digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
     return {name: digest_file(folder / name) for name in files if (folder / name).is_file()}
 
 
-def _kept_facts(folder: Path) -> Any:
+def _kept_facts(folder: Path) -> dict[str, Any] | None:
+    """Returns what an earlier call wrote about its data, complete or not; None if none did."""
     try:
-        return json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        kept = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+    return kept if isinstance(kept, dict) and isinstance(kept.get("sha256"), dict) else None
+
+
+def _names_in(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 @explained

@@ -188,6 +188,28 @@ def test_demo_data_is_written_once_and_again_if_a_file_changed(tmp_path: Path) -
     assert (tmp_path / "test.de").read_bytes() != first
 
 
+@pytest.mark.parametrize("facts", [None, "{broken", '{"mine": 1}'])
+def test_data_that_was_not_generated_is_never_overwritten(tmp_path: Path, facts: str | None) -> None:
+    mine = tmp_path / "train.en"
+    mine.write_text("my own sentence\n", encoding="utf-8")
+    if facts is not None:
+        (tmp_path / "demo.json").write_text(facts, encoding="utf-8")
+    status, output = call("demo-data", str(tmp_path), "--pairs", "100")
+    assert status == 1
+    assert "train.en" in output and "it is left as it is" in " ".join(output.split())
+    assert mine.read_text(encoding="utf-8") == "my own sentence\n"
+    assert len(list(tmp_path.iterdir())) == (1 if facts is None else 2)
+
+
+def test_demo_data_of_a_killed_command_is_written_anew(tmp_path: Path) -> None:
+    call("demo-data", str(tmp_path), "--pairs", "100")
+    facts = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
+    (tmp_path / "demo.json").write_text(json.dumps({**facts, "sha256": {}}), encoding="utf-8")
+    (tmp_path / "test.de").unlink()
+    assert "wrote" in call("demo-data", str(tmp_path), "--pairs", "100")[1]
+    assert json.loads((tmp_path / "demo.json").read_text(encoding="utf-8")) == facts
+
+
 def test_doctor_finds_what_is_there(optops_home: Path) -> None:
     status, output = call("doctor", "--json")
     found = {finding["name"]: finding for finding in json.loads(output)}
