@@ -62,10 +62,11 @@ def _sources(name: str) -> list[Path]:
 
 
 def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
-    """Returns the section `data` with the digest of each file or folder in place of its path.
+    """Returns the section `data` with the digest of each file or folder in place of its path, and of what they list.
 
     Raises:
         FileNotFoundError: If a file is missing; names the recipe's key, the path and where to change it.
+        ValueError: If a list of files can not be read.
     """
     files = workload.files(recipe.data)
     for key, path in files.items():
@@ -75,7 +76,11 @@ def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
                 "(or the data location of this run)"
             )
     settings = recipe.data.model_dump(mode="json", exclude={"folder"})
-    return {"settings": _without_paths(settings), "files": {key: digest_folder(path) for key, path in files.items()}}
+    digests = {key: digest_folder(path) for key, path in files.items()}
+    found: dict[str, Any] = {"settings": _without_paths(settings), "files": digests}
+    # The lists themselves are among the files: which name belongs to which content is known by the order.
+    listed = [digest_file(path) if path.is_file() else "" for path in workload.listed_files(recipe.data)]
+    return {**found, "listed": listed} if listed else found
 
 
 def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:

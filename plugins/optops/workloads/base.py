@@ -134,6 +134,18 @@ class Workload(ABC):
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns all data files and folders, by the key below `data` that names them."""
 
+    def listed_files(self, data: BaseModel) -> "Iterator[Path]":
+        """Gives the files that a data file lists, beside those that `files` names, in the order of the lists.
+
+        What is in them counts too: an image that is mended under an unchanged list is other data. One that is missing
+        is no error here. `read` says that to people, or a label check.
+
+        Raises:
+            ValueError: If a list can not be read.
+        """
+        del data
+        yield from ()
+
     @abstractmethod
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
         """Returns the section `data` as written in YAML, with its files taken from another folder."""

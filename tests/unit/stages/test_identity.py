@@ -55,3 +55,22 @@ def test_other_data_under_the_same_name_is_other_data(folder):
     before = data_digests(workload_of(recipe), recipe)
     np.savez(folder / "data" / "test.npz", x=np.ones((2, 3)), labels=np.zeros(2))
     assert data_digests(workload_of(recipe), recipe) != before
+
+
+def test_an_image_that_is_mended_under_an_unchanged_list_is_other_data(tmp_path):
+    (tmp_path / "images").mkdir()
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"file,label\nimages/{split}.png,cat\n")
+        (tmp_path / "images" / f"{split}.png").write_bytes(split.encode())
+    splits = "train: train.csv, validation: validation.csv, test: test.csv"
+    recipe = parse_recipe(
+        f"name: pets\nworkload: image_classification\ndata: {{classes: [cat, dog], {splits}}}\n"
+        "model: {depth: 18}\nregistry: {name: pets}\n",
+        tmp_path / "pets.yaml",
+    )
+    seen = [data_digests(workload_of(recipe), recipe)]
+    for change in (lambda path: path.write_bytes(b"mended"), lambda path: path.unlink()):
+        change(tmp_path / "images" / "train.png")
+        found = data_digests(workload_of(recipe), recipe)
+        assert found not in seen
+        seen.append(found)

@@ -27,8 +27,8 @@ def find_images(name: str, place: Path) -> pd.DataFrame:
     Raises:
         ValueError: If the place is missing, holds no image, or lacks a column.
     """
-    listed = _from_csv(place) if place.suffix.lower() == ".csv" else _from_folders(place)
-    base = place.parent if place.suffix.lower() == ".csv" else place
+    listed = _from_csv(place) if _is_list(place) else _from_folders(place)
+    base = place.parent if _is_list(place) else place
     rows = []
     for path, line, label in listed:
         shown = path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
@@ -42,12 +42,26 @@ def find_images(name: str, place: Path) -> pd.DataFrame:
     return frame
 
 
+def listed_images(place: Path) -> Iterator[Path]:
+    """Gives the images that a CSV file names, whether they are there or not; none for a folder.
+
+    Raises:
+        ValueError: If the file is no CSV file or lacks a column.
+    """
+    if _is_list(place):
+        yield from (path for path, _, _ in _from_csv(place))
+
+
 def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
     """Splits images by what stands in their files; equal ones stay together, whatever their labels."""
     contents = frame["file"].map(lambda file: _digest(Path(file), ""))
     groups, _ = pd.factorize(contents)
     chosen = assign_splits(groups, contents.to_numpy(object), fractions, seed)
     return {name: frame[chosen == name] for name in fractions}
+
+
+def _is_list(place: Path) -> bool:
+    return place.suffix.lower() == ".csv"
 
 
 def _from_folders(folder: Path) -> Iterator[tuple[Path, int, str]]:

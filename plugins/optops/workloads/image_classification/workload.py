@@ -65,6 +65,13 @@ class ImageClassificationWorkload(Workload):
         """Returns the folders and CSV files, by key below `data`."""
         return _as(ClassifiedImages, data).places()
 
+    def listed_files(self, data: BaseModel) -> "Iterator[Path]":
+        """Gives the images that the CSV files name."""
+        from optops.workloads.image_classification.reading import listed_images
+
+        for place in _as(ClassifiedImages, data).places().values():
+            yield from listed_images(place)
+
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
         """Returns the section with its folders and files taken from another folder, under their own names."""
         names = [name for name in (*SPLIT_NAMES, "corpus") if data.get(name) is not None]
