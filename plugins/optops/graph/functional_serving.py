@@ -1,6 +1,5 @@
 """What every executable functional model says of itself, and how it is read and traced for lowering."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from optops.graph.freezing import save_signature
 from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
 from optops.models.functional.folding import fold_batch_norms
+from optops.models.functional.input_names import served_name
 from optops.models.keras import tf
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.constraints import CHECKS
@@ -53,7 +53,7 @@ class Served:
     @property
     def input_names(self) -> list[str]:
         """Returns the names of the inputs as a SavedModel's signature can have them, in the order of the model's."""
-        return [re.sub(r"\W", "_", name, flags=re.ASCII) for name in self.model.input_names]
+        return [served_name(name) for name in self.model.input_names]
 
     def canonical(self) -> Any:
         """Returns the model with batch norms folded and nested models opened up."""

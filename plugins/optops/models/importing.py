@@ -60,6 +60,8 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
 def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) -> bool:
     """Takes over a functional or sequential model of Keras 2 so that it can be pruned, taught and quantised.
 
+    An input whose name a SavedModel can not have is renamed, `in-put` to `in_put`: training calls it as serving does.
+
     Args:
         source: A .keras file.
         folder: Gets `trainable/` and `serving/`; made if need be.
@@ -75,12 +77,13 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
     if not _keras_version(source).startswith("2."):
         return False
     from optops.models.functional.config import check_config, to_config
+    from optops.models.functional.input_names import with_served_names
 
     try:
         written = json.loads(_read(source, "config.json"))
         # Checked before anything is built; how it was compiled is not read.
         check_config({"class_name": written["class_name"], "config": written["config"]})
-        model = keras.models.load_model(source, compile=False, safe_mode=True)
+        model = with_served_names(keras.models.load_model(source, compile=False, safe_mode=True))
         to_config(model)
     except (ValueError, TypeError, KeyError, OSError):
         return False

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from optops.compression.pruning.channels.steps import model_inputs
+from optops.graph.functional_live import live
 from optops.models.base import load_architecture
 from optops.models.importing import import_functional, import_keras, import_saved_model
 from optops.models.keras import keras as keras_2
@@ -77,6 +79,38 @@ def test_a_functional_keras_file_can_be_trained_on_and_is_served(tmp_path):
     np.testing.assert_allclose(outputs_of(tmp_path / "model" / "serving", features), expected, atol=1e-6)
     with pytest.raises(ValueError, match=r"input 'features' holds -2\.0; the smallest value allowed is -1"):
         outputs_of(tmp_path / "model" / "serving", features * 0 - 2)
+
+
+def _two_inputs(keras):
+    first, second = keras.Input((4,), name="in-put"), keras.Input((4,), name="a/b")
+    mixed = keras.layers.Dense(8, name="a_b")(first) + keras.layers.Dense(8)(second)
+    hidden = keras.layers.ReLU()(keras.layers.BatchNormalization()(mixed))
+    return keras.Model({"in-put": first, "a/b": second}, keras.layers.Dense(3, name="scores")(hidden))
+
+
+def test_inputs_that_no_signature_can_name_have_one_name_in_training_and_serving(tmp_path):
+    keras_2.utils.set_random_seed(3)
+    model = _two_inputs(keras_2)
+    model.save(tmp_path / "model.keras")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    expected = np.asarray(model({"in-put": x[0], "a/b": x[1]}))
+    # `a_b` is a layer's name already.
+    batch = {"in_put": x[0], "a_b_": x[1]}
+    trainable = load_architecture("functional").load(tmp_path / "model" / "trainable")
+    (scores,) = load_executable(tmp_path / "model" / "serving", 1)(batch).values()
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_allclose(live(trainable)(batch)["scores"], expected, atol=1e-6)
+    np.testing.assert_allclose(trainable(model_inputs(trainable, batch)), expected, atol=1e-6)
+
+
+def test_a_sequential_file_with_an_input_of_such_a_name_is_taken_over(tmp_path):
+    model = keras_2.Sequential([keras_2.Input((4,), name="input.1"), keras_2.layers.Dense(3)])
+    model.save(tmp_path / "model.keras")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    x = np.ones((2, 4), np.float32)
+    trainable = load_architecture("functional").load(tmp_path / "model" / "trainable")
+    np.testing.assert_allclose(trainable(model_inputs(trainable, {"input_1": x})), np.asarray(model(x)), atol=1e-6)
 
 
 def _lambda(keras):
