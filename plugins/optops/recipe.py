@@ -160,7 +160,11 @@ class Prune(Teaching):
     models: Literal["all", "last"] = Field(
         "all", description="Prune the trained model and its student, or the last of them alone."
     )
-    importance_examples: int = Field(512, ge=1, description="Training examples that the importance is measured on.")
+    importance_examples: int = Field(
+        512,
+        ge=1,
+        description="Training examples that the importance is measured on; fewer if their arrays take over 1 GiB.",
+    )
     train: Train = Field(
         default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
         description="How each pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",

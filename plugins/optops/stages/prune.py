@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Candidate
 from optops.compression import sparsify
-from optops.compression.pruning.steps import PenalizedLoss, PruningData, Step
+from optops.compression.pruning.steps import PenalizedLoss, PruningData, Step, first_batches
 from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
@@ -74,7 +74,8 @@ def _structured(
         )
     sample = examples.sample(min(len(examples), settings.importance_examples), random_state=job.recipe.seed)
     data = PruningData(
-        list(_batches(job, settings, candidate, sample)),
+        # What a batch holds is the workload's own: of one image it may be many patches, of hundreds of pixels a side.
+        first_batches(_batches(job, settings, candidate, sample), settings.importance_examples),
         lambda: _all_batches(job, settings, candidate, examples),
         job.workload.loss(settings.train),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optops.compression.pruning.channels.steps import CriterionName, prune_steps
-from optops.compression.pruning.steps import PenalizedLoss, PruningData
+from optops.compression.pruning.steps import PenalizedLoss, PruningData, first_batches
 from optops.models.keras import keras, tf
 
 
@@ -103,3 +103,20 @@ def test_a_batch_without_the_models_input_is_refused(model: Any, data: PruningDa
     broken = PruningData([{"picture": data.batches[0]["image"]}], data.everything, loss)
     with pytest.raises(ValueError, match="hold picture, but not the model's input 'image'"):
         list(prune_steps(model, Settings(), broken, lambda line: None))
+
+
+@pytest.mark.parametrize(
+    ("examples", "most_bytes", "taken"), [(1, 10**9, 1), (8, 10**9, 2), (9, 10**9, 3), (99, 10**9, 5), (99, 200, 2)]
+)
+def test_importance_is_measured_on_no_more_batches_than_asked_for_or_fit(
+    examples: int, most_bytes: int, taken: int
+) -> None:
+    made = []
+
+    def batches() -> Any:
+        for number in range(5):
+            made.append(number)
+            yield {"image": np.full((4, 8), number, np.float32), "label": np.zeros(4, np.int32)}
+
+    found = first_batches(batches(), examples, most_bytes)
+    assert [int(batch["image"][0, 0]) for batch in found] == made == list(range(taken))

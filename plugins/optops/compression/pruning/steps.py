@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Batch = Any
+MOST_BYTES = 2**30
+"""Of the arrays that importance is measured on: they are held at once."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,24 @@ class PruningData:
     batches: list[Batch]
     everything: Callable[[], Iterable[Batch]]
     loss: Callable[[Any, Batch, Any], Any]
+
+
+def first_batches(batches: Iterable[Batch], examples: int, most_bytes: int = MOST_BYTES) -> list[Batch]:
+    """Returns the batches up to the one that completes so many examples or bytes; no further one is made.
+
+    Args:
+        batches: Arrays by name; the first axis of each is the example.
+        examples: That suffice.
+        most_bytes: Beyond which no batch is added.
+    """
+    taken: list[Batch] = []
+    for batch in batches:
+        taken.append(batch)
+        examples -= max(len(array) for array in batch.values())
+        most_bytes -= sum(array.nbytes for array in batch.values())
+        if examples <= 0 or most_bytes <= 0:
+            break
+    return taken
 
 
 @dataclass(frozen=True)
