@@ -49,17 +49,19 @@ def fit_model(
     sample = validation_sample(job)
     fast = workload.live(model, assets, workload.quick_serving(job.recipe))
 
+    # The trainer maximises; people see the metric as it is.
+    sign = 1 if workload.higher_is_better else -1
+
     def validate(_: Any) -> float:
-        value = measure(job, workload.predict(fast, sample, assets), sample)
-        return value if workload.higher_is_better else -value
+        return sign * measure(job, workload.predict(fast, sample, assets), sample)
 
     phase = Phase(settings, workload.batches(job.recipe, examples, assets, settings), loss, validate)
-    return _fit(job, model, phase, name, workload.metric_name, after_update)
+    return _fit(job, model, phase, name, (workload.metric_name, sign), after_update)
 
 
 def pretrain_model(job: Job, model: Any, phase: Phase, name: str) -> History:
     """Trains a model for what comes before its task; goes on from its checkpoint after a kill."""
-    return _fit(job, model, phase, name, "validation")
+    return _fit(job, model, phase, name, ("validation", 1))
 
 
 def _fit(
@@ -67,11 +69,14 @@ def _fit(
     model: Any,
     phase: Phase,
     name: str,
-    measure_name: str,
+    validated: tuple[str, int],
     after_update: Callable[[], Any] = lambda: None,
 ) -> History:
+    """Trains a model; `validated` is the name of what `phase.validate` gives, and the sign that people see it with."""
+    measure_name, sign = validated
+
     def report(progress: Progress) -> None:
-        validation = "" if progress.validation is None else f", {measure_name} {progress.validation:.2f}"
+        validation = "" if progress.validation is None else f", {measure_name} {sign * progress.validation:.2f}"
         job.progress(
             f"{name}: epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps_in_epoch}, "
             f"loss {progress.loss:.3f}{validation}, {progress.examples_per_second:.0f} examples/s"
@@ -91,7 +96,7 @@ def _fit(
         after_update=after_update,
     )
     for record in history.records:
-        values = {f"{name}.loss": record.loss, f"{name}.validation": record.validation}
+        values = {f"{name}.loss": record.loss, f"{name}.validation": sign * record.validation}
         job.tracking.log_metrics(job.run_id, values, step=record.epoch)
     early = ", stopped early" if history.stopped_early else ""
     job.log(f"{name}: {len(history.records)} epochs{early}; took {history.chosen}")
