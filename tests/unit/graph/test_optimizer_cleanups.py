@@ -126,6 +126,22 @@ def test_a_pattern_that_is_wrong_is_caught_and_rolled_back_where_it_is_wrong(tmp
     assert "differs by" in report.rolled_back[0]["reason"]
 
 
+def broken_find(graph: Graph, context: Context) -> Any:
+    yield from ()
+    raise ValueError("a shape that nobody thought of")
+
+
+def test_a_pattern_whose_search_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    def twice(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.transpose(tf.transpose(tf.tanh(x * 1e-6), [0, 3, 1, 2]), [0, 2, 3, 1])}
+
+    patterns = [Pattern("broken", broken_find), Pattern("tanh is nothing", wrong_find)]
+    report = optimized(tmp_path, twice, IMAGE, extra_patterns=patterns)
+    assert report.counts() == {"transpose pair": 1, "tanh is nothing": 1}
+    (miss,) = [each for each in report.left_alone if each["pattern"] == "broken"]
+    assert "ValueError: a shape that nobody thought of" in miss["reason"]
+
+
 def test_what_can_not_be_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(OptimizerError, match="is no SavedModel"):
         optimize(tmp_path / "nothing", tmp_path / "out")

@@ -9,7 +9,8 @@ import pytest
 
 from optops.graph import optimize
 from optops.graph.lowering import lower_serving
-from optops.graph.optimizer.patterns.encoder_stack import hidden_ends
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.patterns.encoder_stack import first_position_alone, hidden_ends
 from optops.graph.optimizer.report import SignatureReport
 from optops.kernels.tensorflow import load_operators
 from optops.models.importing import import_saved_model
@@ -119,6 +120,9 @@ class Encoder(tf.Module):
         input_signature=[tf.TensorSpec([None, None], tf.int32, "ids"), tf.TensorSpec([None, None], tf.int32, "mask")]
     )
     def serve(self, ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"states": self.states(ids, mask)}
+
+    def states(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         x = tf.gather(self.table, ids)
         added = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * -10000.0
         for layer in self.layers:
@@ -129,7 +133,7 @@ class Encoder(tf.Module):
             else:
                 x = self.norm(x + self.attend(x, layer, added), *one)
                 x = self.norm(x + self.think(x, layer), *two)
-        return {"states": self.norm(x, *self.last) if self.first else x}
+        return self.norm(x, *self.last) if self.first else x
 
 
 def fused(encoder: Encoder, folder: Path, **options: Any) -> SignatureReport:
@@ -172,6 +176,58 @@ def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_
         wanted = encoder.serve(ids, tf.constant(mask))["states"]
         found = loaded(ids=tf.constant(ids), mask=tf.constant(mask))["states"]
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+class Padded(Encoder):
+    """Hides the ids that are 0, and gives a part of the states."""
+
+    def __init__(self, part: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        super().__init__(*FORMS[0])
+        self.part = part
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, "ids")])
+    def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"part": self.part(self.states(ids, tf.cast(ids != 0, tf.int32)))}
+
+
+PADDED = np.array([[3, 5, 7, 0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7, 0, 0]], np.int32)
+
+
+@pytest.mark.parametrize("part", [lambda x: x[:, 5:], lambda x: x[:, 7], lambda x: x[:, 0]], ids=["5:", "7", "0"])
+def test_hidden_positions_keep_what_they_were_where_something_reads_them(part: Any, tmp_path: Path) -> None:
+    encoder = Padded(part)
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    found = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](ids=tf.constant(PADDED))
+    np.testing.assert_allclose(found["part"], encoder.serve(PADDED)["part"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("part", "first"),
+    [
+        (lambda x: x[:, 0], True),
+        (lambda x: x[:, :1], True),
+        (lambda x: x[:, 0:1, 2:], True),
+        (lambda x: x[1:, 0, ::2], True),
+        (lambda x: x[:, 5:], False),
+        (lambda x: x[:, ::5], False),
+        (lambda x: x[:, :-4], False),
+        (lambda x: x[:, 7], False),
+        (lambda x: x[:, -1], False),
+        (lambda x: x[:, 0::-1], False),
+        (lambda x: x[..., 0], False),
+        (lambda x: x[:, tf.newaxis, 0], False),
+        (lambda x: x[tf.newaxis, 0], False),
+        (lambda x: x[0], False),
+    ],
+)
+def test_a_slice_takes_the_first_position_or_others_at_any_length(
+    part: Callable[[tf.Tensor], tf.Tensor], first: bool
+) -> None:
+    states = tf.TensorSpec([None, None, WIDTH], name="states")
+    traced = tf.function(part).get_concrete_function(states)
+    graph = Graph.of(traced.graph.as_graph_def(), ["states"], [each.name for each in traced.outputs])
+    assert first_position_alone(graph, "states:0") == first
 
 
 @pytest.mark.parametrize(

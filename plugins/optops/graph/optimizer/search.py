@@ -1,6 +1,6 @@
 """Applies patterns to one graph, compares each result with the original, and takes back what differs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from optops.graph.optimizer.graph import Graph, Node
@@ -37,13 +37,21 @@ def rewrite(graph: Graph, patterns: Sequence[Pattern], context: Context, check: 
 def _everywhere(graph: Graph, pattern: Pattern, context: Context) -> list[Rewrite]:
     made: list[Rewrite] = []
     for _ in range(ROUNDS):
-        places, found_in = list(pattern.find(graph, context)), dict(graph.nodes)
+        places, found_in = list(_places(graph, pattern, context)), dict(graph.nodes)
         now = [each for place in places if (each := _apply(graph, pattern, place, found_in, context))]
         graph.prune()
         made += now
         if not now:
             break
     return made
+
+
+def _places(graph: Graph, pattern: Pattern, context: Context) -> Iterator[Place]:
+    try:
+        yield from pattern.find(graph, context)
+    except Exception as error:  # noqa: BLE001 - a pattern that can not read a graph finds nothing in it
+        reason = f"the search stopped: {type(error).__name__}: {str(error)[:300]}"
+        context.left_alone(pattern.name, "the rest of the graph", reason)
 
 
 def _one_by_one(
@@ -76,4 +84,4 @@ def _apply(
 
 
 def _next(graph: Graph, pattern: Pattern, context: Context, refused: set[str]) -> Place | None:
-    return next((place for place in pattern.find(graph, context) if place.tensor not in refused), None)
+    return next((place for place in _places(graph, pattern, context) if place.tensor not in refused), None)

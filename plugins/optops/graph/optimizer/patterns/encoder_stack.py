@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph, Node, producer_of
+from optops.graph.optimizer.graph import Graph, Node, integer, producer_of
 from optops.graph.optimizer.patterns.encoder_layer import Layer, layers
 from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
@@ -130,7 +130,7 @@ def _stack(graph: Graph, chain: list[Layer], context: Context) -> Stack | None:
     if mask is not None and len(graph.shape(mask) or ()) != 4:
         _refused(context, first, f"the mask {mask} has shape {graph.shape(mask)}, not [batch, heads, time, time]")
         return None
-    return Stack(tuple(chain), last_norm, source, result, mask, not _first_position_alone(graph, result))
+    return Stack(tuple(chain), last_norm, source, result, mask, not first_position_alone(graph, result))
 
 
 def _refused(context: Context, layer: Layer, reason: str) -> None:
@@ -150,12 +150,12 @@ def _norm_behind(graph: Graph, layer: Layer) -> Norm | None:
     return None
 
 
-def _first_position_alone(graph: Graph, tensor: str) -> bool:
+def first_position_alone(graph: Graph, tensor: str) -> bool:
     """Returns whether all that reads a tensor [batch, time, width] takes position 0 of it."""
     if tensor in graph.outputs:
         return False
     for node in graph.consumers(tensor):
-        if node.op in KEEPS_VALUES and _first_position_alone(graph, f"{node.name}:0"):
+        if node.op in KEEPS_VALUES and first_position_alone(graph, f"{node.name}:0"):
             continue
         if node.op != "Shape" and not _takes_first(graph, node, tensor):
             return False
@@ -163,15 +163,19 @@ def _first_position_alone(graph: Graph, tensor: str) -> bool:
 
 
 def _takes_first(graph: Graph, node: Node, tensor: str) -> bool:
+    """Returns whether a node is a slice that takes position 0 and nothing else, however long the sentences are."""
     constants = [graph.constant(read) for read in node.inputs[1:]]
-    shape = graph.shape(tensor)
-    if node.op != "StridedSlice" or any(value is None for value in constants) or not shape or len(shape) != 3:
+    if node.op != "StridedSlice" or any(value is None or value.size < 2 for value in constants):
         return False
-    index = np.broadcast_to(np.arange(5)[None, :, None], (4, 5, shape[2] or 1))
+    begin, end, stride = (int(value[1]) for value in constants if value is not None)
     names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
-    masks = {name: int(node.attributes[name].i) for name in names}
-    taken = tf.raw_ops.StridedSlice(input=index, begin=constants[0], end=constants[1], strides=constants[2], **masks)
-    return not taken.numpy().any()
+    from_start, to_end, *moved, shrunk = (bool(integer(node, name) & 2) for name in names)
+    before = (integer(node, "ellipsis_mask") | integer(node, "new_axis_mask")) & 1
+    if len(graph.shape(tensor) or ()) != 3 or before or any(moved):  # then axis 1 is not the positions
+        return False
+    if shrunk:
+        return begin == 0
+    return (from_start or begin == 0) and not to_end and end == 1 and stride == 1
 
 
 def _place(graph: Graph, stack: Stack, context: Context) -> Place:
