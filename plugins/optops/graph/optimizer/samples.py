@@ -1,7 +1,7 @@
-"""Random inputs that a model accepts: types, dynamic sizes, and ids that its embeddings have."""
+"""Random inputs that a model accepts: types, dynamic sizes, ids that its embeddings have, ends that are padded."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,40 +11,57 @@ from optops.graph.optimizer.loading import Signature
 from optops.models.keras import tf
 
 Sample = dict[str, np.ndarray]
-SAME_VALUES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "Maximum", "Minimum", "Transpose")
+SAME_VALUES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "Maximum", "Minimum", "Transpose", "EnsureShape")
 LENGTHS = (8, 16, 5, 32, 64, 3, 128, 1)
 BATCHES = (2, 3, 1)
 SIDES = (32, 64, 48, 224)
-KINDS = ("ones", "random", "prefix", "zeros")
-"""What integers and truth values are that no embedding takes: masks, most often."""
+KINDS = ("ones", "prefix", "random", "zeros")
+"""What integers and truth values are that no embedding takes: masks, most often.
+
+In `prefix`, ids and states are 0 behind the same ends, before the last position and different in each example.
+"""
+FAILURES = 40
+"""How many samples a model may refuse until it counts as one that accepts none."""
 
 
 def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> list[Sample]:
-    """Returns random inputs for which the original signature gives a result, of several shapes and kinds.
+    """Returns random inputs for which the original signature gives a result, of several shapes and of every kind.
 
     Args:
         signature: Whose inputs.
         graph: In which embeddings are looked for.
-        wanted: How many at most.
+        wanted: How many at most, shared evenly among the kinds.
     """
-    limits = {
-        name: id_limit(graph, f"{placeholder}:0")
-        for name, placeholder in zip(signature.inputs, graph.inputs, strict=False)
-    }
-    found: list[Sample] = []
+    limits, kinds = _limits(signature, graph), _kinds(signature)
+    found: dict[str, list[Sample]] = {kind: [] for kind in kinds}
+    sizes: list[tuple[int, int]] = []
     failures = 0
-    for seed, (batch, length, kind) in enumerate(_variants(signature)):
-        sample = {
-            name: _array(spec, batch, length, kind, limits[name], np.random.default_rng([seed, index]))
-            for index, (name, spec) in enumerate(signature.inputs.items())
-        }
+    for seed, (batch, length, kind) in enumerate(_variants(signature, sizes)):
+        if len(found[kind]) == wanted // len(kinds):
+            continue
+        sample = _sample(signature, limits, batch, length, kind, seed)
         if accepts(signature, sample):
-            found.append(sample)
+            found[kind].append(sample)
+            sizes.append((batch, length))
         else:
             failures += 1
-        if len(found) == wanted or failures > 20:
+        if failures > FAILURES:
             break
-    return found
+    return [sample for kind in kinds for sample in found[kind]]
+
+
+def _limits(signature: Signature, graph: Graph) -> dict[str, int | None]:
+    named = zip(signature.inputs, graph.inputs, strict=False)  # behind the inputs there are captured resources
+    return {name: id_limit(graph, f"{placeholder}:0") for name, placeholder in named}
+
+
+def _sample(
+    signature: Signature, limits: Mapping[str, int | None], batch: int, length: int, kind: str, seed: int
+) -> Sample:
+    return {
+        name: _array(spec, batch, length, kind, limits[name], np.random.default_rng([seed, index]))
+        for index, (name, spec) in enumerate(signature.inputs.items())
+    }
 
 
 def accepts(signature: Signature, sample: Mapping[str, np.ndarray]) -> bool:
@@ -83,7 +100,15 @@ def _rows(graph: Graph, table: str) -> int | None:
     return shape[0] if shape else None
 
 
-def _variants(signature: Signature) -> Iterator[tuple[int, int, str]]:
+def _kinds(signature: Signature) -> tuple[str, ...]:
+    specs = signature.inputs.values()
+    if any(not spec.dtype.is_floating for spec in specs):
+        return KINDS
+    return ("random", "prefix") if any(spec.shape.rank == 3 for spec in specs) else ("random",)
+
+
+def _variants(signature: Signature, accepted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
+    """Gives batch, length and kind; first each length with another kind, then each kind with all that was accepted."""
     dynamic = [
         axis
         for spec in signature.inputs.values()
@@ -91,15 +116,16 @@ def _variants(signature: Signature) -> Iterator[tuple[int, int, str]]:
         for axis, size in enumerate(spec.shape)
         if size is None
     ]
-    kinds: Iterable[str] = KINDS if any(not s.dtype.is_floating for s in signature.inputs.values()) else ("random",)
+    kinds = _kinds(signature)
     lengths: Iterable[int] = LENGTHS if any(axis > 0 for axis in dynamic) else (8,)
     batches: Iterable[int] = BATCHES if 0 in dynamic else (1,)
     if dynamic:
         pairs = [(BATCHES[i % len(BATCHES)] if 0 in dynamic else 1, length) for i, length in enumerate(LENGTHS * 2)]
         for (batch, length), kind in zip(pairs, itertools.cycle(kinds), strict=False):
+            yield max(batch, 2) if kind == "prefix" and 0 in dynamic else batch, length, kind
+    for kind in kinds:
+        for batch, length in sorted(accepted, reverse=True) or itertools.product(batches, lengths):
             yield batch, length, kind
-    for kind, length, batch in itertools.product(kinds, lengths, batches):
-        yield batch, length, kind
 
 
 def _array(spec: Any, batch: int, length: int, kind: str, limit: int | None, draw: np.random.Generator) -> np.ndarray:
@@ -110,17 +136,30 @@ def _array(spec: Any, batch: int, length: int, kind: str, limit: int | None, dra
     if spec.dtype == tf.string:
         words = np.array(["", "a", "the word", "Äther 中文", "42", "-1.5"], object)
         return words[draw.integers(0, len(words), shape)] if shape else np.array("the word", object)
-    if spec.dtype.is_floating or spec.dtype.is_complex:
-        return draw.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
+    values = _values(spec.dtype, shape, kind, limit, draw)
+    # Where a mask is, or ids are, time is the last axis; where states are, the one before.
+    if kind == "prefix" and len(shape) >= 2 and not spec.dtype.is_floating:
+        values = values * _before_ends(shape[0], shape[-1]).reshape(shape[0], *[1] * (len(shape) - 2), shape[-1])
+    elif kind == "prefix" and len(shape) == 3:
+        values = values * _before_ends(shape[0], shape[1])[:, :, None]
+    return values.astype(spec.dtype.as_numpy_dtype)
+
+
+def _values(dtype: Any, shape: list[int], kind: str, limit: int | None, draw: np.random.Generator) -> np.ndarray:
+    if dtype.is_floating or dtype.is_complex:
+        return draw.normal(size=shape)
     if limit is not None:
-        return draw.integers(0, max(limit, 1), shape).astype(spec.dtype.as_numpy_dtype)
-    return _mask(shape, kind, draw).astype(spec.dtype.as_numpy_dtype)
-
-
-def _mask(shape: list[int], kind: str, draw: np.random.Generator) -> np.ndarray:
-    if kind == "prefix" and shape and shape[-1] > 1:
-        lengths = draw.integers(1, shape[-1] + 1, [*shape[:-1], 1])
-        return np.arange(shape[-1]) < lengths
+        # Id 0 is that of padding, most often: it stands among the others in samples of one kind alone.
+        lowest = 0 if kind == "random" or limit < 2 else 1
+        return draw.integers(lowest, max(limit, 1), shape)
+    if dtype == tf.uint8 and (len(shape) >= 3 or kind == "random"):  # of images
+        return draw.integers(0, 256, shape)
     if kind == "random":
         return draw.integers(0, 2, shape)
     return np.full(shape, int(kind != "zeros"))
+
+
+def _before_ends(examples: int, size: int) -> np.ndarray:
+    """Returns where examples of different lengths are, as truth values [examples, size]; all end before the last."""
+    lengths = np.linspace(max(size - 1, 1), max(size // 3, 1), examples).round()
+    return np.arange(size) < lengths[:, None]

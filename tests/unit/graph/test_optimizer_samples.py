@@ -1,0 +1,76 @@
+"""Random inputs show what a model does with padding, ids and images, not with full sentences alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.graph.optimizer.loading import load
+from optops.graph.optimizer.samples import Sample, accepted_samples
+from optops.models.keras import tf
+
+ROWS = 30
+TABLE = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
+
+
+def samples(folder: Path, function: Any, *specs: tf.TensorSpec) -> list[Sample]:
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=list(specs))
+    tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": module.serve})
+    model = load(folder / "model", folder / "scratch" / "source")
+    signature = model.signatures["serving_default"]
+    assert signature.graph is not None
+    return accepted_samples(signature, signature.graph)
+
+
+def padded_lengths(array: np.ndarray) -> list[int]:
+    """Returns the length of each row that is not 0 up to there, and 0 behind; nothing if a row is otherwise."""
+    lengths = (array != 0).sum(axis=1)
+    return lengths.tolist() if np.array_equal(array != 0, np.arange(array.shape[1]) < lengths[:, None]) else []
+
+
+def embed(ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"y": tf.gather(tf.constant(TABLE), ids) * tf.cast(mask, tf.float32)[:, :, None]}
+
+
+@pytest.mark.parametrize("sizes", [(None, None), (None, 12), (3, 12)])
+def test_one_sample_has_sentences_of_different_lengths_that_ids_and_mask_agree_on(sizes: Any, tmp_path: Path) -> None:
+    specs = [tf.TensorSpec(sizes, tf.int32, name) for name in ("ids", "mask")]
+    hidden = []
+    for sample in samples(tmp_path, embed, *specs):
+        lengths = padded_lengths(sample["mask"])
+        assert sample["ids"].max() < ROWS
+        if lengths and min(lengths) > 0 and max(lengths) < sample["mask"].shape[1]:
+            hidden.append(lengths)
+            assert padded_lengths(sample["ids"]) == lengths
+    assert any(len(set(lengths)) > 1 for lengths in hidden)
+
+
+def test_sentences_are_padded_also_where_a_model_takes_one_length_alone(tmp_path: Path) -> None:
+    def fixed(ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return embed(tf.ensure_shape(ids, [None, 128]), mask)
+
+    specs = [tf.TensorSpec([None, None], tf.int32, name) for name in ("ids", "mask")]
+    found = samples(tmp_path, fixed, *specs)
+    assert len(found) == 4
+    assert any(len(set(padded_lengths(sample["ids"]))) > 1 for sample in found)
+
+
+def test_some_sentences_have_no_padding_and_some_have_id_0_anywhere(tmp_path: Path) -> None:
+    found = samples(tmp_path, lambda ids: embed(ids, tf.ones_like(ids)), tf.TensorSpec([None, 200], tf.int32, "ids"))
+    assert any((sample["ids"] != 0).all() for sample in found)
+    assert any((sample["ids"] == 0).any() and not padded_lengths(sample["ids"]) for sample in found)
+
+
+def test_states_are_0_behind_the_ends_of_some_sentences(tmp_path: Path) -> None:
+    found = samples(tmp_path, lambda x: {"y": x * 2.0}, tf.TensorSpec([None, None, 4], tf.float32, "x"))
+    lengths = [padded_lengths(np.abs(sample["x"]).sum(axis=-1)) for sample in found]
+    assert any(len(set(each)) > 1 for each in lengths)
+    assert any(min(each) == sample["x"].shape[1] for each, sample in zip(lengths, found, strict=True))
+
+
+def test_images_of_bytes_have_all_values(tmp_path: Path) -> None:
+    spec = tf.TensorSpec([None, 32, 32, 3], tf.uint8, "x")
+    found = samples(tmp_path, lambda x: {"y": tf.cast(x, tf.float32) / 255.0}, spec)
+    assert any(sample["x"].min() == 0 and sample["x"].max() == 255 for sample in found)
