@@ -1,5 +1,6 @@
 """What is tidied, what stays, and what is proved, on small hand-written models."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.report import SignatureReport
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
+from optops.graph.optimizer.splice import splice
 from optops.models.keras import keras, tf
 
 
@@ -152,10 +154,22 @@ def test_what_can_not_be_read_is_refused_with_the_remedy(tmp_path: Path) -> None
         optimize(tmp_path / "nothing", tmp_path / "other", precision="int8", kernels=False)
 
 
-def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"y": np.zeros(4, np.float32)}, "are called y; signature 'serving_default' takes x"),
+        ({"x": np.zeros(4, np.int64)}, r"x int64 \(4,\); it takes x float32 \(None,\): .*float"),
+        ({"x": np.zeros(3, np.float32)}, r"x float32 \(3,\); it takes x float32 \(None,\): .*multiple of 4"),
+        ({"x": np.zeros([4, 1], np.float32)}, r"x float32 \(4, 1\); it takes x float32 \(None,\)"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_with_what_fits(
+    given: dict[str, np.ndarray], said: str, tmp_path: Path
+) -> None:
     model = save(tmp_path, lambda x: {"y": tf.reshape(x, [-1, 4])}, tf.TensorSpec([None], tf.float32, "x"))
-    with pytest.raises(OptimizerError, match="does not accept the inputs given"):
-        optimize(model, tmp_path / "out", inputs={"x": np.zeros(3, np.float32)})
+    with pytest.raises(OptimizerError, match=f"(?s){said}"):
+        optimize(model, tmp_path / "out", inputs=given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_operators_that_are_not_registered_are_named(tmp_path: Path) -> None:
@@ -177,8 +191,41 @@ def test_a_frozen_graph_becomes_a_saved_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(y["scores"], np.full([2, 2], 3.0))
 
 
+def waiting(x: tf.Tensor) -> tf.Tensor:
+    return tf.while_loop(lambda i, y: i < 3000, lambda i, y: (i + 1, y), (0, x))[1]
+
+
+def waiting_find(graph: Graph, context: Context) -> Any:
+    for node in graph.nodes.values():
+        if node.op in ("While", "StatelessWhile"):
+            last = len(node.inputs) - 1
+            yield Place(f"{node.name}:{last}", (node.name,), lambda graph, node=node, last=last: node.inputs[last])
+
+
 def test_a_benchmark_says_how_fast_both_are_and_the_report_lies_beside_the_model(tmp_path: Path) -> None:
-    model = save(tmp_path, lambda x: {"y": tf.nn.relu(x)}, IMAGE)
-    report = optimize(model, tmp_path / "out").signatures[0]
+    model = save(tmp_path, lambda x: {"y": waiting(tf.nn.relu(x))}, IMAGE)
+    report = optimize(model, tmp_path / "out", extra_patterns=[Pattern("waiting", waiting_find)]).signatures[0]
     assert {"original", "frozen", "plain"} <= set(report.milliseconds)
+    assert (report.level, report.counts()) == ("plain", {"waiting": 1})
+    assert report.speed_up > 1
     assert (tmp_path / "out" / "optops_report.json").is_file()
+
+
+def slow_find(graph: Graph, context: Context) -> Any:
+    def slowed(x: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.shape(x)[0] >= 8, lambda: waiting(tf.nn.relu(x)), lambda: tf.nn.relu(x))
+
+    def rewrite(graph: Graph, inputs: tuple[str, ...]) -> str:
+        return splice(graph, "slow", slowed, inputs)
+
+    for node in graph.nodes.values():
+        if node.op == "Relu":
+            yield Place(f"{node.name}:0", (node.name,), partial(rewrite, inputs=node.inputs))
+
+
+def test_what_is_slower_on_large_inputs_alone_is_not_used_and_nothing_of_it_is_claimed(tmp_path: Path) -> None:
+    model = save(tmp_path, lambda x: {"y": tf.nn.relu(x)}, tf.TensorSpec([None, None], tf.float32, "x"))
+    report = optimize(model, tmp_path / "out", kernels=False, extra_patterns=[Pattern("slow", slow_find)]).signatures[0]
+    assert report.level in ("frozen", "original")
+    assert (report.counts(), report.tidied) == ({}, {})
+    assert any(note.startswith("plain is slower than the original on") for note in report.notes)

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.optimizer.benchmark import interleaved, is_slower
+from optops.graph.optimizer.benchmark import interleaved, judge
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.function import as_function
 from optops.graph.optimizer.graph import Graph
@@ -19,10 +20,13 @@ from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, TIDYING
 from optops.graph.optimizer.report import Report, SignatureReport
 from optops.graph.optimizer.rewriting import Context, Pattern
-from optops.graph.optimizer.samples import Sample, accepted_samples, accepts, call
+from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
 from optops.graph.optimizer.search import rewrite
 from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
+
+LONGEST = 0.1
+"""Seconds of a call beyond which no larger inputs are timed."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Work:
         precision: Of products in the operator library.
         report: What has been done.
         graphs: What has been made, by level: `frozen`, `plain`, `kernels`.
-        plain_rewrites: How many of the report's rewrites are those of `plain`.
+        made: The report's rewrites and what it counts as tidied, by level.
     """
 
     signature: Signature
@@ -45,7 +49,12 @@ class Work:
     precision: str
     report: SignatureReport
     graphs: dict[str, Graph] = field(default_factory=dict)
-    plain_rewrites: int = 0
+    made: dict[str, tuple[list[dict[str, object]], dict[str, int]]] = field(default_factory=dict)
+
+    def keep(self, level: str, graph: Graph) -> None:
+        """Keeps a graph, with what the report says of it."""
+        self.graphs[level] = graph.copy()
+        self.made[level] = list(self.report.rewrites), dict(self.report.tidied)
 
     def check(self, graph: Graph, precision: str = "fp32") -> Difference:
         """Compares a graph with the original on all samples."""
@@ -92,9 +101,11 @@ def optimize(
         raise OptimizerError(f"precision {precision!r} is unknown; known are {', '.join(TOLERANCES)}")
     if precision != "fp32" and not kernels:
         raise OptimizerError(f"precision {precision} needs the operator library; leave `kernels` on or take fp32")
-    given = [inputs] if isinstance(inputs, Mapping) else list(inputs or ())
+    samples = [inputs] if isinstance(inputs, Mapping) else list(inputs or ())
+    given = [{name: np.asarray(array) for name, array in sample.items()} for sample in samples]
     with tempfile.TemporaryDirectory(prefix="optops-optimize-") as scratch:
         model = load(source, Path(scratch) / "source")
+        _check_names(model, given)
         report = Report(str(source) if isinstance(source, str | Path) else type(source).__name__, precision)
         kept: dict[str, Graph | None] = {}
         for name, signature in model.signatures.items():
@@ -131,17 +142,34 @@ def _twin(signature: Signature, model: Model, done: Iterable[str]) -> str | None
     return None
 
 
-def _start(signature: Signature, given: list[Mapping[str, np.ndarray]], precision: str) -> Work:
+def _check_names(model: Model, given: Sequence[Sample]) -> None:
+    takes = {name: sorted(signature.inputs) for name, signature in model.signatures.items()}
+    for sample in given:
+        if sorted(sample) not in takes.values():
+            expected = "; ".join(f"signature {name!r} takes {', '.join(keys)}" for name, keys in takes.items())
+            raise OptimizerError(f"the inputs given are called {', '.join(sorted(sample))}; {expected}")
+
+
+def _described(inputs: Mapping[str, Any]) -> str:
+    """Returns names, dtypes and shapes of arrays or TensorSpecs for people."""
+    return ", ".join(f"{name} {tf.as_dtype(each.dtype).name} {each.shape}" for name, each in sorted(inputs.items()))
+
+
+def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
     report = SignatureReport(signature.name)
     graph = signature.graph
     if graph is None:
         report.notes.append(f"left as it is: {signature.reason}")
         return Work(signature, [], [], precision, report)
     report.nodes_before = report.nodes_after = len(graph.nodes)
-    fitting = [dict(sample) for sample in given if set(sample) == set(signature.inputs)]
+    fitting = [sample for sample in given if set(sample) == set(signature.inputs)]
     for sample in fitting:
-        if not accepts(signature, sample):
-            raise OptimizerError(f"signature {signature.name!r} does not accept the inputs given: {_shapes(sample)}")
+        reason = refusal(signature, sample)
+        if reason is not None:
+            raise OptimizerError(
+                f"signature {signature.name!r} does not accept the inputs given, {_described(sample)}; "
+                f"it takes {_described(signature.inputs)}: {reason[:500]}"
+            )
     samples = [*fitting, *accepted_samples(signature, graph)]
     if not samples:
         report.notes.append("left as it is: it accepts none of the random inputs that were tried; give it `inputs`")
@@ -166,13 +194,13 @@ def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
     if not difference.fits:
         work.report.notes.append(f"left as it is: frozen, it does not compute the same: {difference.reason}")
         return
-    work.graphs["frozen"] = graph.copy()
+    work.keep("frozen", graph)
     work.report.order = [node.name for node in graph.in_order() if node.op != "Const"]
     names = list(graph.inputs)
     context = Context(work.precision, [dict(zip(names, _ordered(work, s), strict=False)) for s in work.samples])
     patterns = [*TIDYING, *PLAIN, *(pattern for pattern in extra if not pattern.kernels), *TIDYING]
     rewrite(graph, patterns, context, work.check, work.report)
-    work.graphs["plain"], work.plain_rewrites = graph.copy(), len(work.report.rewrites)
+    work.keep("plain", graph)
     if kernels:
         _rewrite_to_kernels(work, graph, [*KERNELS, *(pattern for pattern in extra if pattern.kernels)], context)
     taken = {name for each in work.report.rewrites for name in each["before"]}  # type: ignore[attr-defined]
@@ -196,7 +224,7 @@ def _rewrite_to_kernels(work: Work, graph: Graph, patterns: Sequence[Pattern], c
     rewrite(graph, patterns, context, check, work.report)
     if len(work.report.rewrites) > before:
         rewrite(graph, TIDYING, context, check, work.report)
-        work.graphs["kernels"] = graph.copy()
+        work.keep("kernels", graph)
 
 
 def _call(function: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -208,41 +236,50 @@ def _ordered(work: Work, sample: Sample) -> list[np.ndarray]:
 
 
 def _choose(work: Work, benchmark: bool) -> Graph | None:
-    """Returns the furthest graph that is not slower than the original; None for the original itself."""
+    """Returns the graph to be used: the fastest or, if nothing is timed, the furthest; None for the original itself."""
     report = work.report
     if not work.graphs:
         return None
-    levels = list(work.graphs)
-    if benchmark:
-        slower = _slower(work)
-        levels = [level for level in levels if level not in slower]
-    if not levels:
-        report.notes.append("left as it is: nothing that was made of it is as fast")
+    level = _fastest(work) if benchmark else list(work.graphs)[-1]
+    if level is None:
+        report.leave("nothing that was made of it is as fast")
         return None
-    report.level = levels[-1]
-    graph = work.graphs[report.level]
-    precision = work.precision if report.level == "kernels" else "fp32"
-    report.difference = work.check(graph, precision).value
-    report.nodes_after = len(graph.nodes)
+    graph = work.graphs[level]
+    report.level, report.nodes_after = level, len(graph.nodes)
+    report.rewrites, report.tidied = work.made[level]
+    report.difference = work.check(graph, work.precision if level == "kernels" else "fp32").value
     if report.milliseconds:
-        report.speed_up = report.milliseconds["original"] / report.milliseconds[report.level]
-    if report.level != "kernels":
-        report.rewrites = report.rewrites[: work.plain_rewrites] if report.level == "plain" else []
+        report.speed_up = report.milliseconds["original"] / report.milliseconds[level]
     return graph
 
 
-def _slower(work: Work) -> set[str]:
-    """Times all levels in turn on one sample; returns those that are slower than the original."""
-    sample = {name: tf.constant(array) for name, array in work.samples[0].items()}
+def _fastest(work: Work) -> str | None:
+    """Times all levels in turn on several samples; returns the one to be used, None if all are slower."""
     functions = {level: as_function(work.signature, graph) for level, graph in work.graphs.items()}
-    calls = {"original": partial(work.signature.original, **sample)}
-    ordered = [sample[name] for name in work.signature.inputs]
-    calls |= {level: partial(function, *ordered) for level, function in functions.items()}
-    times = interleaved(calls)
-    work.report.milliseconds = {level: float(np.median(each)) * 1e3 for level, each in times.items()}
-    slower = {level for level in work.graphs if is_slower(times["original"], times[level])}
-    work.report.notes += [f"{level} is slower than the original and is not used" for level in sorted(slower)]
-    return slower
+    times = []
+    for sample in _timed_samples(work):
+        tensors = {name: tf.constant(sample[name]) for name in work.signature.inputs}
+        calls = {"original": partial(work.signature.original, **tensors)}
+        calls |= {level: partial(function, *tensors.values()) for level, function in functions.items()}
+        times.append(interleaved(calls))
+    verdict = judge(times)
+    work.report.milliseconds = verdict.milliseconds
+    work.report.notes += [
+        f"{level} is slower than the original on {count} of {len(times)} inputs and is not used"
+        for level, count in verdict.slower.items()
+    ]
+    return verdict.best
+
+
+def _timed_samples(work: Work) -> list[Sample]:
+    assert work.signature.graph is not None
+    samples = work.samples[:2]
+    for sample in larger_samples(work.signature, work.signature.graph):
+        begin = time.perf_counter()
+        call(work.signature.original, sample)
+        if time.perf_counter() - begin < LONGEST:
+            samples.append(sample)
+    return samples
 
 
 def _write(model: Model, kept: dict[str, Graph | None], out: Path, report: Report) -> None:
@@ -253,8 +290,7 @@ def _write(model: Model, kept: dict[str, Graph | None], out: Path, report: Repor
         shutil.rmtree(out, ignore_errors=True)
         write(model, dict.fromkeys(kept), out)
         for signature in report.signatures:
-            signature.level, signature.nodes_after, signature.speed_up = "original", signature.nodes_before, 1.0
-            signature.notes.append(f"left as it is: the rewritten model can not be saved: {error}")
+            signature.leave(f"the rewritten model can not be saved: {error}")
         kept.update(dict.fromkeys(kept))
 
 

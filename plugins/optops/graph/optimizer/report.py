@@ -23,7 +23,7 @@ class SignatureReport:
         notes: Why a signature stayed as it was, or fell back.
         difference: Largest, as a share of the output's largest value.
         samples: Shapes of the inputs on which that was seen.
-        milliseconds: Median of a call by level, timed in turn.
+        milliseconds: Of a call by level, timed in turn: the geometric mean over several inputs of each one's median.
         speed_up: Of what was kept.
         order: Nodes of the frozen graph that are no constants, inputs first.
     """
@@ -42,6 +42,13 @@ class SignatureReport:
     milliseconds: dict[str, float] = field(default_factory=dict)
     speed_up: float = 1.0
     order: list[str] = field(default_factory=list)
+
+    def leave(self, reason: str) -> None:
+        """Notes why a signature stays as it was; what was made of it counts no more."""
+        self.level, self.nodes_after = "original", self.nodes_before
+        self.rewrites, self.tidied, self.difference = [], {}, 0.0
+        self.milliseconds, self.speed_up = {}, 1.0
+        self.notes = [*self.notes, f"left as it is: {reason}"]
 
     def counts(self) -> dict[str, int]:
         """Returns how often each pattern was rewritten."""
@@ -90,7 +97,7 @@ def _lines(report: SignatureReport) -> list[str]:
     lines += [f"  rolled back: {each['pattern']} at {each['tensor']}: {each['reason']}" for each in report.rolled_back]
     lines += [f"  left alone: {each['pattern']} at {each['node']}: {each['reason']}" for each in report.left_alone]
     lines += [f"  {note}" for note in report.notes]
-    if report.samples:
+    if report.samples and report.level != "original":
         lines.append(f"  largest difference {report.difference:.1e} on {len(report.samples)} inputs")
     if report.milliseconds:
         medians = ", ".join(f"{level} {value:.3f} ms" for level, value in report.milliseconds.items())

@@ -14,6 +14,8 @@ Sample = dict[str, np.ndarray]
 SAME_VALUES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "Maximum", "Minimum", "Transpose", "EnsureShape")
 LENGTHS = (8, 16, 5, 32, 64, 3, 128, 1)
 BATCHES = (2, 3, 1)
+LARGER = (8, 64)
+"""Batch and length of what is timed beside small samples."""
 SIDES = (32, 64, 48, 224)
 KINDS = ("ones", "prefix", "random", "zeros")
 """What integers and truth values are that no embedding takes: masks, most often.
@@ -40,7 +42,7 @@ def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> lis
         if len(found[kind]) == wanted // len(kinds):
             continue
         sample = _sample(signature, limits, batch, length, kind, seed)
-        if accepts(signature, sample):
+        if refusal(signature, sample) is None:
             found[kind].append(sample)
             sizes.append((batch, length))
         else:
@@ -64,13 +66,26 @@ def _sample(
     }
 
 
-def accepts(signature: Signature, sample: Mapping[str, np.ndarray]) -> bool:
-    """Returns whether the original gives a result."""
+def larger_samples(signature: Signature, graph: Graph) -> list[Sample]:
+    """Returns random inputs of size `LARGER` that the original accepts, whole and padded; none if sizes are fixed."""
+    if not _dynamic_axes(signature):
+        return []
+    limits = _limits(signature, graph)
+    whole_and_padded = _kinds(signature)[:2]
+    samples = [_sample(signature, limits, *LARGER, kind, seed) for seed, kind in enumerate(whole_and_padded)]
+    return [sample for sample in samples if refusal(signature, sample) is None]
+
+
+def refusal(signature: Signature, sample: Mapping[str, np.ndarray]) -> str | None:
+    """Returns why the original does not take a sample, in TensorFlow's words if it fails; None if it gives a result."""
+    for name, spec in signature.inputs.items():
+        if not spec.shape.is_compatible_with(sample[name].shape):  # TensorFlow does not look at what is declared
+            return f"{name} has another shape"
     try:
         call(signature.original, sample)
-    except Exception:  # noqa: BLE001 - whatever it raises, it is not accepted
-        return False
-    return True
+    except Exception as error:  # noqa: BLE001 - whatever it raises, it is not accepted
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def call(function: Any, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,6 +115,16 @@ def _rows(graph: Graph, table: str) -> int | None:
     return shape[0] if shape else None
 
 
+def _dynamic_axes(signature: Signature) -> list[int]:
+    return [
+        axis
+        for spec in signature.inputs.values()
+        if spec.shape.rank
+        for axis, size in enumerate(spec.shape)
+        if size is None
+    ]
+
+
 def _kinds(signature: Signature) -> tuple[str, ...]:
     specs = signature.inputs.values()
     if any(not spec.dtype.is_floating for spec in specs):
@@ -109,13 +134,7 @@ def _kinds(signature: Signature) -> tuple[str, ...]:
 
 def _variants(signature: Signature, accepted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     """Gives batch, length and kind; first each length with another kind, then each kind with all that was accepted."""
-    dynamic = [
-        axis
-        for spec in signature.inputs.values()
-        if spec.shape.rank
-        for axis, size in enumerate(spec.shape)
-        if size is None
-    ]
+    dynamic = _dynamic_axes(signature)
     kinds = _kinds(signature)
     lengths: Iterable[int] = LENGTHS if any(axis > 0 for axis in dynamic) else (8,)
     batches: Iterable[int] = BATCHES if 0 in dynamic else (1,)
