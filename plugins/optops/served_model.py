@@ -44,11 +44,13 @@ class ServedModel:
             ValueError: If an input can not be served; names it.
         """
         del params
-        return self.workload.serve(self.executable, self.assets, _as_list(model_input))
+        return self.workload.serve(self.executable, self.assets, _as_list(model_input, self.workload.inputs_are_plain))
 
 
-def _as_list(model_input: Any) -> list[Any]:
+def _as_list(model_input: Any, plain: bool) -> list[Any]:
     if hasattr(model_input, "columns"):
+        if not plain and len(model_input.columns) > 1:
+            return list(model_input.to_dict("records"))
         if len(model_input.columns) != 1:
             raise ValueError(f"expected one column of inputs, got {list(map(str, model_input.columns))}")
         return list(model_input.iloc[:, 0])
@@ -111,9 +113,11 @@ def log_served_model(
         }
         (data / MODEL_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         (data / CARD_FILE).write_text(card, encoding="utf-8")
-        answers = _load_pyfunc(str(data)).predict(list(input_example))
+        served = _load_pyfunc(str(data))
+        answers = served.predict(list(input_example))
         # One column without a name: callers give a plain list.
-        signature = mlflow.models.infer_signature(list(input_example), answers)
+        plain = served.workload.inputs_are_plain
+        signature = mlflow.models.infer_signature(list(input_example), answers) if plain else False
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name=recipe.registry.name,

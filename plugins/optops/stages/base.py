@@ -196,17 +196,24 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     That is: the declared sections of the recipe, the keys of the candidates and manifests it is handed, its item, the
     seed, the source of its modules, and the versions of the libraries that compute.
     """
-    from optops.stages.identity import code_digest, data_digests, library_versions, model_digests
+    from optops.stages.identity import (
+        code_digest,
+        data_digests,
+        data_settings,
+        library_versions,
+        model_digests,
+    )
 
     stage = STAGES[spec.stage]
     sections: dict[str, Any] = {name: spec.recipe[name] for name in stage.sections}
-    if "data" in sections:
+    if "data" in sections and "check_labels" in stage.reads:
+        # The manifests say which examples; where the files lie does not matter, what is made of them does.
+        measure = workload.metric_signature(recipe.data)
+        sections["data"] = {"settings": data_settings(workload, recipe), "metric": measure}
+    elif "data" in sections:
         sections["data"] = data_digests(workload, recipe)
     if "model" in sections:
         sections["model"] = model_digests(workload, recipe)
-    if "check_labels" in stage.reads:
-        # The manifests say which examples; where the files lie does not matter.
-        sections.pop("data", None)
     inputs: Mapping[str, Any] = {
         name: [m.digest for r in results for m in r.manifests.values()] or [result.key for result in results]
         for name, results in spec.results.items()

@@ -1,7 +1,7 @@
 """What a stage's result depends on beside its spec: data files, source code, library versions."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -75,12 +75,19 @@ def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
                 f"data.{key}: {path} does not exist; put the data there or change `data.{key}` in the recipe "
                 "(or the data location of this run)"
             )
-    settings = recipe.data.model_dump(mode="json", exclude={"folder"})
-    digests = {key: digest_folder(path) for key, path in files.items()}
-    found: dict[str, Any] = {"settings": _without_paths(settings), "files": digests}
+    found: dict[str, Any] = {
+        "settings": data_settings(workload, recipe),
+        "files": {key: digest_folder(path) for key, path in files.items()},
+    }
     # The lists themselves are among the files: which name belongs to which content is known by the order.
     listed = [digest_file(path) if path.is_file() else "" for path in workload.listed_files(recipe.data)]
     return {**found, "listed": listed} if listed else found
+
+
+def data_settings(workload: Workload, recipe: Recipe) -> Any:
+    """Returns the section `data` without where the files lie: what is made of them."""
+    names = {path.name for path in workload.files(recipe.data).values()}
+    return _without_paths(recipe.data.model_dump(mode="json", exclude={"folder"}), names)
 
 
 def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
     return {"settings": settings, "files": {key: digest_folder(path) for key, path in files.items()}}
 
 
-def _without_paths(value: Any) -> Any:
+def _without_paths(value: Any, names: Collection[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _without_paths(inner) for key, inner in value.items()}
-    return None if isinstance(value, str) and "/" in value else value
+        return {key: _without_paths(inner, names) for key, inner in value.items()}
+    return None if isinstance(value, str) and ("/" in value or value in names) else value

@@ -95,6 +95,9 @@ class Workload(ABC):
     metric_name: str
     higher_is_better: bool = True
     examples_name: ClassVar[str] = "examples"
+    inputs_are_plain: ClassVar[bool] = True
+    """Whether a raw input is one value, such as a text or the bytes of an image, that MLflow's signature can describe;
+    MLflow would take nested lists for tables."""
     demo_examples: ClassVar[int] = 0
     """Examples that `write_demo` makes if nobody says how many; 0 if there is no generated data."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optops.recipe_file import parse_recipe
-from optops.stages.identity import data_digests, model_digests
+from optops.stages.identity import data_digests, data_settings, model_digests
 from optops.workloads.base import workload_of
 
 RECIPE = """
@@ -74,3 +74,15 @@ def test_an_image_that_is_mended_under_an_unchanged_list_is_other_data(tmp_path)
         found = data_digests(workload_of(recipe), recipe)
         assert found not in seen
         seen.append(found)
+
+
+def settings(folder, data):
+    recipe = parse_recipe(RECIPE.replace("test: test.npz", data), folder / "mine.yaml")
+    return data_settings(workload_of(recipe), recipe)
+
+
+def test_what_is_made_of_the_data_counts_and_where_it_lies_does_not(folder):
+    plain = settings(folder, "test: test.npz")
+    shutil.copy(folder / "data" / "test.npz", folder / "data" / "other.npz")
+    assert settings(folder, "test: other.npz") == plain
+    assert settings(folder, "test: test.npz, metric: r2") != plain

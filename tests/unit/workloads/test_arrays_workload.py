@@ -89,6 +89,29 @@ def test_explained_variance_resamples_like_its_definition(folder):
         assert value == pytest.approx(100 * (1 - ((y - f) ** 2).sum() / ((y - y.mean()) ** 2).sum()), rel=1e-9)
 
 
+@pytest.mark.parametrize(("threshold", "wanted"), [(0.5, 75.0), (0.0, 50.0)])
+def test_an_output_of_one_number_is_cut_where_the_recipe_says(threshold, wanted):
+    from optops.workloads.arrays.metrics import example_statistics, metric_of
+    from optops.workloads.arrays.settings import ArrayData
+
+    data = ArrayData(corpus="x.npz", threshold=threshold)
+    # The cut must not depend on whether some other output leaves the range of probabilities.
+    outputs = {"p": np.array([[0.1], [0.2], [1.01], [0.4]], np.float32)}
+    statistics = example_statistics(outputs, np.array([0, 0, 1, 1]), data)
+    assert metric_of(statistics, data.metric) == pytest.approx([wanted])
+
+
+def test_explained_variance_of_labels_without_spread_is_a_number():
+    from optops.workloads.arrays.metrics import example_statistics, metric_of
+    from optops.workloads.arrays.settings import ArrayData
+
+    data = ArrayData(corpus="x.npz", metric="r2")
+    labels = np.full(4, 3.0, np.float32)
+    off, right = (example_statistics({"y": labels + by}, labels, data) for by in (0.5, 0.0))
+    assert metric_of(off, data.metric) == [0.0]
+    assert metric_of(right, data.metric) == [100.0]
+
+
 def test_a_metric_of_ones_own_gives_the_recipe_its_name_and_direction(folder, monkeypatch):
     (folder / "my_metrics.py").write_text(
         "import numpy as np\n\n\ndef error(outputs, labels):\n"
@@ -282,3 +305,17 @@ def test_features_that_functional_models_do_not_have_are_refused(folder):
     changes = {"saved_model: saved_model": "keras: model.keras", "distill: off": "prune: {beta: 0.5}"}
     with pytest.raises(RecipeError, match=r"prune\.beta: Input should be 0"):
         recipe_in(folder, **changes)
+
+
+def test_the_loss_looks_at_the_output_that_the_recipe_names(folder):
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, [keras.layers.Dense(2, name="a")(x), keras.layers.Dense(3, name="b")(x)])
+    batch = {"x": np.ones((5, 4), np.float32), "labels": np.zeros((5, 3), np.float32)}
+    changes = {
+        "test: test.npz}": "test: test.npz, output: b}",
+        "saved_model: saved_model": "keras: model.keras, loss: mean_squared_error",
+        "distill: off": "prune: {}",
+    }
+    recipe = recipe_in(folder, **changes)
+    loss = workload_of(recipe).loss(recipe.prune.train)(model, batch, 0.0)
+    assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[1] ** 2)), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The Keras loss that the recipe names, between a model's first output and the labels; or that there is none."""
+"""The Keras loss that the recipe names, between an output of the model and the labels; or that there is none."""
 
 from typing import Any
 
@@ -7,11 +7,16 @@ from optops.models.keras import keras, tf
 from optops.models.training.settings import Loss
 
 
-def labels_loss(name: str, labels: str) -> Loss:
-    """Returns the Keras loss `name` between the model's first output and the labels; a scalar.
+def labels_loss(name: str, labels: str, output: str | None = None) -> Loss:
+    """Returns the Keras loss `name` between one of the model's outputs and the labels; a scalar.
+
+    Args:
+        name: As `keras.losses` has it.
+        labels: Name of the labels in a batch.
+        output: Name of the output; the first if None.
 
     Raises:
-        ValueError: If Keras has no loss of that name.
+        ValueError: If Keras has no loss of that name, or, when it is called, the model no such output.
     """
     try:
         function = keras.losses.get(name)
@@ -20,7 +25,11 @@ def labels_loss(name: str, labels: str) -> Loss:
 
     def loss(model: Any, batch: Any, progress: Any) -> Any:
         del progress
-        return tf.reduce_mean(function(batch[labels], model_outputs(model, batch, training=True)[0]))
+        names = sorted(model.output_names) if isinstance(model.output, dict) else list(model.output_names)
+        if output is not None and output not in names:
+            raise ValueError(f"data.output: there is no {output!r}; the model's outputs are {', '.join(names)}")
+        place = 0 if output is None else names.index(output)
+        return tf.reduce_mean(function(batch[labels], model_outputs(model, batch, training=True)[place]))
 
     return loss
 

@@ -27,7 +27,7 @@ def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) ->
     """
     function = data.metric.function
     if function == "accuracy":
-        return _hits(_chosen(outputs, data.output), labels)[:, None]
+        return _hits(_chosen(outputs, data.output), labels, data.threshold)[:, None]
     if function == "r2":
         return _squares(_chosen(outputs, data.output), labels)
     values = np.asarray(_load(function)(dict(outputs), labels), np.float64)
@@ -49,7 +49,10 @@ def metric_of(statistics: np.ndarray, metric: Metric, weights: np.ndarray | None
     if metric.function == "r2":
         size = sums[:, 3]
         spread = sums[:, 2] - sums[:, 1] ** 2 / size
-        return np.asarray(100 * (1 - sums[:, 0] / np.where(spread > 0, spread, np.nan)))
+        # A resample whose labels are all the same has nothing to explain.
+        share = np.where(sums[:, 0] > 0, np.inf, 0.0)
+        explained = 1 - np.divide(sums[:, 0], spread, out=share, where=spread > 1e-12 * sums[:, 2])
+        return np.asarray(100 * np.where(np.isfinite(explained), explained, 0.0))
     return np.asarray(sums[:, 0] / total)
 
 
@@ -90,12 +93,10 @@ def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
     return outputs[name]
 
 
-def _hits(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
     classes = labels.argmax(axis=-1) if labels.shape == output.shape and output.shape[-1] > 1 else labels
-    # One number for two classes is a probability if all are, else a logit.
     single = output.ndim == 1 or output.shape[-1] == 1
-    middle = 0.5 if output.min() >= 0 and output.max() <= 1 else 0.0
-    found = (output.reshape(len(output), -1) > middle) if single else output.argmax(axis=-1)
+    found = (output.reshape(len(output), -1) > threshold) if single else output.argmax(axis=-1)
     found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
     if found.shape != classes.shape:
         raise ValueError(

@@ -63,7 +63,12 @@ class ArrayData(Section):
         default_factory=lambda: Metric(function="accuracy"), description="What quality means; a name or a section."
     )
     output: str | None = Field(
-        None, description="The model's output that `accuracy` and `r2` look at; its only one if not given."
+        None, description="The model's output that `accuracy`, `r2` and the loss look at; its only one if not given."
+    )
+    threshold: float = Field(
+        0.5,
+        description="For `accuracy` of an output of one number: above it is class 1; 0.5 for a probability, 0 for a "
+        "logit.",
     )
 
     @field_validator("folder", mode="after")

@@ -38,6 +38,7 @@ class ArraysWorkload(Workload):
 
     name = "arrays"
     metric_name = "metric"
+    inputs_are_plain = False
 
     def __init__(self) -> None:
         self._recipe: Recipe | None = None
@@ -163,7 +164,7 @@ class ArraysWorkload(Workload):
 
         del train
         data, model = self._sections()
-        return labels_loss(model.loss, data.labels) if model.loss else no_loss
+        return labels_loss(model.loss, data.labels, data.output) if model.loss else no_loss
 
     def student(self, recipe: Recipe, teacher: Any) -> Any:
         """Refuses: nobody knows what a smaller model of this kind looks like; pruning finds out.
@@ -180,7 +181,7 @@ class ArraysWorkload(Workload):
 
         del student
         data, model = self._sections()
-        hard = labels_loss(model.loss, data.labels) if model.loss else None
+        hard = labels_loss(model.loss, data.labels, data.output) if model.loss else None
         return mixed_loss(teacher_loss(teacher), hard, teaching.alpha)
 
     def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
