@@ -1,5 +1,7 @@
 """`optops optimize`: rewrites a finished model, proves that it computes the same, and times both."""
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +27,10 @@ def optimize(
 ) -> None:
     """Write a faster SavedModel that computes the same, with a report and a picture of what was fused."""
     from optops.graph.optimizer.optimizer import optimize as implementation
-    from optops.graph.optimizer.picture import PICTURE, draw
+    from optops.graph.optimizer.picture import PICTURE
 
     sample = None if inputs is None else _sample(inputs)
     report = implementation(source, out, inputs=sample, precision=precision, kernels=kernels)
-    draw(report, out / PICTURE)
     for line in report.lines():
         typer.echo(line)
     typer.echo(f"written to {out}, with optops_report.json and {PICTURE}")
@@ -39,7 +40,11 @@ def _sample(path: Path) -> "dict[str, np.ndarray]":
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{path} is no .npz file of plain arrays: {error}; write it with `numpy.savez`") from error
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.ndarray):
+                return {name: arrays[name] for name in arrays.files}
+        reason = "it has one array without a name"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error)
+    raise CommandError(f"{path} is no .npz file of plain arrays: {reason}; write it with `numpy.savez`")

@@ -59,7 +59,7 @@ def _optimize(serving: Path, folder: Path, precision: str, *, kernels: bool) -> 
     source, out = serving / SAVED_MODEL, folder / SAVED_MODEL
     try:
         # Which of several executables is the fastest the stage `benchmark` finds out.
-        return optimize(source, out, precision=precision, kernels=kernels, benchmark=False)
+        return optimize(source, out, precision=precision, kernels=kernels, benchmark=False, picture=False)
     except OptimizerError as error:
         raise LoweringError(str(error)) from error
 

@@ -1,5 +1,6 @@
 """What is tidied, what stays, and what is proved, on small hand-written models."""
 
+import resource
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,59 @@ def test_operators_that_are_not_registered_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Softsign", b"Hardsign"))
     with pytest.raises(OptimizerError, match="Hardsign"):
         optimize(model, tmp_path / "out")
+
+
+def test_operators_of_a_frozen_graph_that_are_not_registered_are_named_too(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        tf.nn.softsign(tf.compat.v1.placeholder(tf.float32, [None, 3], name="x"))
+    content = graph.as_graph_def().SerializeToString().replace(b"Softsign", b"Hardsign")
+    (tmp_path / "frozen.pb").write_bytes(content)
+    with pytest.raises(
+        OptimizerError, match=r"frozen\.pb has operators that TensorFlow does not know: .*Hardsign.*load"
+    ):
+        optimize(tmp_path / "frozen.pb", tmp_path / "out")
+
+
+def test_a_shape_that_is_known_better_once_variables_are_constants_is_no_other_signature(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.width = tf.Variable(4)
+    spec = tf.TensorSpec([None, 8], name="x")
+    module.serve = tf.function(lambda x: {"y": tf.reshape(x, tf.stack([-1, module.width]))}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert (report.level, report.notes) == ("plain", [])
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    assert loaded.structured_outputs["y"].shape.as_list() == [None, 4]
+
+
+def test_a_folder_in_or_around_the_model_is_refused(tmp_path: Path) -> None:
+    model = save(tmp_path, lambda x: {"y": tf.nn.relu(x)}, IMAGE)
+    for out in (model, model / "out", model / "variables" / "out", tmp_path):
+        with pytest.raises(OptimizerError, match="nor lie in it or around it"):
+            optimize(model, out)
+    assert not (model / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_next_run_works(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(graph: Graph, context: Context) -> Any:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # from here on no file can become larger
+        yield from ()
+
+    model = save(tmp_path, lambda x: {"y": tf.nn.relu(x)}, IMAGE)
+    options: dict[str, Any] = {"kernels": False, "benchmark": False}
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            optimize(model, tmp_path / "out", extra_patterns=[Pattern("full disk", fill_disk)], **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [model]
+    optimize(model, tmp_path / "out", **options)
+    assert {"saved_model.pb", "optops_report.json", "optops_fused.png"} <= {
+        each.name for each in (tmp_path / "out").iterdir()
+    }
+    assert sorted(tmp_path.iterdir()) == [model, tmp_path / "out"]
 
 
 def test_a_frozen_graph_becomes_a_saved_model(tmp_path: Path) -> None:

@@ -41,10 +41,31 @@ def test_the_command_writes_model_report_and_picture(folder: Path) -> None:
         assert (folder / "out" / name).is_file()
 
 
+def no_npz_file(kind: str, path: Path) -> None:
+    """Writes what is no .npz file."""
+    np.savez(path, x=np.ones([2, 3], np.float32))
+    if kind == "array":
+        with path.open("wb") as file:
+            np.save(file, np.ones([2, 3], np.float32))
+    elif kind == "objects":
+        np.savez(path, x=np.array([{}], object))
+    else:
+        content = {"text": b"no arrays", "empty": b"", "truncated": path.read_bytes()[:100]}
+        path.write_bytes(content[kind])
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "array", "objects"])
+def test_the_command_refuses_what_is_no_npz_file_with_the_remedy(kind: str, folder: Path) -> None:
+    no_npz_file(kind, folder / "sample.npz")
+    result = CliRunner().invoke(app, ["optimize", "my_saved_model", "-o", "out", "--inputs", "sample.npz"])
+    assert result.exit_code == 1
+    assert "sample.npz is no .npz file" in result.output
+    assert "numpy.savez" in result.output
+
+
 def test_the_command_says_what_is_wrong(folder: Path) -> None:
-    (folder / "sample.npz").write_text("no arrays")
     for arguments, said in (
-        (["my_saved_model", "-o", "out", "--inputs", "sample.npz"], "numpy.savez"),
+        (["my_saved_model", "-o", "out", "--inputs", "nothing.npz"], "No such file"),
         (["nothing", "-o", "out"], "is no SavedModel"),
         (["my_saved_model", "-o", "out", "--precision", "int4"], "precision 'int4' is unknown"),
     ):

@@ -69,7 +69,7 @@ def load(source: Any, scratch: Path) -> Model:
         OptimizerError: If it can not be read, or uses operators that are not registered.
     """
     folder = _as_saved_model(source, scratch)
-    _register_our_operators(folder)
+    _register_our_operators(folder / "saved_model.pb")
     try:
         prepared = scratch.with_name("prepared")
         prepared.mkdir(parents=True)
@@ -117,6 +117,16 @@ def _save_frozen(path: Path, folder: Path) -> Path:
         graph_def = tf.compat.v1.GraphDef.FromString(path.read_bytes())
     except Exception as error:  # protobuf's own, which has no types
         raise OptimizerError(f"{path} is no GraphDef: {error}") from error
+    _register_our_operators(path)
+    try:
+        return _save_graph_def(path, graph_def, folder)
+    except OptimizerError:
+        raise
+    except Exception as error:
+        raise OptimizerError(_explained(path, error)) from error
+
+
+def _save_graph_def(path: Path, graph_def: Any, folder: Path) -> Path:
     graph = Graph.of(graph_def, (), ())
     inputs = [node for node in graph.nodes.values() if node.op == "Placeholder"]
     outputs = [
@@ -147,21 +157,21 @@ def _plain(name: str) -> str:
     return name.replace("/", "_").replace(".", "_")
 
 
-def _register_our_operators(folder: Path) -> None:
-    if b"Optops" in (folder / "saved_model.pb").read_bytes():
+def _register_our_operators(file: Path) -> None:
+    if b"Optops" in file.read_bytes():
         from optops.kernels.tensorflow import load_operators
 
         load_operators()
 
 
-def _explained(folder: Path, error: Exception) -> str:
+def _explained(path: Path, error: Exception) -> str:
     text = str(error)
     if "not registered" in text or "unregistered" in text.lower():
         return (
-            f"{folder} has operators that TensorFlow does not know: {text.splitlines()[0]}; load the library that "
+            f"{path} has operators that TensorFlow does not know: {text.splitlines()[0]}; load the library that "
             "has them (`tf.load_op_library`, or the package that registers them) before, and optimise from Python"
         )
-    return f"{folder} can not be loaded: {type(error).__name__}: {text}"
+    return f"{path} can not be loaded: {type(error).__name__}: {text}"
 
 
 def _signature(name: str, function: Any) -> Signature:

@@ -18,7 +18,7 @@ from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, TIDYING
-from optops.graph.optimizer.report import Report, SignatureReport
+from optops.graph.optimizer.report import Report, SignatureReport, medians
 from optops.graph.optimizer.rewriting import Context, Pattern
 from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
 from optops.graph.optimizer.search import rewrite
@@ -74,12 +74,13 @@ def optimize(
     kernels: bool = True,
     benchmark: bool = True,
     extra_patterns: Sequence[Pattern] = (),
+    picture: bool = True,
 ) -> Report:
     """Writes a SavedModel that computes the same as a model, and is not slower.
 
     Args:
         source: Folder of a SavedModel, `.keras` file, frozen graph (`.pb`), Keras model or `tf.Module`.
-        out: Folder of the new SavedModel; must not exist.
+        out: Folder of the new SavedModel; must not exist. It appears once it is complete.
         inputs: One or more samples of what the model is called with, by name; random ones are used beside them. Models
             of text need them.
         precision: Of products that go to the operator library; all else stays as it is.
@@ -87,14 +88,17 @@ def optimize(
             loaded.
         benchmark: Whether the result is timed against the original, and falls back where it is slower.
         extra_patterns: Patterns of your own, after those of optops.
+        picture: Whether a picture of what was fused, `optops_fused.png`, lies in the folder too.
 
     Returns:
         What was rewritten, proved, rolled back and left alone. It also lies in the folder as `optops_report.json`.
 
     Raises:
-        OptimizerError: If the model can not be read, a sample does not fit, or the folder exists.
+        OptimizerError: If the model can not be read, a sample does not fit, or the folder exists or lies in the model.
+        OSError: If the folder can not be written; nothing is left of it then.
     """
     out = Path(out)
+    _check_apart(source, out)
     if out.exists():
         raise OptimizerError(f"{out} exists already; give another folder or remove it")
     if precision not in TOLERANCES:
@@ -120,10 +124,16 @@ def optimize(
                 _rewrite_all(work, kernels, extra_patterns)
             kept[name] = _choose(work, benchmark)
             report.signatures.append(work.report)
-        _write(model, kept, out, report)
-    report.kernels = any(each.level == "kernels" for each in report.signatures)
-    report.save(out)
+        _publish(model, kept, report, out, picture)
     return report
+
+
+def _check_apart(source: Any, out: Path) -> None:
+    if not isinstance(source, str | Path):
+        return
+    before, after = Path(source).resolve(), out.resolve()
+    if before == after or before in after.parents or after in before.parents:
+        raise OptimizerError(f"{out} must not be {source}, nor lie in it or around it; give a folder elsewhere")
 
 
 def _twin(signature: Signature, model: Model, done: Iterable[str]) -> str | None:
@@ -242,7 +252,7 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
         return None
     level = _fastest(work) if benchmark else list(work.graphs)[-1]
     if level is None:
-        report.leave("nothing that was made of it is as fast")
+        report.leave(f"nothing that was made of it is as fast; {medians(report.milliseconds)}")
         return None
     graph = work.graphs[level]
     report.level, report.nodes_after = level, len(graph.nodes)
@@ -282,6 +292,21 @@ def _timed_samples(work: Work) -> list[Sample]:
     return samples
 
 
+def _publish(model: Model, kept: dict[str, Graph | None], report: Report, out: Path, picture: bool) -> None:
+    """Writes all files beside `out` first, so that it is there whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+        folder = Path(beside) / out.name
+        _write(model, kept, folder, report)
+        report.kernels = any(each.level == "kernels" for each in report.signatures)
+        report.save(folder)
+        if picture:
+            from optops.graph.optimizer.picture import PICTURE, draw
+
+            draw(report, folder / PICTURE)
+        folder.replace(out)
+
+
 def _write(model: Model, kept: dict[str, Graph | None], out: Path, report: Report) -> None:
     try:
         write(model, kept, out)
@@ -302,6 +327,13 @@ def _check_signatures(model: Model, out: Path) -> None:
             (signature.original.structured_input_signature[1], function.structured_input_signature[1]),
             (signature.original.structured_outputs, function.structured_outputs),
         ):
-            specs = [{key: (spec.dtype, str(spec.shape)) for key, spec in each.items()} for each in (before, after)]
-            if specs[0] != specs[1]:
-                raise OptimizerError(f"signature {name!r} became {specs[1]}; it was {specs[0]}")
+            if not _fit(before, after):
+                raise OptimizerError(f"signature {name!r} became {_described(after)}; it was {_described(before)}")
+
+
+def _fit(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Returns whether names and dtypes are the same; shapes may be known better than they were."""
+    return before.keys() == after.keys() and all(
+        spec.dtype == after[key].dtype and spec.shape.is_compatible_with(after[key].shape)
+        for key, spec in before.items()
+    )

@@ -1,6 +1,7 @@
 """What the optimiser did, as data and as lines for people."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,11 @@ def _lines(report: SignatureReport) -> list[str]:
     if report.samples and report.level != "original":
         lines.append(f"  largest difference {report.difference:.1e} on {len(report.samples)} inputs")
     if report.milliseconds:
-        medians = ", ".join(f"{level} {value:.3f} ms" for level, value in report.milliseconds.items())
-        lines.append(f"  median of a call: {medians}; {report.speed_up:.2f} times as fast as the original")
+        times = medians(report.milliseconds)
+        lines.append(f"  {times}; {report.speed_up:.2f} times as fast as the original")
     return lines
+
+
+def medians(milliseconds: Mapping[str, float]) -> str:
+    """Returns the medians of a call by level for people."""
+    return "median of a call: " + ", ".join(f"{level} {value:.3f} ms" for level, value in milliseconds.items())
