@@ -44,6 +44,21 @@ def test_soft_and_hard_losses_are_mixed_by_alpha() -> None:
     assert mixed_loss(lambda *_: 2.0, None, 0.25)(None, None, 0.0) == 2.0
 
 
+def test_what_losses_report_and_train_beside_the_model_is_kept_when_they_are_mixed() -> None:
+    class Soft:
+        variables = ("projection",)
+
+        def __call__(self, model: object, batch: object, progress: object) -> tuple[float, dict[str, float]]:
+            return 2.0, {"soft": 2.0, "accuracy": 0.1}
+
+    for hard in (lambda *_: (10.0, {"accuracy": 0.9}), lambda *_: 10.0):
+        mixed = mixed_loss(Soft(), hard, 0.25)
+        value, scalars = mixed(None, None, 0.0)
+        assert value == pytest.approx(0.25 * 2 + 0.75 * 10)
+        assert scalars == {"soft": 2.0, "accuracy": 0.9 if isinstance(hard(), tuple) else 0.1}
+        assert mixed.variables == ["projection"]
+
+
 def test_a_batch_without_the_models_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="not the model's input 'x'"):
         teacher_loss(two_outputs(1))(two_outputs(2), {"image": np.zeros((1, 6), np.float32)}, 0.0)

@@ -1,5 +1,6 @@
 """What a functional model learns from the outputs of another one, for every workload whose models are functional."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optops.compression.pruning.channels.steps import model_inputs
@@ -35,14 +36,27 @@ def teacher_loss(teacher: Any) -> Loss:
 
 
 def mixed_loss(soft: Loss, hard: Loss | None, alpha: float) -> Loss:
-    """Returns `alpha * soft + (1 - alpha) * hard`, or `soft` alone if there is no hard one."""
-    if hard is None:
-        return soft
+    """Returns `alpha * soft + (1 - alpha) * hard`, or `soft` alone if there is no hard one.
 
-    def loss(model: Any, batch: Any, progress: Any) -> Any:
-        return alpha * soft(model, batch, progress) + (1 - alpha) * hard(model, batch, progress)
+    What the two report by name is reported (of equal names, what the hard one says), and weights of their own learn.
+    """
+    return soft if hard is None else _MixedLoss(soft, hard, alpha)
 
-    return loss
+
+class _MixedLoss:
+    def __init__(self, soft: Loss, hard: Loss, alpha: float) -> None:
+        self._soft, self._hard, self._alpha = soft, hard, alpha
+        self.variables: Sequence[Any] = [*getattr(soft, "variables", ()), *getattr(hard, "variables", ())]
+
+    def __call__(self, model: Any, batch: Any, progress: Any) -> Any:
+        soft, of_soft = _value_and_scalars(self._soft(model, batch, progress))
+        hard, of_hard = _value_and_scalars(self._hard(model, batch, progress))
+        value, scalars = self._alpha * soft + (1 - self._alpha) * hard, {**of_soft, **of_hard}
+        return (value, scalars) if scalars else value
+
+
+def _value_and_scalars(result: Any) -> tuple[Any, Mapping[str, Any]]:
+    return result if isinstance(result, tuple) else (result, {})
 
 
 def model_outputs(model: Any, batch: Any, *, training: bool) -> list[Any]:
