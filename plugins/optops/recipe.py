@@ -366,9 +366,8 @@ class Recipe(Section):
         absent = {"distill": {} if fits else OFF, "prune": OFF}
         for name, model in (("distill", sections.distill), ("prune", sections.prune)):
             section = _read_switch(read.get(name, absent[name]))
-            read[name] = (
-                _validate_at(name, model, section, {"folder": folder}) if isinstance(section, dict) else section
-            )
+            context = {"folder": folder, "model": read.get("model")}
+            read[name] = _validate_at(name, model, section, context) if isinstance(section, dict) else section
         distill = value.get("distill")
         student = distill.get("student") if isinstance(distill, dict) else None
         if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):

@@ -11,6 +11,8 @@ import yaml
 
 from optops.graph.lowering import lower
 from optops.models.base import load_architecture
+from optops.models.bert.config import BertConfig
+from optops.models.bert.model import Bert
 from optops.models.training import TrainingSettings, fit
 from optops.precision import PrecisionPlan
 from optops.recipe_file import RecipeError, read_recipe
@@ -20,6 +22,7 @@ from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.text_classification.intents import CLASSES, write_corpus
 from optops.workloads.text_classification.metric import accuracy, class_statistics, macro_f1
+from optops.workloads.text_classification.models import make_student
 from optops.workloads.text_classification.settings import TextData, TextModel
 from optops.workloads.text_classification.tokenizer import (
     SENTENCEPIECE_FILE,
@@ -252,6 +255,26 @@ def test_there_must_be_text_to_learn_a_vocabulary_from(tmp_path):
         train_tokenizer([" ", ""], "wordpiece", vocabulary=100, lowercase=True, max_length=8, assets=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece"])
+@pytest.mark.parametrize("text", ["\x01\x02", "\x07 \x07", "\u200b", "\ufeff"])
+def test_control_characters_alone_are_no_text_to_learn_from(kind, text, tmp_path):
+    with pytest.raises(ValueError, match="no text to learn a vocabulary from"):
+        train_tokenizer([text] * 3, kind, vocabulary=100, lowercase=True, max_length=8, assets=tmp_path)
+
+
+def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_size_that_works(tmp_path):
+    letters = [chr(0x4E00 + number) for number in range(500)]
+    texts = ["".join(letters[start : start + 20]) for start in range(0, 500, 20)] * 3
+    common = {"lowercase": True, "max_length": 8, "assets": tmp_path}
+    with pytest.raises(ValueError, match=r"model.vocabulary is 100; .* alone need \d+") as refused:
+        train_tokenizer(texts, "sentencepiece", vocabulary=100, **common)
+    least = int(re.search(r"need (\d+)", str(refused.value)).group(1))
+    with pytest.raises(ValueError, match=f"need {least}"):
+        train_tokenizer(texts, "sentencepiece", vocabulary=least - 1, **common)
+    train_tokenizer(texts, "sentencepiece", vocabulary=least, **common)
+    assert load_tokenizer(tmp_path).size == least
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -263,6 +286,9 @@ def test_there_must_be_text_to_learn_a_vocabulary_from(tmp_path):
         ("layers: 1\n  pooling", "layers: 3\n  groups: 2\n  pooling", "not divisible by groups 2"),
         ("max_length: 32", "max_length: 32\n  checkpoint: x", "`checkpoint` needs `vocabulary_file`"),
         ("student: {layers: 1}", "student: {layer: 1}", "layer"),
+        ("student: {layers: 1}", "student: {layers: 2}", "has 2 layers .* starts from a model with 1; give it fewer"),
+        ("student: {layers: 1}", "student: {feed_forward: 128}", "has 128 feed_forward units and starts from .* 64"),
+        ("distill: {student: {layers: 1}}", "distill: {}", "one layer, which can not be halved"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(old, new, message, home, tmp_path):
@@ -271,6 +297,37 @@ def test_a_wrong_recipe_says_what_is_wrong(old, new, message, home, tmp_path):
     path.write_text(RECIPE.replace(old, new), encoding="utf-8")
     with pytest.raises(RecipeError, match=message):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "student"),
+    [
+        ("layers: 2", {"layers": 1}),
+        ("layers: 5", {"layers": 2}),
+        ("layers: 4, groups: 4", {"layers": 2, "groups": 2}),
+        ("layers: 12, groups: 1", {"layers": 6}),
+        ("layers: 12, groups: 3", {"layers": 6}),
+        ("layers: 9, groups: 3", {"layers": 3}),
+    ],
+)
+def test_a_student_has_half_of_the_layers_if_the_recipe_does_not_say(sizes, student, tmp_path):
+    read = yaml.safe_load(RECIPE)
+    read["model"].update(yaml.safe_load(f"{{{sizes}}}"))
+    del read["distill"]
+    path = tmp_path / "intents.yaml"
+    path.write_text(yaml.safe_dump(read), encoding="utf-8")
+    found = read_recipe(path)
+    assert found.distill.student == student
+    again = type(found).model_validate(found.model_dump())
+    assert again.distill == found.distill
+    teacher = Bert(_config(found.model))
+    smaller = make_student(found.model, found.distill, teacher, 1)
+    assert smaller.config.depth == student["layers"]
+
+
+def _config(model):
+    sizes = {name: getattr(model, name) for name in ("width", "heads", "feed_forward", "layers", "groups")}
+    return BertConfig.uniform(vocabulary=20, classes=4, max_positions=8, pooling=model.pooling, **sizes)
 
 
 def test_labels_may_be_numbers_with_names(home, tmp_path):

@@ -1,5 +1,6 @@
 """The sections of a recipe that are text classification's own. Light: read while Airflow parses."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -236,9 +237,55 @@ class TextDistill(Distill):
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
     )
     student: dict[str, Any] = Field(
-        default_factory=lambda: {"layers": 2},
-        description="Sizes of the student that differ from the model's, for example `layers: 2`.",
+        default_factory=dict,
+        description="Sizes of the student that differ from the model's, for example `layers: 2`; half of its layers if "
+        "not given.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_half_of_the_layers(cls, value: Any, info: ValidationInfo) -> Any:
+        model = (info.context or {}).get("model")
+        if isinstance(model, TextModel) and isinstance(value, dict) and "student" not in value:
+            return {**value, "student": _half_of_the_layers(model)}
+        return value
+
+    @model_validator(mode="after")
+    def _starts_from_layers_that_there_are(self, info: ValidationInfo) -> Self:
+        model = (info.context or {}).get("model")
+        if not isinstance(model, TextModel) or not self.initialize:
+            return self
+        theirs = model.model_dump()
+        sizes = {**theirs, **self.student}
+        if any(sizes[name] != theirs[name] for name in ("width", "heads", "embedding_width")):
+            return self  # a student of another width starts afresh
+        for name, mine, most in (
+            ("layers with weights of their own", _own_layers(sizes), _own_layers(theirs)),
+            ("feed_forward units", sizes["feed_forward"], theirs["feed_forward"]),
+        ):
+            if isinstance(mine, int) and mine > most:
+                raise ValueError(
+                    f"the student has {mine} {name} and starts from a model with {most}; give it fewer in `student` or "
+                    "write `initialize: false`"
+                )
+        return self
+
+
+def _own_layers(sizes: Mapping[str, Any]) -> Any:
+    return sizes["groups"] or sizes["layers"]
+
+
+def _half_of_the_layers(model: TextModel) -> dict[str, Any]:
+    """Returns the sizes of a student in which half of the layers run; shared ones half as often."""
+    if model.layers == 1:
+        raise ValueError(
+            "the model has one layer, which can not be halved; name other sizes in `student`, or write `off`"
+        )
+    own = _own_layers(model.model_dump())
+    if own < model.layers:
+        return {"layers": own * max(1, model.layers // own // 2)}
+    half = {"layers": model.layers // 2}
+    return half if model.groups is None else {**half, "groups": half["layers"]}
 
 
 class TextPrune(Prune):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ MOST_FOR_CHARACTERS = 0.75
 
 CHARACTERS_PER_TOKEN = 64
 """Texts are cut to so many characters for each token that the model takes, before they are tokenised."""
+
+NOTHING_TO_LEARN = "the training split has no text to learn a vocabulary from; look into its files"
 
 Kind = Literal["wordpiece", "sentencepiece"]
 
@@ -149,11 +152,11 @@ def train_tokenizer(
         assets: Folder to write to.
 
     Raises:
-        ValueError: If the texts hold nothing to learn from.
+        ValueError: If the texts hold nothing to learn from, or too many characters for so small a vocabulary.
     """
     usable = [without_surrogates(text) for text in texts if text.strip()]
     if not usable:
-        raise ValueError("the training split has no text to learn a vocabulary from")
+        raise ValueError(NOTHING_TO_LEARN)
     if kind == "wordpiece":
         tokens = _learn_wordpieces(usable, vocabulary, lowercase)
         (assets / VOCABULARY_FILE).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
@@ -231,6 +234,8 @@ def _learn_wordpieces(texts: Sequence[str], vocabulary: int, lowercase: bool) ->
     words: Counter[str] = Counter()
     for text in texts:
         words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+    if not words:
+        raise ValueError(NOTHING_TO_LEARN)
     characters = _frequent_characters(words, vocabulary)
     kept = sorted(word for word in words if characters.issuperset(word))
     # The trainer numbers characters as it meets them, in an order that changes from run to run, and breaks ties by
@@ -270,22 +275,31 @@ def _learn_sentencepieces(texts: Iterable[str], vocabulary: int, lowercase: bool
 
     model = io.BytesIO()
     padding, unknown, *controls = SENTENCEPIECE_SPECIALS
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([fold(text) if lowercase else text for text in texts]),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        character_coverage=CHARACTER_SHARE,
-        max_sentence_length=1 << 20,
-        pad_id=PADDING,
-        pad_piece=padding,
-        unk_id=1,
-        unk_piece=unknown,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols=controls,
-        num_threads=2,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([fold(text) if lowercase else text for text in texts]),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            character_coverage=CHARACTER_SHARE,
+            max_sentence_length=1 << 20,
+            pad_id=PADDING,
+            pad_piece=padding,
+            unk_id=1,
+            unk_piece=unknown,
+            bos_id=-1,
+            eos_id=-1,
+            control_symbols=controls,
+            num_threads=2,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        # "Vocabulary size is smaller than required_chars. 100 vs 506": the second is what the characters need.
+        if least := re.search(rf"required_chars\. {vocabulary} vs (\d+)", str(error)):
+            raise ValueError(
+                f"model.vocabulary is {vocabulary}; the characters of the training text alone need {least.group(1)}, "
+                "better take several times as many"
+            ) from None
+        raise ValueError(f"{NOTHING_TO_LEARN} (sentencepiece: {error})") from None
     return model.getvalue()
