@@ -1,16 +1,22 @@
 """Students and pruned forms of BERT and ALBERT: what they learn from, and what is taken out of them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from optops.compression import distill, prune
 from optops.compression.distillation.features import LastLayerRelations, LayerByLayer
 from optops.compression.distillation.losses import ClassDistillationLoss, DistillationSettings
-from optops.compression.pruning.bert import class_losses, drop_layers, prune_steps
-from optops.compression.pruning.importance import importance
+from optops.compression.pruning.bert import drop_layers, prune_steps
+from optops.compression.pruning.importance import class_losses, importance
 from optops.compression.pruning.steps import PruningData
 from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
 from optops.models.keras import keras, tf
+from optops.models.training import TrainingSettings, fit
+from optops.models.training.batching import TextBatches
 from optops.models.training.losses import class_loss
 from optops.workloads.text_classification.settings import TextPrune
 
@@ -121,3 +127,36 @@ def test_the_layer_that_is_missed_least_goes():
 def test_one_layer_must_stay():
     with pytest.raises(ValueError, match="4 of 4 layers to leave out"):
         drop_layers(make(), 4, [BATCH])
+
+
+def test_the_example_of_the_docs_runs_and_the_smaller_models_learn(tmp_path):
+    page = Path(__file__).parents[3] / "docs" / "text_classification.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    random = np.random.default_rng(1)
+    # Which of three words a text holds is its class.
+    labels = random.integers(0, 3, 400).tolist()
+    texts = [[2, *random.permutation([5 + label, *random.integers(8, 40, 4)]).tolist(), 3] for label in labels]
+    teacher = make(6, pooling="mean", layers=3)
+    batches = TextBatches(texts[:300], labels[:300], 128, 1)
+    settings = TrainingSettings(epochs=8, learning_rate=5e-3, warmup_steps=10, replicas=1, average_checkpoints=1)
+    names = {"teacher": teacher, "texts": texts[:300], "labels": labels[:300]}
+    names |= {"held_out_texts": texts[300:], "held_out_labels": labels[300:]}
+    fit(teacher, batches=batches, loss=class_loss(0.0), validate=lambda _: 0.0, settings=settings, checkpoints=tmp_path)
+    exec(code, names)
+    accuracy, student, small = (names[name] for name in ("accuracy", "student", "small"))
+    assert student.config.depth == 2
+    assert small.config.units()["encoder_0/self_attention"] + small.config.units()["encoder_1/self_attention"] == 2
+    assert [accuracy(model) > 0.85 for model in (teacher, student, small)] == [True] * 3
+
+
+def test_what_does_not_go_with_a_bert_is_refused():
+    settings = TrainingSettings(epochs=1)
+    common = {"batches": lambda _: [BATCH], "validate": lambda _: 0.0, "settings": settings}
+    with pytest.raises(ValueError, match="a Bert has a loss of its own"):
+        distill(make(1), make(2), **common, loss=class_loss(0.0))
+    with pytest.raises(ValueError, match="a Bert learns from a Bert, not Sequential"):
+        distill(keras.Sequential(), make(2), **common)
+    with pytest.raises(ValueError, match="a Bert takes `heads` and `feed_forward`, and no `ratio`"):
+        prune(make(1), ratio=0.5)
+    with pytest.raises(ValueError, match="no batches to measure importance on"):
+        prune(make(1), heads=0.5, feed_forward=0.5)

@@ -6,8 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from optops.compression.distillation.losses import DistillationLoss, DistillationSettings
+from optops.compression.distillation.losses import ClassDistillationLoss, DistillationLoss, DistillationSettings
 from optops.compression.distillation.outputs import mixed_loss, teacher_loss
+from optops.models.bert.model import Bert
 from optops.models.training import History, Progress, TrainingSettings, fit
 from optops.models.training.settings import Batches, Loss, Validate
 from optops.models.transformer.model import Transformer
@@ -32,16 +33,17 @@ def distill(
     Rush 2016, table 1).
 
     Args:
-        teacher: A `Transformer`, or a functional or sequential Keras model; same inputs and outputs as the student, and
-            left as it is.
+        teacher: A `Transformer`, a `Bert`, or a functional or sequential Keras model; same inputs and outputs as the
+            student, and left as it is.
         student: Trained in place; any sizes.
         batches: Gives the batches of an epoch. For a `Transformer`, with `source`, `target` and `labels`, by a
-            `PairBatches` for example. For others, with the model's inputs under their names and what `loss` reads.
+            `PairBatches` for example; for a `Bert`, with `ids` and `labels`, by a `TextBatches`. For others, with the
+            model's inputs under their names and what `loss` reads.
         validate: Called as `validate(student)`; higher is better. `held_out_likelihood` makes one of pairs.
         settings: How to train.
-        distillation: Weights of the parts of the loss; half teacher, half labels and no features if None. Models that
-            are no `Transformer` learn from their teacher's outputs (`teacher_loss`) and know `alpha` alone.
-        loss: Of the labels, for models that are no `Transformer`; without it they learn from the teacher alone.
+        distillation: Weights of the parts of the loss; half teacher, half labels and no features if None. Functional
+            and sequential models learn from their teacher's outputs (`teacher_loss`) and know `alpha` alone.
+        loss: Of the labels, for functional and sequential models; without it they learn from the teacher alone.
         checkpoints: Folder of this run's checkpoints; if None, a temporary one, and a killed run starts again.
         report: Called about every two seconds.
         saved: Called with each complete checkpoint's folder.
@@ -50,14 +52,7 @@ def distill(
         ValueError: If features of such a teacher and student can not be compared, or a setting is for other models.
     """
     parts = distillation or DistillationSettings()
-    if isinstance(student, Transformer):
-        if loss is not None:
-            raise ValueError("distill: a Transformer has a loss of its own; leave out `loss`")
-        learnt: Loss = DistillationLoss(teacher, student, parts, settings.label_smoothing)
-    else:
-        if parts.beta or parts.temperature != 1:
-            raise ValueError("distill: `beta` and `temperature` are for Transformers; other models have `alpha` alone")
-        learnt = mixed_loss(teacher_loss(teacher), loss, parts.alpha)
+    learnt = _learnt(teacher, student, parts, settings.label_smoothing, loss)
     with ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(TemporaryDirectory(prefix="optops-distill-")))
         return fit(
@@ -70,3 +65,23 @@ def distill(
             report=report,
             saved=saved,
         )
+
+
+def _learnt(teacher: Any, student: Any, parts: DistillationSettings, label_smoothing: float, loss: Loss | None) -> Loss:
+    """Returns the loss of a student of this kind."""
+    kind = type(student)
+    if kind in _LOSSES:
+        if loss is not None:
+            raise ValueError(f"distill: a {kind.__name__} has a loss of its own; leave out `loss`")
+        if type(teacher) is not kind:
+            raise ValueError(f"distill: a {kind.__name__} learns from a {kind.__name__}, not {type(teacher).__name__}")
+        return _LOSSES[kind](teacher, student, parts, label_smoothing)
+    if parts.beta or parts.temperature != 1:
+        raise ValueError("distill: `beta` and `temperature` are for Transformers and BERTs; others have `alpha` alone")
+    return mixed_loss(teacher_loss(teacher), loss, parts.alpha)
+
+
+_LOSSES: dict[type, Callable[[Any, Any, DistillationSettings, float], Loss]] = {
+    Transformer: DistillationLoss,
+    Bert: ClassDistillationLoss,
+}

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from optops.compression.pruning.importance import importance
-from optops.compression.pruning.selection import select_by_kind
+from optops.compression.pruning.importance import class_losses
+from optops.compression.pruning.prune import prune
 from optops.compression.pruning.steps import PruningData, Step
 from optops.models.bert.model import Bert
-from optops.models.bert.slicing import keep_layers, shrink
+from optops.models.bert.slicing import keep_layers
 from optops.models.keras import tf
-from optops.models.training.losses import row_cross_entropy
 
 
 class BertPruning(Protocol):
@@ -46,8 +45,7 @@ def prune_steps(model: Bert, settings: BertPruning, data: PruningData, report: C
     for ratio in settings.ratios:
         # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
         share = 1 - (1 - ratio) / (1 - removed)
-        found = importance(smaller, data.batches, class_losses)
-        smaller = shrink(smaller, select_by_kind(found, share if settings.heads else 0.0, share))
+        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=data.batches)
         report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
         yield Step(ratio, smaller)
         removed = ratio
@@ -82,11 +80,6 @@ def drop_layers(model: Bert, count: int, batches: Sequence[Any]) -> Bert:
         shallower = [keep_layers(model, [kept for kept in layers if kept != left_out]) for left_out in layers]
         model = min(shallower, key=lambda candidate: _mean_loss(candidate, batches))
     return model
-
-
-def class_losses(model: Bert, batch: Any, gates: Any) -> Any:
-    """Returns the cross-entropy of each example's label, float32 [examples]."""
-    return row_cross_entropy(model.features(batch, False, gates).logits, batch["labels"], 0.0)
 
 
 def _mean_loss(model: Bert, batches: Sequence[Any]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.models.keras import tf
-from optops.models.training.losses import PADDING, token_cross_entropy
+from optops.models.training.losses import PADDING, row_cross_entropy, token_cross_entropy
 from optops.models.training.settings import Batch
 
 Importance = Mapping[str, NDArray[np.float64]]
@@ -25,6 +25,11 @@ def sequence_losses(model: Any, batch: Any, gates: Any) -> Any:
     tokens = tf.cast(tf.not_equal(labels, PADDING), tf.float32)
     losses = tf.reduce_sum(token_cross_entropy(labels, logits, 0.0) * tokens, axis=1)
     return tf.math.divide_no_nan(losses, tf.reduce_sum(tokens, axis=1))
+
+
+def class_losses(model: Any, batch: Any, gates: Any) -> Any:
+    """Returns the cross-entropy of each example's label, for batches with `ids` and `labels`."""
+    return row_cross_entropy(model.features(batch, False, gates).logits, batch["labels"], 0.0)
 
 
 def importance(

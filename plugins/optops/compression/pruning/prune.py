@@ -1,17 +1,24 @@
 """Cuts what matters least out of a model, whatever kind it is; the result is to be fine-tuned."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
 from optops.compression.pruning.channels.batch_norm import measure_batch_norms
 from optops.compression.pruning.channels.criteria import Criterion, batch_norm_scale, l2_norm
 from optops.compression.pruning.channels.prune import prune_channels
-from optops.compression.pruning.importance import importance
+from optops.compression.pruning.importance import Losses, class_losses, importance, sequence_losses
 from optops.compression.pruning.selection import select_by_kind
+from optops.models.bert import slicing as bert_slicing
+from optops.models.bert.model import Bert
 from optops.models.keras import keras
+from optops.models.transformer import slicing as transformer_slicing
 from optops.models.transformer.model import Transformer
-from optops.models.transformer.slicing import shrink
+
+_CUT_BY_UNITS: dict[type, tuple[Losses, Callable[..., Any]]] = {
+    Transformer: (sequence_losses, transformer_slicing.shrink),
+    Bert: (class_losses, bert_slicing.shrink),
+}
 
 
 def prune(
@@ -23,29 +30,31 @@ def prune(
     batches: Iterable[Any] = (),
     criterion: Criterion = l2_norm,
 ) -> Any:
-    """Returns a smaller model without what matters least: heads and units of a Transformer, channels of other models.
+    """Returns a smaller model without what matters least: heads and units of a Transformer or BERT, channels of others.
 
     What is left keeps its weights; train it further with `fit`, or with `distill` from the unpruned model.
 
     Args:
-        model: A `Transformer`, or a functional or sequential Keras model; left as it is.
+        model: A `Transformer`, a `Bert`, or a functional or sequential Keras model; left as it is.
         ratio: Of a functional or sequential model, share of all channels to remove, in [0, 1); see `prune_channels`.
-        heads: Of a `Transformer`, share of all heads to remove, in [0, 1); every attention keeps at least one.
-        feed_forward: Of a `Transformer`, share of all feed-forward units to remove, in [0, 1); every layer keeps a
-            multiple of 16.
-        batches: A few hundred examples of real data. For a `Transformer`, with `source`, `target` and `labels`, to
-            measure importance on; for others inputs, on which batch norms are measured anew, or none.
+        heads: Of a `Transformer` or `Bert`, share of all heads to remove, in [0, 1); every attention keeps one.
+        feed_forward: Of these, share of all feed-forward units to remove, in [0, 1); every layer keeps a multiple of
+            16.
+        batches: A few hundred examples of real data. To measure importance on, for a `Transformer` with `source`,
+            `target` and `labels`, for a `Bert` with `ids` and `labels`; for others inputs, on which batch norms are
+            measured anew, or none.
         criterion: What a channel matters.
 
     Raises:
         TypeError: If the model is none of these.
         ValueError: If a ratio is missing, of the other kind of model, or out of range, or there are no batches for a
-            `Transformer`.
+            `Transformer` or `Bert`.
     """
-    if isinstance(model, Transformer):
+    if type(model) in _CUT_BY_UNITS:
         if heads is None or feed_forward is None or ratio is not None:
-            raise ValueError("prune: a Transformer takes `heads` and `feed_forward`, and no `ratio`")
-        return shrink(model, select_by_kind(importance(model, batches), heads, feed_forward))
+            raise ValueError(f"prune: a {type(model).__name__} takes `heads` and `feed_forward`, and no `ratio`")
+        losses, shrink = _CUT_BY_UNITS[type(model)]
+        return shrink(model, select_by_kind(importance(model, batches, losses), heads, feed_forward))
     if ratio is None or heads is not None or feed_forward is not None:
         raise ValueError("prune: a functional model takes `ratio`, and neither `heads` nor `feed_forward`")
     remaining = iter(batches)
