@@ -10,7 +10,7 @@ import pytest
 
 PAGE = Path(__file__).parents[3] / "docs" / "own_model.md"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PREDICT = """
 import json, mlflow, numpy as np
