@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from optops.workloads.arrays.settings import ArrayData
-from optops.workloads.splits import SPLIT_NAMES, shares
+from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
 Arrays = Mapping[str, np.ndarray]
@@ -35,7 +35,7 @@ def read_splits(data: ArrayData, seed: int) -> dict[str, pd.DataFrame]:
         frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
     if "corpus" in frames:
         corpus = frames.pop("corpus")
-        wanted = shares(data.fractions, [name for name in SPLIT_NAMES if name not in frames])
+        wanted = data.shares()
         # What has the same inputs stays in one split.
         groups, _ = pd.factorize(corpus["input_digest"])
         chosen = assign_splits(groups, corpus["digest"].to_numpy(), wanted, seed)

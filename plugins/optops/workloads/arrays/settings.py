@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from optops.paths import resolve_path
 from optops.recipe import OFF, Section
 from optops.workloads.functional import ChannelPrune
-from optops.workloads.splits import SPLIT_NAMES, Fractions
+from optops.workloads.splits import Fractions, SplitData
 
 CHECKS = ("not_finite", "constant", "label_not_finite", "duplicate", "conflicting_label", "overlap")
 BUILT_IN_METRICS = ("accuracy", "r2")
@@ -47,7 +47,7 @@ class Metric(Section):
         raise ValueError(f"{value!r} is no metric; give {' or '.join(BUILT_IN_METRICS)}, or `package.module:function`")
 
 
-class ArrayData(Section):
+class ArrayData(SplitData):
     """Examples as NumPy files (`.npz`): arrays by name whose first axis is the example."""
 
     folder: str = Field(".", description="Folder that the files are in; relative to the recipe.")
@@ -71,24 +71,9 @@ class ArrayData(Section):
         "logit.",
     )
 
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
-    @model_validator(mode="after")
-    def _all_splits_come_from_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
-        return self
-
     def paths(self) -> dict[str, Path]:
         """Returns the files by split (or `corpus`), absolute."""
-        given = {name: getattr(self, name) for name in (*SPLIT_NAMES, "corpus")}
-        return {name: resolve_path(path, Path(self.folder)) for name, path in given.items() if path is not None}
+        return {name: resolve_path(path, Path(self.folder)) for name, path in self.given().items()}
 
 
 class ArrayModel(Section):

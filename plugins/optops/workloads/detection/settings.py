@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Section
 from optops.workloads.functional import FunctionalDistill
-from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 CHECKS = (
     "malformed",
@@ -70,7 +70,7 @@ class Augmentation(Section):
     exposure: float = Field(1.5, ge=1, le=10, description="Multiply or divide the brightness by up to this.")
 
 
-class DetectionData(Section):
+class DetectionData(SplitData):
     """Images with boxes: files for each split, or a corpus from which those without files are split by seed."""
 
     format: Literal["voc", "coco", "yolo"] = Field(
@@ -109,11 +109,6 @@ class DetectionData(Section):
         sets = (*SPLIT_NAMES, "corpus")
         return {name: {key: part} if name in sets and isinstance(part, str) else part for name, part in value.items()}
 
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
     @field_validator("classes", mode="after")
     @classmethod
     def _names_differ(cls, value: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
@@ -126,11 +121,6 @@ class DetectionData(Section):
 
     @model_validator(mode="after")
     def _everything_is_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
         if self.classes is None and self.format != "coco":
             raise ValueError(f"`classes` is missing; {self.format} annotations need the list of classes")
         for name, part in self.sets().items():
@@ -138,10 +128,6 @@ class DetectionData(Section):
                 if getattr(part, key) is None:
                     raise ValueError(f"{name}: where its {key} are is missing; write `{key}` there or in `data`")
         return self
-
-    def shares(self) -> dict[str, float]:
-        """Returns the share of `corpus` for each split that has no files of its own."""
-        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
 
     def sets(self) -> dict[str, ImageSet]:
         """Returns where each split (or `corpus`) is, with absolute paths."""

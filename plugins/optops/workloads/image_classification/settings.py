@@ -1,14 +1,14 @@
 """The sections of a recipe that are image classification's own: data, model, thresholds. Light: read while parsing."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Section
 from optops.workloads.functional import FunctionalDistill
-from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+from optops.workloads.splits import Fractions, SplitData
 
 CHECKS = (
     "unreadable",
@@ -33,7 +33,7 @@ STARTING_VALUES = {
 """What a new recipe says of its data and of its batches, to be changed."""
 
 
-class ClassifiedImages(Section):
+class ClassifiedImages(SplitData):
     """Images with a class each: a folder or a CSV file for each split, or a corpus that is split by seed."""
 
     classes: tuple[str, ...] = Field(min_length=2, description="All classes, as the labels name them.")
@@ -56,16 +56,6 @@ class ClassifiedImages(Section):
         0.125, ge=0, lt=1, description="Move training images at random by at most this share of their side."
     )
 
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
-    @field_validator("folder", mode="before")
-    @classmethod
-    def _folder_is_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
-
     @field_validator("classes")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -73,23 +63,9 @@ class ClassifiedImages(Section):
             raise ValueError(f"classes {list(value)} name one twice; write each once")
         return value
 
-    @model_validator(mode="after")
-    def _all_splits_come_from_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
-        return self
-
-    def shares(self) -> dict[str, float]:
-        """Returns the share of `corpus` for each split that has no place of its own."""
-        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
-
     def places(self) -> dict[str, Path]:
         """Returns the folder or CSV file by split (or `corpus`), with absolute paths."""
-        given = {name: getattr(self, name) for name in (*SPLIT_NAMES, "corpus")}
-        return {name: resolve_path(place, Path(self.folder)) for name, place in given.items() if place is not None}
+        return {name: resolve_path(place, Path(self.folder)) for name, place in self.given().items()}
 
 
 class ClassifierModel(Section):

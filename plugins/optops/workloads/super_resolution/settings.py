@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Section
 from optops.workloads.functional import FunctionalDistill
-from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 CHECKS = (
     "unreadable",
@@ -51,7 +51,7 @@ class ImageFolders(Section):
         return {"high": value} if isinstance(value, str) else value
 
 
-class SuperResolutionData(Section):
+class SuperResolutionData(SplitData):
     """Folders of images: one, or a pair, for each split, or a corpus from which those without are split by seed."""
 
     scale: Literal[2, 3, 4] = Field(description="How many times as large the output is, along both sides.")
@@ -76,25 +76,6 @@ class SuperResolutionData(Section):
         "for data without `low`.",
     )
 
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
-    @field_validator("folder", mode="before")
-    @classmethod
-    def _folder_is_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
-
-    @model_validator(mode="after")
-    def _all_splits_come_from_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
-        return self
-
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
         if self.patch % self.scale:
@@ -105,10 +86,6 @@ class SuperResolutionData(Section):
         if self.smaller_copies and source is not None and source.low is not None:
             raise ValueError("`smaller_copies` are made of images alone; remove it, or the training split's `low`")
         return self
-
-    def shares(self) -> dict[str, float]:
-        """Returns the share of `corpus` for each split that has no folder of its own."""
-        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
 
     def folders(self) -> dict[str, ImageFolders]:
         """Returns the folders by split (or `corpus`), with absolute paths."""

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Distill, Prune, Section, Train
-from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+from optops.workloads.splits import Fractions, SplitData
 
 CHECKS = (
     "malformed",
@@ -37,7 +37,7 @@ Format = Literal["csv", "tsv", "jsonl"]
 Column = Annotated[int, Field(ge=1)] | str
 
 
-class TextData(Section):
+class TextData(SplitData):
     """Labelled texts: a file for each split, or a corpus from which those without files are split by seed."""
 
     folder: str = Field(".", description="Folder that the files are in; relative to the recipe.")
@@ -62,16 +62,6 @@ class TextData(Section):
     classes: dict[str, str] = Field(
         description="All labels, and what the served model calls them; a list where both are the same."
     )
-
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
-    @field_validator("folder", mode="before")
-    @classmethod
-    def _folder_is_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -105,26 +95,16 @@ class TextData(Section):
         return self
 
     @model_validator(mode="after")
-    def _all_splits_come_from_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
+    def _json_has_names(self) -> Self:
         for name, file in self.files().items():
             kind = self.format_of(file)
             if kind == "jsonl" and isinstance(self.text, int):
                 raise ValueError(f"{name} is JSON, whose fields have names; text is {self.text}, write its name")
         return self
 
-    def shares(self) -> dict[str, float]:
-        """Returns the share of `corpus` for each split that has no file of its own."""
-        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
-
     def files(self) -> dict[str, Path]:
         """Returns the files by split (or `corpus`), with absolute paths."""
-        given = {name: getattr(self, name) for name in (*SPLIT_NAMES, "corpus")}
-        return {name: resolve_path(file, Path(self.folder)) for name, file in given.items() if file is not None}
+        return {name: resolve_path(file, Path(self.folder)) for name, file in self.given().items()}
 
     def format_of(self, file: Path) -> Format:
         """Returns the format of a file.

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe import Distill, Prune, Section
-from optops.workloads.splits import SPLIT_NAMES, Fractions, shares
+from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]
 
@@ -56,7 +56,7 @@ class TextPair(Section):
         return self
 
 
-class TranslationData(Section):
+class TranslationData(SplitData):
     """Parallel text: a pair of files for each split, or a corpus from which those without files are split by seed."""
 
     source_language: Language = Field(description="ISO 639 code of the source, for example `en`.")
@@ -78,29 +78,6 @@ class TranslationData(Section):
         description="sacrebleu's tokenizer for BLEU; what suits the target language if not given. `none` for text that "
         "is tokenised already.",
     )
-
-    @field_validator("folder", mode="after")
-    @classmethod
-    def _resolve_folder(cls, value: str, info: ValidationInfo) -> str:
-        return str(resolve_path(value, (info.context or {}).get("folder")))
-
-    @field_validator("folder", mode="before")
-    @classmethod
-    def _folder_is_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
-
-    @model_validator(mode="after")
-    def _all_splits_come_from_somewhere(self) -> Self:
-        missing = [name for name in SPLIT_NAMES if getattr(self, name) is None]
-        if self.corpus is not None and not missing:
-            raise ValueError("`corpus` stands beside all three splits; remove it, or the split it is to give")
-        if self.corpus is None and missing:
-            raise ValueError(f"{', '.join(missing)} missing; give all three splits, or a `corpus` to split")
-        return self
-
-    def shares(self) -> dict[str, float]:
-        """Returns the share of `corpus` for each split that has no files of its own."""
-        return shares(self.fractions, [name for name in SPLIT_NAMES if getattr(self, name) is None])
 
     def pairs(self) -> dict[str, TextPair]:
         """Returns the pairs of files by split (or `corpus`), with absolute paths."""
