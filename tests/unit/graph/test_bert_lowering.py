@@ -34,6 +34,7 @@ EXECUTABLES = [
     ("tensorflow+kernels", "int8"),
     ("onnxruntime", "fp32"),
     ("onnxruntime", "int8"),
+    ("openvino", "fp32"),
 ]
 
 
@@ -97,7 +98,7 @@ def test_probabilities_are_those_of_the_reference(model, runtime, precision, tra
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime", "openvino"])
 def test_neither_padding_nor_order_nor_neighbours_change_a_probability(model, runtime, executable):
     classify = executable(model, runtime, "fp32")[0]
     rows = sentences(2, LENGTHS)
@@ -115,6 +116,7 @@ def test_neither_padding_nor_order_nor_neighbours_change_a_probability(model, ru
         ("bert", "tensorflow", "fp32"),
         ("albert", "tensorflow+kernels", "int8"),
         ("albert", "onnxruntime", "int8"),
+        ("albert", "openvino", "fp32"),
     ],
 )
 def test_every_executable_conforms(model, runtime, precision, executable):
@@ -133,6 +135,21 @@ def test_int8_reaches_every_product_of_the_onnx_graph(model, products, executabl
     assert sum(node.op_type == "MultiHeadAttention" for node in nodes) == MODELS[model].get("layers", 2)
 
 
+def test_openvino_has_one_kernel_for_every_attention(executable):
+    layers = executable("bert", "openvino", "fp32")[1].notes[0]
+    # The products are those of two layers, pooler and classifier; scores and mixed values are inside the subgraphs.
+    assert "10 FullyConnected in f32" in layers
+    assert "2 Subgraph in f32" in layers
+    assert "5 MVN in f32" in layers
+    assert "MatMul" not in layers
+
+
+def test_openvino_refuses_int8_with_the_remedy(trained, tmp_path):
+    plan = make_plan(trained("bert")[0], "int8")
+    with pytest.raises(LoweringError, match=r"not in int8: .* take int8 in onnxruntime or tensorflow\+kernels"):
+        lower(trained("bert")[0], plan, "openvino", tmp_path)
+
+
 def test_a_layer_that_runs_several_times_is_stored_once(trained, tmp_path):
     sizes = {}
     for layers in (1, 6):
@@ -147,7 +164,7 @@ def test_a_layer_that_runs_several_times_is_stored_once(trained, tmp_path):
         assert sizes[runtime, 6] < 1.3 * sizes[runtime, 1], runtime
 
 
-@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime", "openvino"])
 def test_bad_ids_are_refused_by_name(runtime, executable):
     classify = executable("bert", runtime, "fp32")[0]
     row = sentences(4, [6])[0]
@@ -161,13 +178,13 @@ def test_bad_ids_are_refused_by_name(runtime, executable):
             classify({"ids": np.array([ids], np.int32)})
 
 
-@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["stock", "tensorflow", "onnxruntime", "openvino"])
 def test_a_precision_that_a_runtime_lacks_is_refused(runtime, trained, tmp_path):
     with pytest.raises(LoweringError, match="not in fp16"):
         lower(trained("bert")[0], PrecisionPlan("fp16"), runtime, tmp_path)
 
 
-@pytest.mark.parametrize("runtime", ["tensorflow", "tensorflow+kernels", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["tensorflow", "tensorflow+kernels", "onnxruntime", "openvino"])
 def test_a_plan_for_weights_that_are_not_there_is_refused(runtime, trained, tmp_path):
     plan = PrecisionPlan("fp32", {"bert/encoder_9/feed_forward/expand/kernel:0": "fp32"})
     with pytest.raises(LoweringError, match="encoder_9/feed_forward/expand/kernel:0, which this model does not have"):

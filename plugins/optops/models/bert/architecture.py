@@ -22,12 +22,13 @@ class BertArchitecture(Architecture):
         return model.config.to_json()
 
     def lowerings(self) -> Mapping[str, str]:
-        """Returns the stock export and the lowerings to TensorFlow, the operator library and ONNX Runtime."""
+        """Returns the stock export and the lowerings to TensorFlow, the operator library, ONNX Runtime and OpenVINO."""
         return {
             "stock": "optops.graph.bert_stock:export",
             "tensorflow": "optops.graph.bert_tensorflow:lower",
             "tensorflow+kernels": "optops.graph.bert_kernels:lower",
             "onnxruntime": "optops.graph.bert_onnx:lower",
+            "openvino": "optops.graph.bert_openvino:lower",
         }
 
     def pruner(self) -> str:
