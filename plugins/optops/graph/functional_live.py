@@ -9,14 +9,14 @@ from optops.models.keras import tf
 from optops.runtimes.base import ExecutableInfo, LoadedExecutable
 
 
-def live(model: Any, constraints: Mapping[str, Mapping[str, Any]] | None = None) -> LoadedExecutable:
+def live(model: Any, serving: Mapping[str, Any]) -> LoadedExecutable:
     """Returns an executable over a model's own variables: it follows them as they change.
 
     Args:
         model: Functional or sequential.
-        constraints: Of its inputs, by name; see `optops.runtimes.constraints`.
+        serving: May hold `inputs`, constraints on their values by name; see `optops.runtimes.constraints`.
     """
-    names, wanted = list(model.output_names), constraints or {}
+    names, constraints = list(model.output_names), serving.get("inputs", {})
     specs = {
         name: tf.TensorSpec(tensor.shape, tensor.dtype)
         for name, tensor in zip(model.input_names, model.inputs, strict=True)
@@ -30,7 +30,7 @@ def live(model: Any, constraints: Mapping[str, Mapping[str, Any]] | None = None)
     info = ExecutableInfo(
         runtime="tensorflow",
         precision="fp32",
-        inputs={name: {**_described(spec), **wanted.get(name, {})} for name, spec in specs.items()},
+        inputs={name: {**_described(spec), **constraints.get(name, {})} for name, spec in specs.items()},
         outputs={name: _described(tensor) for name, tensor in infer.get_concrete_function().structured_outputs.items()},
     )
 

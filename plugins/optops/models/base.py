@@ -75,6 +75,13 @@ class Architecture(ABC):
         """
         return {}
 
+    def live(self) -> str:
+        """Returns `module:function` that executes a model while it trains, over its own variables, as they change.
+
+        Called as `f(model, serving) -> Executable`, with what `architecture.json` says of how it is served.
+        """
+        return "optops.graph.functional_live:live"
+
     def pruner(self) -> str | None:
         """Returns `module:function` that cuts out what a model of this architecture can spare; None if nothing can.
 

@@ -42,7 +42,7 @@ def run(job: Job) -> StageResult:
 
 
 def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Candidate]:
-    whole = _load(job, candidate)
+    whole, architecture = _load(job, candidate), candidate.architecture
     steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
     for step in steps(job, settings, candidate, examples, whole):
@@ -53,11 +53,12 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
             loss = PenalizedLoss(loss, step.penalty)
         train = settings.train if step.epochs is None else settings.train.model_copy(update={"epochs": step.epochs})
         checkpoints = name.replace(" ", "-")
-        fit_model(job, step.model, examples, loss, train, folder / "assets", checkpoints, step.after_update)
+        fit_model(
+            job, step.model, architecture, examples, loss, train, folder / "assets", checkpoints, step.after_update
+        )
         if not step.ratio:
             continue
         parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=step.ratio)
-        architecture = candidate.architecture
         made.append(publish(job, folder, step.model, architecture, name=name, parents=parents, key=key))
     return made
 

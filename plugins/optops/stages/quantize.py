@@ -58,10 +58,10 @@ def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:
 
     def evaluate(model: Any) -> float:
         # Imported late: most plans need no judge, and so no TensorFlow.
-        from optops.stages.training import measure, validation_sample
+        from optops.stages.training import live, measure, validation_sample
 
         sample = validation_sample(job)
-        executable = workload.live(model, assets, workload.quick_serving(job.recipe))
+        executable = live(job, model, candidate.architecture)
         value = measure(job, workload.predict(executable, sample, assets), sample)
         job.log(f"{candidate.name} as planned so far: {name} {value:.2f} on {len(sample)} {workload.examples_name}")
         return sign * value

@@ -27,7 +27,7 @@ def run(job: Job) -> StageResult:
     if first is not None:
         pretrain_model(job, model, first, PRETRAINING)
     loss = job.workload.loss(job.recipe.train)
-    fit_model(job, model, examples, loss, job.recipe.train, assets, BASELINE)
+    fit_model(job, model, architecture, examples, loss, job.recipe.train, assets, BASELINE)
     candidate = publish(job, folder, model, architecture, name=BASELINE, parents=())
     return job.hand_on(candidates=(candidate,))
 

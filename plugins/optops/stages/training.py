@@ -9,12 +9,13 @@ import numpy as np
 
 from optops.candidate import Candidate
 from optops.graph.lowering import STOCK, lower
-from optops.models.base import load_architecture
+from optops.models.base import load_architecture, load_function
 from optops.models.training.loop import fit
 from optops.models.training.settings import History, Loss, Progress, TrainingSettings
 from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
 from optops.recipe import Train
+from optops.runtimes.base import Executable
 from optops.stages.base import Job
 from optops.stages.checkpoints import keep, restore
 from optops.workloads.base import Phase
@@ -26,6 +27,7 @@ VALIDATED_EXAMPLES = 300
 def fit_model(
     job: Job,
     model: Any,
+    architecture: str,
     examples: Any,
     loss: Loss,
     settings: Train,
@@ -38,6 +40,7 @@ def fit_model(
     Args:
         job: The stage's job.
         model: A tf_keras model.
+        architecture: Its architecture's name.
         examples: Training examples.
         loss: See `Loss`.
         settings: The recipe's section.
@@ -47,7 +50,7 @@ def fit_model(
     """
     workload = job.workload
     sample = validation_sample(job)
-    fast = workload.live(model, assets, workload.quick_serving(job.recipe))
+    fast = live(job, model, architecture)
 
     # The trainer maximises; people see the metric as it is.
     sign = 1 if workload.higher_is_better else -1
@@ -101,6 +104,12 @@ def _fit(
     early = ", stopped early" if history.stopped_early else ""
     job.log(f"{name}: {len(history.records)} epochs{early}; took {history.chosen}")
     return history
+
+
+def live(job: Job, model: Any, architecture: str) -> Executable:
+    """Returns a model executed as it trains, in the cheapest way that its workload knows."""
+    execute = load_function(load_architecture(architecture).live())
+    return execute(model, job.workload.quick_serving(job.recipe))  # type: ignore[no-any-return]
 
 
 def validation_sample(job: Job) -> Any:

@@ -37,9 +37,10 @@ def check_architecture(architecture: Architecture, config: Mapping[str, Any], fo
     _check_bad_weights_are_refused(architecture, folder)
     lowerings = architecture.lowerings()
     assert STOCK in lowerings, f"there is no lowering {STOCK!r}: the baseline could not be executed"
-    for runtime, dotted in lowerings.items():
+    named = {f"lowering to {runtime}": dotted for runtime, dotted in lowerings.items()}
+    for use, dotted in {**named, "live": architecture.live(), "planner": architecture.planner()}.items():
         module, _, function = dotted.partition(":")
-        assert callable(getattr(import_module(module), function, None)), f"lowering to {runtime}: no such {dotted}"
+        assert callable(getattr(import_module(module), function, None)), f"{use}: no such {dotted}"
 
 
 def _check_bad_weights_are_refused(architecture: Architecture, folder: Path) -> None:

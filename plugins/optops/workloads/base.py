@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss, Validate
     from optops.runtimes.base import Executable
-    from optops.workloads.label_checks import CheckOutcome, Defect
+    from optops.workloads.label_checks import CheckOutcome, Defect, RowCheck
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 Report = Callable[[str], None]
 """Takes a line of progress for people."""
@@ -112,9 +114,10 @@ class Workload(ABC):
     def sections(self) -> Sections:
         """Returns the models of the recipe's sections that depend on the workload."""
 
-    @abstractmethod
     def trainable(self, model: BaseModel) -> bool:
-        """Returns whether `model` describes something to train, rather than an import."""
+        """Returns whether `model` describes something to train, rather than an import; by default it does."""
+        del model
+        return True
 
     def compresses(self, model: BaseModel) -> frozenset[str]:
         """Returns which of the sections `distill` and `prune` fit what `model` describes.
@@ -166,8 +169,25 @@ class Workload(ABC):
         """Returns a digest of each example's content (16 hexadecimal digits)."""
 
     @abstractmethod
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Returns the examples with columns that tell what is wrong with each, and the checks that read them.
+
+        Args:
+            examples: Of all splits, which the column `split` names.
+            recipe: The recipe.
+        """
+
     def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
         """Checks every example with Great Expectations and writes the Data Docs to `docs`."""
+        import pandas as pd
+
+        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+
+        examples = pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True)
+        frame, checks = self.label_checks(examples, recipe)
+        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
+        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
+        return LabelReport(outcomes, defects, quarantined_ids(defects))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes generated data of all three splits into a folder, for demonstrations and tests.
@@ -192,17 +212,30 @@ class Workload(ABC):
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns the architecture's name and a fresh tf_keras model, as the recipe sizes it."""
 
-    @abstractmethod
     def import_model(self, recipe: Recipe, folder: Path) -> None:
-        """Copies the model that the recipe imports into `folder` as an artifact with `serving/` and `assets/`."""
+        """Copies the model that the recipe imports into `folder` as an artifact with `serving/` and `assets/`.
 
-    @abstractmethod
+        Raises:
+            NotImplementedError: By default, where every model is trained.
+        """
+        raise NotImplementedError(
+            f"workload {self.name!r} imports no models; the workload 'arrays' takes finished ones"
+        )
+
     def serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns how the model is executed, for `architecture.json`: for translation the beam and length limits."""
+        """Returns how the model is executed, for `architecture.json`: for translation the beam and length limits.
 
-    @abstractmethod
+        By default nothing: the model is called as it is.
+        """
+        del recipe
+        return {}
+
     def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns a cheaper way to execute the model, for validation after each epoch: for translation, beam 1."""
+        """Returns a cheaper way to execute the model, for validation after each epoch: for translation, beam 1.
+
+        By default there is none.
+        """
+        return self.serving(recipe)
 
     @abstractmethod
     def batches(
@@ -258,10 +291,6 @@ class Workload(ABC):
             NotImplementedError: If the workload learns from given labels alone, as its section `distill` then says.
         """
         raise NotImplementedError(f"workload {self.name!r} learns from given labels; write `labels: given`")
-
-    @abstractmethod
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns an executable over a tf_keras model's own variables, for validation while it trains."""
 
     # Quality
 
@@ -326,6 +355,11 @@ class Workload(ABC):
     @abstractmethod
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns a few raw inputs that stand on the model's page in the registry."""
+
+
+def section(model: type[Settings], value: Any) -> Settings:
+    """Returns a section of a recipe as its own model; stages may hand on plain mappings."""
+    return value if isinstance(value, model) else model.model_validate(value)
 
 
 def named_files(model: BaseModel, *keys: str) -> dict[str, Path]:

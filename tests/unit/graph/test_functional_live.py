@@ -10,7 +10,7 @@ def test_a_live_model_follows_its_variables_and_checks_its_inputs():
     one, other = keras.Input((None, 3), name="one"), keras.Input((3,), name="other")
     summed = keras.layers.Dense(2, name="summed")(one)
     model = keras.Model([one, other], [summed, keras.layers.Dense(4, name="dense")(other)])
-    run = live(model, {"other": {"minimum": 0}})
+    run = live(model, {"inputs": {"other": {"minimum": 0}}})
     assert run.info.inputs["other"] == {"dtype": "float32", "shape": [None, 3], "minimum": 0}
     assert run.info.outputs["summed"] == {"dtype": "float32", "shape": [None, None, 2]}
     inputs = {"other": np.ones((5, 3), np.float32), "one": np.ones((5, 7, 3), np.float32)}

@@ -100,7 +100,7 @@ def test_inputs_that_no_signature_can_name_have_one_name_in_training_and_serving
     trainable = load_architecture("functional").load(tmp_path / "model" / "trainable")
     (scores,) = load_executable(tmp_path / "model" / "serving", 1)(batch).values()
     np.testing.assert_allclose(scores, expected, atol=1e-6)
-    np.testing.assert_allclose(live(trainable)(batch)["scores"], expected, atol=1e-6)
+    np.testing.assert_allclose(live(trainable, {})(batch)["scores"], expected, atol=1e-6)
     np.testing.assert_allclose(trainable(model_inputs(trainable, batch)), expected, atol=1e-6)
 
 

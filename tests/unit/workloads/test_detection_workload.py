@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from optops.graph import functional_live
 from optops.models.training import TrainingSettings, fit
 from optops.models.yolo.loss import ANCHORS, BOXES, TARGET
 from optops.models.yolo.network import INPUT, STRIDES
@@ -74,7 +75,7 @@ def assets(folder, recipe, splits):
 def live(recipe, assets):
     architecture, model = WORKLOAD.build(recipe, assets)
     assert architecture == "functional"
-    return WORKLOAD.live(model, assets, {})
+    return functional_live.live(model, {})
 
 
 def as_predictions(frame, score=0.9):
@@ -341,5 +342,5 @@ def test_it_learns_the_images_that_it_sees(folder, tmp_path):
         checkpoints=tmp_path / "checkpoints",
     )
     assert history.records[-1].loss < history.records[0].loss / 3
-    predictions = WORKLOAD.predict(WORKLOAD.live(model, tmp_path / "assets", {}), examples, tmp_path / "assets")
+    predictions = WORKLOAD.predict(functional_live.live(model, {}), examples, tmp_path / "assets")
     assert WORKLOAD.metric(WORKLOAD.statistics(predictions, examples, recipe.data))[0] > 80

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from optops.compression import follow_channels, prune_channels
+from optops.graph import functional_live
 from optops.models.resnet import ResNetSizes, build_resnet
 from optops.models.training import TrainingSettings, fit
 from optops.recipe_file import RecipeError, parse_recipe
@@ -85,7 +86,7 @@ def test_the_workload_conforms(recipe, splits):
 
 def test_a_small_network_learns_the_shapes_and_serves_them(recipe, splits, assets, tmp_path):
     _, model = WORKLOAD.build(recipe, assets)
-    executable = WORKLOAD.live(model, assets, {})
+    executable = functional_live.live(model, {})
 
     def validate(_):
         predictions = WORKLOAD.predict(executable, splits["validation"], assets)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from optops.graph import bert_live
 from optops.graph.lowering import lower
 from optops.models.base import load_architecture
 from optops.models.bert.config import BertConfig
@@ -103,9 +104,7 @@ def test_the_workload_conforms(recipe, workload):
 def test_the_live_model_and_what_is_lowered_from_it_say_the_same(recipe, workload, trained):
     folder, model = trained
     examples = workload.read(recipe.data, recipe.seed)["validation"]
-    live = workload.predict(
-        workload.live(model, folder / "assets", workload.serving(recipe)), examples, folder / "assets"
-    )
+    live = workload.predict(bert_live.live(model, workload.serving(recipe)), examples, folder / "assets")
     lowered = workload.predict(load_executable(folder / "serving", 1), examples, folder / "assets")
     assert workload.agreement(live, lowered) == 1
     assert set(live) <= set(CLASSES)

@@ -31,6 +31,10 @@ class BertArchitecture(Architecture):
             "openvino": "optops.graph.bert_openvino:lower",
         }
 
+    def live(self) -> str:
+        """Returns what executes a model while it trains."""
+        return "optops.graph.bert_live:live"
+
     def pruner(self) -> str:
         """Returns the pruner of layers, heads and feed-forward units."""
         return "optops.compression.pruning.bert:prune_steps"

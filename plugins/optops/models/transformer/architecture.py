@@ -30,6 +30,10 @@ class TransformerArchitecture(Architecture):
             "onnxruntime": "optops.graph.transformer_onnx:lower",
         }
 
+    def live(self) -> str:
+        """Returns what executes a model while it trains."""
+        return "optops.graph.transformer_live:live"
+
     def pruner(self) -> str:
         """Returns the pruner of layers, outputs, heads and feed-forward units."""
         return "optops.compression.pruning.transformer:prune_steps"

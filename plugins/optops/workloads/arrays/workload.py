@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,7 +16,7 @@ from optops.workloads.arrays.settings import (
     ArrayPrune,
     ArrayThresholds,
 )
-from optops.workloads.base import LabelReport, Report, Sections, Workload, named_files
+from optops.workloads.base import Report, Sections, Workload, named_files, section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 CALLS = 6
 """Different calls that a cell of the benchmark is measured on."""
@@ -49,7 +49,7 @@ class ArraysWorkload(Workload):
         """Returns a workload with the metric that `data.metric` names."""
         from optops.workloads.arrays.metrics import metric_name
 
-        metric = _as(ArrayData, recipe.data).metric
+        metric = section(ArrayData, recipe.data).metric
         ours = copy(self)
         ours._recipe = recipe
         ours.metric_name, ours.higher_is_better = metric_name(metric), metric.higher_is_better
@@ -68,17 +68,17 @@ class ArraysWorkload(Workload):
 
     def compresses(self, model: BaseModel) -> frozenset[str]:
         """Returns `prune` for a `.keras` file: a functional Keras model can be cut and trained further."""
-        return frozenset({"prune"}) if _as(ArrayModel, model).keras is not None else frozenset()
+        return frozenset({"prune"}) if section(ArrayModel, model).keras is not None else frozenset()
 
     def model_files(self, model: BaseModel) -> Mapping[str, Path]:
         """Returns the imported model."""
-        return named_files(_as(ArrayModel, model), "saved_model", "keras")
+        return named_files(section(ArrayModel, model), "saved_model", "keras")
 
     # Data
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns the files by the key that names them."""
-        return _as(ArrayData, data).paths()
+        return section(ArrayData, data).paths()
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
         """Returns the section with its files taken from another folder, under their own names."""
@@ -90,26 +90,17 @@ class ArraysWorkload(Workload):
         """Reads all examples, by split."""
         from optops.workloads.arrays.reading import read_splits
 
-        return read_splits(_as(ArrayData, data), seed)
+        return read_splits(section(ArrayData, data), seed)
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
         """Returns a digest of each example's arrays."""
         return examples["digest"]
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Checks every example with Great Expectations."""
-        import pandas as pd
-
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Checks each example's values and its label."""
         from optops.workloads.arrays.checks import array_checks
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
 
-        frame, checks = array_checks(
-            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
-            _as(ArrayData, recipe.data).labels,
-        )
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
+        return array_checks(examples, section(ArrayData, recipe.data).labels)
 
     # Training
 
@@ -133,17 +124,7 @@ class ArraysWorkload(Workload):
         """Takes over a SavedModel or a `.keras` file; a functional Keras model can be pruned, too."""
         from optops.workloads.arrays.importing import import_arrays_model
 
-        import_arrays_model(_as(ArrayModel, recipe.model), _as(ArrayData, recipe.data), folder)
-
-    def serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: the model is called as it is."""
-        del recipe
-        return {}
-
-    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: there is no cheaper way."""
-        del recipe
-        return {}
+        import_arrays_model(section(ArrayModel, recipe.model), section(ArrayData, recipe.data), folder)
 
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
@@ -184,13 +165,6 @@ class ArraysWorkload(Workload):
         hard = labels_loss(model.loss, data.labels, data.output) if model.loss else None
         return mixed_loss(teacher_loss(teacher), hard, teaching.alpha)
 
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns the model itself, called as it is in inference."""
-        from optops.graph.functional_live import live
-
-        del assets, serving
-        return live(model)
-
     # Quality
 
     def predict(
@@ -208,7 +182,7 @@ class ArraysWorkload(Workload):
         from optops.workloads.arrays.outputs import stack
         from optops.workloads.arrays.reading import arrays_of
 
-        settings = _as(ArrayData, data)
+        settings = section(ArrayData, data)
         return example_statistics(stack(predictions), arrays_of(examples)[settings.labels], settings)
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
@@ -227,7 +201,7 @@ class ArraysWorkload(Workload):
         """Returns the function, and for one of the user's own the digest of its module."""
         from optops.workloads.arrays.metrics import metric_signature
 
-        return metric_signature(_as(ArrayData, data).metric)
+        return metric_signature(section(ArrayData, data).metric)
 
     # Serving and timing
 
@@ -269,8 +243,4 @@ class ArraysWorkload(Workload):
 
     def _sections(self) -> tuple[ArrayData, ArrayModel]:
         assert self._recipe is not None, "for_recipe sets the workload up"
-        return _as(ArrayData, self._recipe.data), _as(ArrayModel, self._recipe.model)
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    return value if isinstance(value, model) else model.model_validate(value)
+        return section(ArrayData, self._recipe.data), section(ArrayModel, self._recipe.model)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from optops.recipe import Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.detection.settings import (
     CHECKS,
     STARTING_VALUES,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "functional"
 PATHS = frozenset({"images", "annotations", "classes", *SPLIT_NAMES, "corpus"})
@@ -56,15 +56,11 @@ class DetectionWorkload(Workload):
             starting_values=STARTING_VALUES,
         )
 
-    def trainable(self, model: BaseModel) -> bool:
-        """Returns True: detectors are trained here."""
-        return True
-
     # Data
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns all folders, lists and JSON files, by key below `data`."""
-        settings = _as(DetectionData, data)
+        settings = section(DetectionData, data)
         found: dict[str, Path] = {}
         for name, part in settings.sets().items():
             for key in ("images", "annotations", "list"):
@@ -89,7 +85,7 @@ class DetectionWorkload(Workload):
         """Reads all images and labels, by split."""
         from optops.workloads.detection.corpus import read_detection
 
-        return read_detection(_as(DetectionData, data), seed)
+        return read_detection(section(DetectionData, data), seed)
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
         """Returns a digest of each image with its labels."""
@@ -97,22 +93,13 @@ class DetectionWorkload(Workload):
 
         return example_digests(examples)
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Checks every image and box with Great Expectations."""
-        import pandas as pd
-
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Checks each image and its boxes."""
         from optops.workloads.detection.checks import detection_checks
         from optops.workloads.detection.classes import class_names
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
 
-        frame, checks = detection_checks(
-            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
-            class_names(_as(DetectionData, recipe.data)),
-            _as(Thresholds, recipe.check_labels.thresholds),
-        )
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
+        classes = class_names(section(DetectionData, recipe.data))
+        return detection_checks(examples, classes, section(Thresholds, recipe.check_labels.thresholds))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes drawn scenes, as Pascal VOC: a tenth for validation, three tenths for the test."""
@@ -128,8 +115,8 @@ class DetectionWorkload(Workload):
         from optops.workloads.detection.classes import class_names
         from optops.workloads.detection.detector import make_detector
 
-        classes = class_names(_as(DetectionData, recipe.data))
-        make_detector(_as(DetectionModel, recipe.model), classes, examples, recipe.seed).save(assets)
+        classes = class_names(section(DetectionData, recipe.data))
+        make_detector(section(DetectionModel, recipe.model), classes, examples, recipe.seed).save(assets)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh YOLOv3."""
@@ -137,26 +124,10 @@ class DetectionWorkload(Workload):
         from optops.models.yolo.network import YoloSizes, build_yolo
         from optops.workloads.detection.detector import Detector
 
-        model, detector = _as(DetectionModel, recipe.model), Detector.load(assets)
+        model, detector = section(DetectionModel, recipe.model), Detector.load(assets)
         keras.utils.set_random_seed(recipe.seed)
         classes, anchors = len(detector.classes), model.anchors_per_scale
         return ARCHITECTURE, build_yolo(YoloSizes(model.input_size, classes, anchors, model.width, model.depth))
-
-    def import_model(self, recipe: Recipe, folder: Path) -> None:
-        """Imports nothing: detectors are trained here.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("workload 'detection' imports no models; give `model` the sizes of one to train")
-
-    def serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: how boxes are chosen stands in the assets, and the network gives raw heads."""
-        return {}
-
-    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns the same."""
-        return {}
 
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
@@ -165,7 +136,7 @@ class DetectionWorkload(Workload):
         from optops.workloads.detection.batches import ImageBatches
         from optops.workloads.detection.detector import Detector
 
-        augmentation = _as(DetectionData, recipe.data).augmentation
+        augmentation = section(DetectionData, recipe.data).augmentation
         return ImageBatches(examples, Detector.load(assets), train.batch_tokens, augmentation, recipe.seed)
 
     def loss(self, train: Train) -> "Loss":
@@ -180,7 +151,7 @@ class DetectionWorkload(Workload):
         from optops.models.yolo.network import BOX_VALUES, YoloSizes, build_yolo
 
         assert isinstance(recipe.distill, DetectionDistill)
-        model = _as(DetectionModel, recipe.model)
+        model = section(DetectionModel, recipe.model)
         sizes = model.model_copy(update=recipe.distill.student)
         classes = teacher.outputs[0].shape[-1] // model.anchors_per_scale - BOX_VALUES
         keras.utils.set_random_seed(recipe.seed)
@@ -194,13 +165,6 @@ class DetectionWorkload(Workload):
         del student
         soft = objectness_scaled_loss(teacher, teaching.temperature)
         return mixed_loss(soft, self.loss(teaching.train), teaching.alpha)
-
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns the network itself, called as it is in inference."""
-        from optops.graph.functional_live import live
-
-        del assets, serving
-        return live(model)
 
     # Quality
 
@@ -218,7 +182,7 @@ class DetectionWorkload(Workload):
         from optops.workloads.detection.average_precision import detection_statistics
         from optops.workloads.detection.classes import class_names
 
-        return detection_statistics(predictions, list(examples["boxes"]), class_names(_as(DetectionData, data)))
+        return detection_statistics(predictions, list(examples["boxes"]), class_names(section(DetectionData, data)))
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
         """Returns mAP at IoU 0.5, 0 to 100."""
@@ -288,8 +252,3 @@ class DetectionWorkload(Workload):
 def _within(value: Any) -> Any:
     """Returns a path as it lies below the folder of the data; of an absolute one the name alone is known."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
-    return value if isinstance(value, model) else model.model_validate(value)

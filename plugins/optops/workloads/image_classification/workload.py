@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.image_classification.settings import (
     CHECKS,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "functional"
 SIZES = ("depth", "width", "image_size", "small_stem")
@@ -54,22 +54,17 @@ class ImageClassificationWorkload(Workload):
             starting_values=STARTING_VALUES,
         )
 
-    def trainable(self, model: BaseModel) -> bool:
-        """Returns True: every model is trained."""
-        del model
-        return True
-
     # Data
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns the folders and CSV files, by key below `data`."""
-        return _as(ClassifiedImages, data).places()
+        return section(ClassifiedImages, data).places()
 
     def listed_files(self, data: BaseModel) -> "Iterator[Path]":
         """Gives the images that the CSV files name."""
         from optops.workloads.image_classification.reading import listed_images
 
-        for place in _as(ClassifiedImages, data).places().values():
+        for place in section(ClassifiedImages, data).places().values():
             yield from listed_images(place)
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
@@ -81,7 +76,7 @@ class ImageClassificationWorkload(Workload):
         """Finds all images, by split; decodes none."""
         from optops.workloads.image_classification.reading import find_images, split_images
 
-        settings = _as(ClassifiedImages, data)
+        settings = section(ClassifiedImages, data)
         frames = {name: find_images(name, place) for name, place in settings.places().items()}
         if "corpus" in frames:
             frames |= split_images(frames.pop("corpus"), settings.shares(), seed)
@@ -91,19 +86,12 @@ class ImageClassificationWorkload(Workload):
         """Returns a digest of each label and file."""
         return examples["digest"]
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Decodes every image and checks it with Great Expectations."""
-        import pandas as pd
-
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Decodes and checks every image."""
         from optops.workloads.image_classification.checks import class_checks, examine
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
 
-        frame = examine(pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True))
-        classes = _as(ClassifiedImages, recipe.data).classes
-        checks = class_checks(classes, _as(Thresholds, recipe.check_labels.thresholds))
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
+        classes = section(ClassifiedImages, recipe.data).classes
+        return examine(examples), class_checks(classes, section(Thresholds, recipe.check_labels.thresholds))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes drawn shapes, a fifth for validation and another for the test."""
@@ -119,31 +107,13 @@ class ImageClassificationWorkload(Workload):
         from optops.workloads.image_classification.classifying import Classes
 
         del examples
-        image_size = _as(ClassifierModel, recipe.model).image_size
-        Classes(_as(ClassifiedImages, recipe.data).classes, image_size).save(assets)
+        image_size = section(ClassifierModel, recipe.model).image_size
+        Classes(section(ClassifiedImages, recipe.data).classes, image_size).save(assets)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh ResNet."""
         del assets
         return ARCHITECTURE, _build(recipe, {})
-
-    def import_model(self, recipe: Recipe, folder: Path) -> None:
-        """Refuses: there is no import.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("workload `image_classification` imports no models")
-
-    def serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: the network is called as it is."""
-        del recipe
-        return {}
-
-    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: there is no cheaper way."""
-        del recipe
-        return {}
 
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
@@ -154,7 +124,7 @@ class ImageClassificationWorkload(Workload):
         from optops.workloads.image_classification.batches import ImageBatches
         from optops.workloads.image_classification.classifying import Classes, load_image
 
-        data, classes = _as(ClassifiedImages, recipe.data), Classes.load(assets)
+        data, classes = section(ClassifiedImages, recipe.data), Classes.load(assets)
         usable = examples[examples["label"].isin(classes.names)]
         return ImageBatches(
             np.stack([load_image(file, classes.image_size) for file in usable["file"]]),
@@ -184,13 +154,6 @@ class ImageClassificationWorkload(Workload):
         del student
         smoothing = teaching.train.label_smoothing
         return taught_loss(teacher, alpha=teaching.alpha, temperature=teaching.temperature, smoothing=smoothing)
-
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns the network itself, called as it is in inference."""
-        from optops.graph.functional_live import live
-
-        del assets, serving
-        return live(model)
 
     # Quality
 
@@ -226,7 +189,7 @@ class ImageClassificationWorkload(Workload):
 
     def metric_signature(self, data: BaseModel) -> str:
         """Returns over which classes accuracy was computed."""
-        classes = _as(ClassifiedImages, data).classes
+        classes = section(ClassifiedImages, data).classes
         return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
 
     # Serving and timing
@@ -279,12 +242,7 @@ def _build(recipe: Recipe, changes: Mapping[str, Any]) -> Any:
     from optops.models.keras import keras
     from optops.models.resnet import ResNetSizes, build_resnet
 
-    model = _as(ClassifierModel, recipe.model)
+    model = section(ClassifierModel, recipe.model)
     sizes = {name: getattr(model, name) for name in SIZES} | dict(changes)
     keras.utils.set_random_seed(recipe.seed)
-    return build_resnet(ResNetSizes(classes=len(_as(ClassifiedImages, recipe.data).classes), **sizes))
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
-    return value if isinstance(value, model) else model.model_validate(value)
+    return build_resnet(ResNetSizes(classes=len(section(ClassifiedImages, recipe.data).classes), **sizes))

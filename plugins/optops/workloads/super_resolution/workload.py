@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Report, Sections, Workload
+from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.super_resolution.settings import (
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from optops.models.super_resolution import UpscalerSizes
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "functional"
 SIZES = ("blocks", "channels", "batch_norm", "residual_scaling")
@@ -56,17 +56,12 @@ class SuperResolutionWorkload(Workload):
             starting_values=STARTING_VALUES,
         )
 
-    def trainable(self, model: BaseModel) -> bool:
-        """Returns True: every model is trained."""
-        del model
-        return True
-
     # Data
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns all folders, by key below `data`."""
         found: dict[str, Path] = {}
-        for name, folders in _as(SuperResolutionData, data).folders().items():
+        for name, folders in section(SuperResolutionData, data).folders().items():
             found[f"{name}.high"] = Path(folders.high)
             if folders.low is not None:
                 found[f"{name}.low"] = Path(folders.low)
@@ -86,7 +81,7 @@ class SuperResolutionWorkload(Workload):
         """Finds all images, by split; decodes none."""
         from optops.workloads.super_resolution.image_pairs import find_images, split_images
 
-        settings = _as(SuperResolutionData, data)
+        settings = section(SuperResolutionData, data)
         frames = {name: find_images(name, folders, settings.scale) for name, folders in settings.folders().items()}
         if "corpus" in frames:
             frames |= split_images(frames.pop("corpus"), settings.shares(), seed)
@@ -96,22 +91,16 @@ class SuperResolutionWorkload(Workload):
         """Returns a digest of each image's files."""
         return examples["digest"]
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Decodes every image and checks it with Great Expectations."""
-        import pandas as pd
-
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Decodes and checks every image."""
         from optops.workloads.super_resolution.checks import image_checks
         from optops.workloads.super_resolution.examination import examine
 
-        data = _as(SuperResolutionData, recipe.data)
-        frame = examine(
-            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True), data.scale
+        data, thresholds = (
+            section(SuperResolutionData, recipe.data),
+            section(Thresholds, recipe.check_labels.thresholds),
         )
-        checks = image_checks(data.scale, data.patch, _as(Thresholds, recipe.check_labels.thresholds))
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
+        return examine(examples, data.scale), image_checks(data.scale, data.patch, thresholds)
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes procedural textures: an eighth for validation, a quarter for the test."""
@@ -142,24 +131,6 @@ class SuperResolutionWorkload(Workload):
         keras.utils.set_random_seed(recipe.seed)
         return ARCHITECTURE, build_upscaler(_sizes(recipe))
 
-    def import_model(self, recipe: Recipe, folder: Path) -> None:
-        """Refuses: there is no import.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("workload `super_resolution` imports no models; the workload `arrays` does")
-
-    def serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: the network is called as it is."""
-        del recipe
-        return {}
-
-    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns nothing: there is no cheaper way."""
-        del recipe
-        return {}
-
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
     ) -> "Callable[[int], Batches]":
@@ -168,7 +139,7 @@ class SuperResolutionWorkload(Workload):
         from optops.workloads.super_resolution.patches import PatchBatches, load_pairs, patches_to_cover
 
         del assets
-        data = _as(SuperResolutionData, recipe.data)
+        data = section(SuperResolutionData, recipe.data)
         pairs = load_pairs(rows_of(examples), data.scale, data.patch, data.smaller_copies)
         count = data.patches or patches_to_cover(pairs, data.patch)
         return PatchBatches(pairs, data.scale, data.patch, count, train.batch_tokens, recipe.seed)
@@ -200,13 +171,6 @@ class SuperResolutionWorkload(Workload):
         del student
         return taught_error(teacher, teaching.alpha)
 
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns the network itself, called as it is in inference."""
-        from optops.graph.functional_live import live
-
-        del assets, serving
-        return live(model)
-
     # Quality
 
     def predict(
@@ -224,7 +188,7 @@ class SuperResolutionWorkload(Workload):
         from optops.workloads.super_resolution.loading import rows_of
         from optops.workloads.super_resolution.scoring import example_statistics
 
-        return example_statistics(predictions, rows_of(examples), _as(SuperResolutionData, data).scale)
+        return example_statistics(predictions, rows_of(examples), section(SuperResolutionData, data).scale)
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
         """Returns the mean of the images' PSNR, in dB."""
@@ -249,7 +213,7 @@ class SuperResolutionWorkload(Workload):
         """Returns how the PSNR is computed."""
         from optops.workloads.super_resolution.quality import LARGEST_PSNR
 
-        scale = _as(SuperResolutionData, data).scale
+        scale = section(SuperResolutionData, data).scale
         return f"PSNR|mean over images|Y of BT.601, 8 bits|border {scale}|at most {LARGEST_PSNR:g} dB"
 
     # Serving and timing
@@ -305,11 +269,6 @@ class SuperResolutionWorkload(Workload):
 def _sizes(recipe: Recipe, changes: Mapping[str, Any] | None = None) -> "UpscalerSizes":
     from optops.models.super_resolution import UpscalerSizes
 
-    model = _as(SuperResolutionModel, recipe.model)
+    model = section(SuperResolutionModel, recipe.model)
     sizes = {name: getattr(model, name) for name in SIZES} | dict(changes or {})
-    return UpscalerSizes(scale=_as(SuperResolutionData, recipe.data).scale, **sizes)
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
-    return value if isinstance(value, model) else model.model_validate(value)
+    return UpscalerSizes(scale=section(SuperResolutionData, recipe.data).scale, **sizes)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Phase, Report, Sections, Workload, named_files
+from optops.workloads.base import Phase, Report, Sections, Workload, named_files, section
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.text_classification.settings import (
     CHECKS,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "bert"
 TEXTS_PER_CELL = 6
@@ -55,13 +55,9 @@ class TextClassificationWorkload(Workload):
             starting_values=STARTING_VALUES,
         )
 
-    def trainable(self, model: BaseModel) -> bool:
-        """Returns True: models are trained, from nothing or from a published checkpoint."""
-        return True
-
     def model_files(self, model: BaseModel) -> Mapping[str, Path]:
         """Returns the given vocabulary, and the index of the checkpoint, which holds checksums of all its tensors."""
-        settings = _as(TextModel, model)
+        settings = section(TextModel, model)
         files = named_files(settings, "vocabulary_file", "checkpoint")
         if settings.checkpoint is not None:
             files["checkpoint"] = Path(f"{settings.checkpoint}.index")
@@ -71,7 +67,7 @@ class TextClassificationWorkload(Workload):
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns all files, by key below `data`."""
-        return _as(TextData, data).files()
+        return section(TextData, data).files()
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
         """Returns the section with its files taken from another folder, under their own names."""
@@ -82,7 +78,7 @@ class TextClassificationWorkload(Workload):
         """Reads all texts, by split."""
         from optops.workloads.text_classification.reading import read_texts, split_texts
 
-        settings = _as(TextData, data)
+        settings = section(TextData, data)
         files = settings.files()
         frames = {
             name: read_texts(file, settings.format_of(file), settings.text, settings.label)
@@ -101,21 +97,12 @@ class TextClassificationWorkload(Workload):
 
         return example_digests(examples)
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Checks every example with Great Expectations."""
-        import pandas as pd
-
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Checks each text and its class."""
         from optops.workloads.text_classification.checks import text_checks
 
-        frame, checks = text_checks(
-            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
-            list(_as(TextData, recipe.data).classes),
-            _as(Thresholds, recipe.check_labels.thresholds),
-        )
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
+        classes = list(section(TextData, recipe.data).classes)
+        return text_checks(examples, classes, section(Thresholds, recipe.check_labels.thresholds))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes travellers' messages: a twentieth for validation, a tenth for the test."""
@@ -131,8 +118,8 @@ class TextClassificationWorkload(Workload):
         from optops.workloads.text_classification.classifying import save_classes
         from optops.workloads.text_classification.tokenizer import save_tokenizer, train_tokenizer
 
-        model = _as(TextModel, recipe.model)
-        save_classes(_as(TextData, recipe.data).classes, assets)
+        model = section(TextModel, recipe.model)
+        save_classes(section(TextData, recipe.data).classes, assets)
         common: dict[str, Any] = {"lowercase": model.lowercase, "max_length": model.max_length, "assets": assets}
         if model.vocabulary_file is not None:
             save_tokenizer(Path(model.vocabulary_file), model.tokenization, **common)
@@ -143,25 +130,11 @@ class TextClassificationWorkload(Workload):
         """Returns a fresh BERT or ALBERT, or one that starts from a published checkpoint."""
         from optops.workloads.text_classification.models import build_model
 
-        return ARCHITECTURE, build_model(recipe, _as(TextModel, recipe.model), assets)
-
-    def import_model(self, recipe: Recipe, folder: Path) -> None:
-        """Refuses: nothing is imported that can only be served.
-
-        Raises:
-            NotImplementedError: Always; `trainable` never asks for it.
-        """
-        raise NotImplementedError(
-            f"workload {self.name!r} trains its models; a finished one is imported by `functional`"
-        )
+        return ARCHITECTURE, build_model(recipe, section(TextModel, recipe.model), assets)
 
     def serving(self, recipe: Recipe) -> dict[str, Any]:
         """Returns the limit on length."""
-        return {"max_length": _as(TextModel, recipe.model).max_length}
-
-    def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
-        """Returns the same: there is nothing cheaper."""
-        return self.serving(recipe)
+        return {"max_length": section(TextModel, recipe.model).max_length}
 
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
@@ -186,7 +159,7 @@ class TextClassificationWorkload(Workload):
         """Returns masked-language-model training on the training texts, if the recipe asks for it."""
         from optops.workloads.text_classification.models import pretraining_phase
 
-        settings = _as(TextModel, recipe.model).pretrain
+        settings = section(TextModel, recipe.model).pretrain
         if not settings.epochs:
             return None
         return pretraining_phase(settings, model, list(examples["text"]), assets, recipe.seed)
@@ -196,7 +169,7 @@ class TextClassificationWorkload(Workload):
         from optops.workloads.text_classification.models import make_student
 
         assert isinstance(recipe.distill, Distill)
-        return make_student(_as(TextModel, recipe.model), recipe.distill, teacher, recipe.seed)
+        return make_student(section(TextModel, recipe.model), recipe.distill, teacher, recipe.seed)
 
     def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
         """Returns `alpha * L_soft + (1 - alpha) * L_hard + beta * features`."""
@@ -204,22 +177,6 @@ class TextClassificationWorkload(Workload):
 
         settings = DistillationSettings.of(teaching)
         return ClassDistillationLoss(teacher, student, settings, teaching.train.label_smoothing)
-
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns an executable over the model's own variables, in stock TensorFlow."""
-        from optops.graph.bert_serving import executable_info
-        from optops.graph.bert_stock import stock_function
-        from optops.models.keras import tf
-        from optops.runtimes.base import LoadedExecutable
-
-        del assets
-        function = stock_function(model)
-
-        def execute(inputs: Mapping[str, Any]) -> "dict[str, np.ndarray]":
-            outputs = function(tf.constant(inputs["ids"], tf.int32))
-            return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-        return LoadedExecutable(executable_info("tensorflow", "fp32", model.config, serving, {}), execute)
 
     # Quality
 
@@ -237,7 +194,7 @@ class TextClassificationWorkload(Workload):
         """Returns the counts by class that accuracy and F1 are made of."""
         from optops.workloads.text_classification.metric import class_statistics
 
-        return class_statistics(list(predictions), list(examples["label"]), list(_as(TextData, data).classes))
+        return class_statistics(list(predictions), list(examples["label"]), list(section(TextData, data).classes))
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
         """Returns accuracy, 0 to 100."""
@@ -253,7 +210,7 @@ class TextClassificationWorkload(Workload):
 
     def metric_signature(self, data: BaseModel) -> str:
         """Returns over which classes accuracy was computed."""
-        classes = _as(TextData, data).classes
+        classes = section(TextData, data).classes
         return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
 
     # Serving and timing
@@ -286,8 +243,3 @@ class TextClassificationWorkload(Workload):
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns three texts."""
         return list(examples["text"][:SHOWN_TEXTS])
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
-    return value if isinstance(value, model) else model.model_validate(value)

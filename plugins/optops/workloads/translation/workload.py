@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from optops.recipe import Distill, Recipe, Teaching, Train
-from optops.workloads.base import LabelReport, Report, Sections, Workload, named_files
+from optops.workloads.base import Report, Sections, Workload, named_files, section
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.translation.settings import (
     CHECKS,
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.label_checks import RowCheck
 
-Settings = TypeVar("Settings", bound=BaseModel)
 
 ARCHITECTURE = "transformer"
 SIZES = ("vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
@@ -60,19 +60,19 @@ class TranslationWorkload(Workload):
 
     def trainable(self, model: BaseModel) -> bool:
         """Returns whether the recipe trains a Transformer rather than importing a model."""
-        settings = _as(TranslationModel, model)
+        settings = section(TranslationModel, model)
         return settings.saved_model is None and settings.keras is None
 
     def model_files(self, model: BaseModel) -> Mapping[str, Path]:
         """Returns the imported model and its tokenizer."""
-        return named_files(_as(TranslationModel, model), "saved_model", "keras", "tokenizer")
+        return named_files(section(TranslationModel, model), "saved_model", "keras", "tokenizer")
 
     # Data
 
     def files(self, data: BaseModel) -> Mapping[str, Path]:
         """Returns all text files, by key below `data`."""
         found: dict[str, Path] = {}
-        for name, pair in _as(TranslationData, data).pairs().items():
+        for name, pair in section(TranslationData, data).pairs().items():
             found[f"{name}.source"] = Path(pair.source)
             if pair.target is not None:
                 found[f"{name}.target"] = Path(pair.target)
@@ -92,7 +92,7 @@ class TranslationWorkload(Workload):
         """Reads all pairs, by split."""
         from optops.workloads.translation.corpus import PairFiles, read_pairs, split_pairs
 
-        settings = _as(TranslationData, data)
+        settings = section(TranslationData, data)
         frames = {
             name: read_pairs(PairFiles(Path(pair.source), Path(pair.target) if pair.target else None, pair.swap))
             for name, pair in settings.pairs().items()
@@ -111,22 +111,15 @@ class TranslationWorkload(Workload):
 
         return example_digests(examples)
 
-    def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
-        """Checks every pair with Great Expectations."""
-        import pandas as pd
-
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+    def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
+        """Checks each pair."""
         from optops.workloads.translation.checks import TranslationThresholds, translation_checks
 
-        data = _as(TranslationData, recipe.data)
-        thresholds = _as(Thresholds, recipe.check_labels.thresholds).model_dump()
-        frame, checks = translation_checks(
-            pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True),
-            TranslationThresholds(data.source_language, data.target_language, **thresholds),
+        data = section(TranslationData, recipe.data)
+        thresholds = section(Thresholds, recipe.check_labels.thresholds).model_dump()
+        return translation_checks(
+            examples, TranslationThresholds(data.source_language, data.target_language, **thresholds)
         )
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
-        return LabelReport(outcomes, defects, quarantined_ids(defects))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes travel phrases, English and German: a twentieth for validation, a tenth for the test."""
@@ -142,7 +135,7 @@ class TranslationWorkload(Workload):
         from optops.workloads.translation.tokenizer import TOKENIZER_FILE, train_tokenizer
 
         sources, targets = list(examples["source"]), list(examples["target"])
-        train_tokenizer(sources, targets, _as(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
+        train_tokenizer(sources, targets, section(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh Transformer."""
@@ -150,7 +143,7 @@ class TranslationWorkload(Workload):
         from optops.models.keras import keras
         from optops.workloads.translation.tokenizer import load_tokenizer
 
-        model = _as(TranslationModel, recipe.model)
+        model = section(TranslationModel, recipe.model)
         sizes = {name: getattr(model, name) for name in SIZES}
         sizes |= {
             "vocabulary": load_tokenizer(assets).size,
@@ -163,11 +156,11 @@ class TranslationWorkload(Workload):
         """Takes over a SavedModel or a .keras file and its tokenizer."""
         from optops.workloads.translation.importing import import_translator
 
-        import_translator(_as(TranslationModel, recipe.model), folder)
+        import_translator(section(TranslationModel, recipe.model), folder)
 
     def serving(self, recipe: Recipe) -> dict[str, Any]:
         """Returns the beam and the limits on length."""
-        return _as(TranslationModel, recipe.model).serving.model_dump()
+        return section(TranslationModel, recipe.model).serving.model_dump()
 
     def quick_serving(self, recipe: Recipe) -> dict[str, Any]:
         """Returns the same with a beam of 1."""
@@ -183,7 +176,7 @@ class TranslationWorkload(Workload):
         tokenizer = load_tokenizer(assets)
         sources = [[*ids, END] for ids in tokenizer.encode(list(examples["source"]))]
         targets = tokenizer.encode(list(examples["target"]))
-        longest = min(_as(TranslationModel, recipe.model).serving.max_length, train.batch_tokens)
+        longest = min(section(TranslationModel, recipe.model).serving.max_length, train.batch_tokens)
         kept = [i for i in range(len(sources)) if max(len(sources[i]), len(targets[i]) + 1) <= longest]
         if len(kept) < len(sources):
             logger.info("%d training pairs of more than %d tokens are left out", len(sources) - len(kept), longest)
@@ -199,7 +192,7 @@ class TranslationWorkload(Workload):
         """Returns a student of the sizes that the recipe changes, started from the teacher's layers if it says so."""
         from optops.workloads.translation.students import make_student
 
-        return make_student(_as(TranslationModel, recipe.model), _settings_of(recipe), teacher, recipe.seed)
+        return make_student(section(TranslationModel, recipe.model), _settings_of(recipe), teacher, recipe.seed)
 
     def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
         """Returns `alpha * L_soft + (1 - alpha) * L_hard + beta * L_AT_FMT`."""
@@ -222,24 +215,6 @@ class TranslationWorkload(Workload):
         from optops.workloads.translation.students import translate_for_student
 
         return translate_for_student(examples, executable, teacher, assets, folder, report, kind)
-
-    def live(self, model: Any, assets: Path, serving: Mapping[str, Any]) -> "Executable":
-        """Returns beam search over a model's own variables, in stock TensorFlow."""
-        from optops.graph.transformer_serving import executable_info
-        from optops.graph.transformer_stock import StockSearch
-        from optops.models.keras import tf
-        from optops.models.transformer.search import SearchSettings
-        from optops.runtimes.base import LoadedExecutable
-
-        del assets
-        settings = SearchSettings.from_mapping(serving)
-        search = StockSearch(model, settings)
-
-        def execute(inputs: Mapping[str, Any]) -> "dict[str, np.ndarray]":
-            outputs = search.serve(tf.constant(inputs["ids"], tf.int32))
-            return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-        return LoadedExecutable(executable_info("tensorflow", "fp32", model.config, settings, {}), execute)
 
     # Quality
 
@@ -296,15 +271,10 @@ class TranslationWorkload(Workload):
 def _bleu_tokenizer(data: BaseModel) -> str:
     from optops.workloads.translation.bleu import tokenizer_for
 
-    settings = _as(TranslationData, data)
+    settings = section(TranslationData, data)
     return settings.bleu_tokenizer or tokenizer_for(settings.target_language)
 
 
 def _settings_of(recipe: Recipe) -> Distill:
     assert isinstance(recipe.distill, Distill)
     return recipe.distill
-
-
-def _as(model: type[Settings], value: Any) -> Settings:
-    # The recipe validates each section with the model that `sections` names; stages may hand on plain mappings.
-    return value if isinstance(value, model) else model.model_validate(value)
