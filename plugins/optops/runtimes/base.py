@@ -15,6 +15,7 @@ from optops.runtimes.constraints import violation
 
 EXECUTABLE_FILE = "executable.json"
 FORMAT_VERSION = 1
+STRING = "string"
 
 Arrays = Mapping[str, np.ndarray]
 Executable = Callable[[Arrays], dict[str, np.ndarray]]
@@ -23,6 +24,11 @@ Executable = Callable[[Arrays], dict[str, np.ndarray]]
 
 class InvalidInputError(ValueError):
     """An input that an executable refuses: a missing or unknown name, a wrong dtype, rank or value."""
+
+
+def dtype_name(array: np.ndarray) -> str:
+    """Returns the name of an array's dtype as TensorFlow has it: texts of any length are `string`."""
+    return STRING if array.dtype.kind in "US" else str(array.dtype)
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,9 @@ class ExecutableInfo:
             fits = len(array.shape) == len(shape) and all(
                 size is None or size == actual for size, actual in zip(shape, array.shape, strict=True)
             )
-            if not fits or str(array.dtype) != wanted["dtype"]:
+            if not fits or dtype_name(array) != wanted["dtype"]:
                 raise InvalidInputError(
-                    f"input {name!r} is {array.dtype} {list(array.shape)}; expected {wanted['dtype']} {shape}"
+                    f"input {name!r} is {dtype_name(array)} {list(array.shape)}; expected {wanted['dtype']} {shape}"
                 )
             reason = violation(array, wanted)
             if reason:

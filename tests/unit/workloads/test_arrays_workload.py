@@ -257,6 +257,45 @@ def test_a_saved_model_is_imported_and_its_answers_are_its_own(folder):
         workload.serve(executable, None, [[1.0] * 4, ["a"] * 4])
 
 
+def test_a_model_that_takes_texts_and_answers_with_texts_is_imported_read_and_served(folder):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def serve(text):
+        length = tf.strings.length(text, "UTF8_CHAR")
+        return {"scores": tf.one_hot(tf.minimum(length, 2), 3), "upper": tf.strings.upper(text, "utf-8")}
+
+    tf.saved_model.save(module, str(folder / "saved_model"), signatures={"serving_default": serve})
+    texts = {
+        "train": ["grün", "a"],
+        "validation": ["", "b", "a much longer text than those of training"],
+        "test": ["b"],
+    }
+    for split, rows in texts.items():
+        labels = [min(len(text), 2) for text in rows]
+        np.savez(folder / "data" / f"{split}.npz", text=np.array(rows), labels=np.array(labels))
+    # Bytes are texts, too: UTF-8.
+    np.savez(folder / "data" / "test.npz", text=np.array(["b", "ü"]), labels=np.array([1, 1]))
+    recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, output: scores}"})
+    workload = workload_of(recipe)
+    workload.import_model(recipe, folder / "imported")
+    from optops.runtimes.base import load_executable
+
+    executable = load_executable(folder / "imported" / "serving", 1)
+    examples = workload.read(recipe.data, 1)
+    for frame in examples.values():
+        predictions = workload.predict(executable, frame, None)
+        assert workload.metric(workload.statistics(predictions, frame, recipe.data)) == pytest.approx([100.0])
+        assert workload.agreement(predictions, predictions) == 1
+    assert workload.input_example(examples["train"]) == ["grün", "a"]
+    answers = workload.serve(executable, None, ["straße", ""])
+    assert answers == [{"scores": [0, 0, 1], "upper": "STRASSE"}, {"scores": [1, 0, 0], "upper": ""}]
+    # An example is the same however long the other texts of its file are.
+    assert examples["validation"]["input_digest"][1] == examples["test"]["input_digest"][0]
+    report = workload.check(examples, recipe, folder / "docs")
+    assert [defect.check for defect in report.defects] == ["overlap"]
+
+
 def test_a_model_that_takes_other_inputs_is_refused_with_both(folder):
     saved_model(folder, tf.float64)
     recipe = recipe_in(folder)

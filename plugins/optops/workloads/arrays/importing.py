@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from optops.models.importing import import_functional, import_keras, import_saved_model
-from optops.runtimes.base import ExecutableInfo
+from optops.runtimes.base import ExecutableInfo, dtype_name
 from optops.workloads.arrays.reading import Arrays, ArraysError, load
 from optops.workloads.arrays.settings import ArrayData, ArrayModel
 
@@ -41,8 +41,8 @@ def _compare(path: Path, arrays: Arrays, info: ExecutableInfo) -> None:
         fits = array.ndim == len(shape) and all(
             size is None or size == actual for size, actual in zip(shape[1:], array.shape[1:], strict=True)
         )
-        if str(array.dtype) != wanted["dtype"] or not fits:
+        if dtype_name(array) != wanted["dtype"] or not fits:
             raise ArraysError(
-                f"{path}: array {name!r} is {array.dtype} {list(array.shape)}; the model takes {wanted['dtype']} "
+                f"{path}: array {name!r} is {dtype_name(array)} {list(array.shape)}; the model takes {wanted['dtype']} "
                 f"{shape} (None is any size): convert the array, or export the model with another signature"
             )

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from optops.runtimes.base import Executable
+from optops.runtimes.base import STRING, Executable, dtype_name
 
 Prediction = Mapping[str, Mapping[str, Any]]
-"""Output name to `dtype`, `shape` and the bytes in base64 (little-endian, C order)."""
+"""Output name to `dtype`, `shape` and the bytes in base64 (little-endian, C order), or of texts to the `texts`."""
 
 CALL_SIZE = 32
 """Examples in one call while predicting."""
@@ -73,6 +73,8 @@ def same_share(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> floa
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
+    if dtype_name(array) == STRING:
+        return {"dtype": STRING, "shape": list(array.shape), "texts": array.ravel().tolist()}
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return {
         "dtype": str(array.dtype),
@@ -82,5 +84,7 @@ def _encode(array: np.ndarray) -> dict[str, Any]:
 
 
 def _decode(value: Mapping[str, Any]) -> np.ndarray:
+    if value["dtype"] == STRING:
+        return np.array(value["texts"], np.str_).reshape(value["shape"])
     dtype = np.dtype(value["dtype"]).newbyteorder("<")
     return np.frombuffer(base64.b64decode(value["base64"]), dtype).reshape(value["shape"])

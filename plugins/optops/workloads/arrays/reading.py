@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from optops.runtimes.base import dtype_name
 from optops.workloads.arrays.settings import ArrayData
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
@@ -117,6 +118,15 @@ def _read(path: Path, labels: str) -> pd.DataFrame:
 def _digest(arrays: Arrays, row: int, first: str = "") -> str:
     total = hashlib.sha256(first.encode())
     for name, array in arrays.items():
-        total.update(f"{name} {array.dtype} {array.shape[1:]}\0".encode())
-        total.update(np.ascontiguousarray(array[row]).tobytes())
+        total.update(f"{name} {dtype_name(array)} {array.shape[1:]}\0".encode())
+        total.update(_content(array[row]))
     return total.hexdigest()[:16]
+
+
+def _content(values: np.ndarray) -> bytes:
+    values = np.asarray(values)
+    if values.dtype.kind not in "US":
+        return np.ascontiguousarray(values).tobytes()
+    # Texts are padded to the longest of their file, which says nothing of an example.
+    texts = [text if isinstance(text, bytes) else text.encode() for text in values.ravel().tolist()]
+    return b"".join(len(text).to_bytes(8, "little") + text for text in texts)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.runtimes.base import Executable, ExecutableInfo
+from optops.runtimes.base import STRING, Executable, ExecutableInfo
 
 Described = Mapping[str, Mapping[str, Any]]
 
@@ -58,7 +58,7 @@ def _by_name(index: int, example: Any, wanted: Described) -> dict[str, np.ndarra
 def _array(index: int, name: str, value: Any, described: Mapping[str, Any]) -> np.ndarray:
     dtype, shape = described["dtype"], list(described["shape"])[1:]
     try:
-        array = np.asarray(value, np.str_ if dtype == "string" else dtype)
+        array = np.asarray(value, np.str_ if dtype == STRING else dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"input {index}, {name!r}: no array of {dtype} ({error})") from error
     fits = array.ndim == len(shape) and all(
