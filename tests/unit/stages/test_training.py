@@ -52,7 +52,7 @@ def test_a_metric_of_which_less_is_better_is_shown_and_logged_in_its_own_sign(
     monkeypatch.setattr(job, "progress", job.log)
 
     loss = labels_loss("mean_squared_error", "labels")
-    history = fit_model(job, model, splits["train"], loss, recipe.prune.train, tmp_path, "pruned")
+    history = fit_model(job, model, "functional", splits["train"], loss, recipe.prune.train, tmp_path, "pruned")
     points = tracking.client.get_metric_history(run_id, "pruned.validation")
     logged = [point.value for point in sorted(points, key=lambda point: point.step)]
     assert logged == pytest.approx([-record.validation for record in history.records])
