@@ -10,7 +10,8 @@ import pytest
 from optops.graph import optimize
 from optops.graph.lowering import lower_serving
 from optops.graph.optimizer.graph import Graph
-from optops.graph.optimizer.patterns.encoder_stack import first_position_alone, hidden_ends
+from optops.graph.optimizer.patterns.encoder_stack import first_position_alone
+from optops.graph.optimizer.patterns.mask import hidden_ends
 from optops.graph.optimizer.report import SignatureReport
 from optops.kernels.tensorflow import load_operators
 from optops.models.importing import import_saved_model
@@ -79,14 +80,87 @@ def heads_merged_and_unstacked(x: tf.Tensor, weights: list[Any]) -> list[tf.Tens
     return tf.unstack(tf.transpose(made, [2, 0, 3, 1, 4]), axis=0)
 
 
+def heads_biased_behind_the_reshape(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    """Keras 3 does so where the length is fixed."""
+    shape = [tf.shape(x)[0], tf.shape(x)[1], HEADS, SIZE]
+    made = [tf.reshape(tf.matmul(x, kernel), shape) + tf.reshape(bias, [HEADS, SIZE]) for kernel, bias in weights]
+    return [tf.transpose(y, [0, 2, 1, 3]) for y in made]
+
+
+def heads_by_open_einsum(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = [tf.shape(x)[0], tf.shape(x)[1], HEADS, SIZE]
+    made = [tf.einsum("...i,ij->...j", x, kernel) + bias for kernel, bias in weights]
+    return [tf.transpose(tf.reshape(y, shape), [0, 2, 1, 3]) for y in made]
+
+
+@tf.function
+def called_product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+
+
+@tf.function
+def heads_by_nested_functions(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    shape = [tf.shape(x)[0], tf.shape(x)[1], HEADS, SIZE]
+    made = [called_product(x, kernel, bias) for kernel, bias in weights]
+    return [tf.transpose(tf.reshape(y, shape), [0, 2, 1, 3]) for y in made]
+
+
+def scores_of(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(queries, keys, transpose_b=True) / np.float32(np.sqrt(SIZE))
+
+
+def seen_keys(mask: tf.Tensor) -> tf.Tensor:
+    return mask[:, None, None, :] > 0
+
+
+def weights_of_sums(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    added = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * -10000.0
+    return tf.nn.softmax(scores_of(queries, keys) + added)
+
+
+def weights_of_sums_scaled_behind(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    hidden = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * 1e6
+    return tf.nn.softmax((tf.matmul(queries, keys, transpose_b=True) - hidden) * np.float32(SIZE**-0.5))
+
+
+def weights_of_a_choice(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """As the softmax of Keras 3 has it: hidden scores are replaced, hidden weights are zeros."""
+    seen = seen_keys(mask)
+    transposed = tf.matmul(keys, queries, transpose_b=True) / np.float32(np.sqrt(SIZE))
+    weights = tf.nn.softmax(tf.where(seen, tf.transpose(transposed, [0, 1, 3, 2]), -1e9))
+    return tf.where(seen, weights, 0.0)
+
+
+def weights_of_all_masks(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """As the dot-product attention of Keras 3 has it: the truth values have the scores' shape."""
+    scores = scores_of(queries, keys)
+    return tf.nn.softmax(tf.where(tf.ones_like(scores, tf.bool) & seen_keys(mask), scores, -0.7 * 3.38953e38))
+
+
+def weights_of_hidden_keys(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    hidden = tf.equal(mask, 0)[:, None, None, :] | tf.equal(mask, 7)[:, None, None, :]
+    return tf.nn.softmax(tf.where(hidden, -1e9, scores_of(queries, keys)))
+
+
+def weights_of_seen_pairs(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """As Keras makes it of an embedding's mask: hidden queries see nothing."""
+    pairs = tf.cast(mask[:, None, :, None] * mask[:, None, None, :], tf.float32)
+    return tf.nn.softmax(scores_of(queries, keys) + (1.0 - pairs) * -1e9)
+
+
 class Encoder(tf.Module):
     """Two layers and a mask, put together from the forms above."""
 
     def __init__(
-        self, heads: Callable[..., Any], norm: Callable[..., Any], gelu: Callable[..., Any], first: bool
+        self,
+        heads: Callable[..., Any],
+        norm: Callable[..., Any],
+        gelu: Callable[..., Any],
+        first: bool,
+        weigh: Callable[..., Any] = weights_of_sums,
     ) -> None:
         super().__init__()
-        self.heads, self.norm, self.gelu, self.first = heads, norm, gelu, first
+        self.heads, self.norm, self.gelu, self.first, self.weigh = heads, norm, gelu, first, weigh
         draw = np.random.default_rng(0)
 
         def weight(*shape: int) -> tf.Variable:
@@ -107,8 +181,7 @@ class Encoder(tf.Module):
 
     def attend(self, x: tf.Tensor, layer: dict[str, Any], mask: tf.Tensor) -> tf.Tensor:
         queries, keys, values = self.heads(x, layer["query_key_value"])
-        scores = tf.matmul(queries, keys, transpose_b=True) / np.float32(np.sqrt(SIZE)) + mask
-        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), values), [0, 2, 1, 3])
+        mixed = tf.transpose(tf.matmul(self.weigh(queries, keys, mask), values), [0, 2, 1, 3])
         kernel, bias = layer["output"]
         return tf.matmul(tf.reshape(mixed, [tf.shape(x)[0], -1, WIDTH]), kernel) + bias
 
@@ -124,14 +197,13 @@ class Encoder(tf.Module):
 
     def states(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         x = tf.gather(self.table, ids)
-        added = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * -10000.0
         for layer in self.layers:
             one, two = layer["norms"]
             if self.first:
-                x += self.attend(self.norm(x, *one), layer, added)
+                x += self.attend(self.norm(x, *one), layer, mask)
                 x += self.think(self.norm(x, *two), layer)
             else:
-                x = self.norm(x + self.attend(x, layer, added), *one)
+                x = self.norm(x + self.attend(x, layer, mask), *one)
                 x = self.norm(x + self.think(x, layer), *two)
         return self.norm(x, *self.last) if self.first else x
 
@@ -147,6 +219,9 @@ FORMS = [
     (heads_by_einsum, norm_by_moments, gelu_by_tanh_of_products, True),
     (heads_merged_and_split, norm_by_moments, tf.nn.relu, False),
     (heads_merged_and_unstacked, norm_step_by_step, tf.nn.silu, True),
+    (heads_biased_behind_the_reshape, norm_by_moments, tf.nn.gelu, False),
+    (heads_by_open_einsum, norm_by_moments, tf.nn.gelu, False),
+    (heads_by_nested_functions, norm_by_moments, tf.nn.relu, False),
 ]
 
 
@@ -181,13 +256,59 @@ def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_
 class Padded(Encoder):
     """Hides the ids that are 0, and gives a part of the states."""
 
-    def __init__(self, part: Callable[[tf.Tensor], tf.Tensor]) -> None:
-        super().__init__(*FORMS[0])
+    def __init__(self, part: Callable[[tf.Tensor], tf.Tensor], weigh: Callable[..., Any] = weights_of_sums) -> None:
+        super().__init__(*FORMS[0], weigh)
         self.part = part
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, "ids")])
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"part": self.part(self.states(ids, tf.cast(ids != 0, tf.int32)))}
+
+
+WEIGHTS = [
+    weights_of_sums_scaled_behind,
+    weights_of_a_choice,
+    weights_of_all_masks,
+    weights_of_hidden_keys,
+    weights_of_seen_pairs,
+]
+
+
+@pytest.mark.parametrize("weigh", WEIGHTS, ids=lambda weigh: weigh.__name__)
+def test_a_mask_in_any_form_hides_the_ends_of_sentences(weigh: Any, tmp_path: Path) -> None:
+    encoder = Padded(lambda x: x[:, 0], weigh)
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+    assert report.difference <= 1e-4
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    for ids in (PADDED, PADDED + 1, PADDED[:, ::-1]):
+        np.testing.assert_allclose(
+            loaded(ids=tf.constant(ids))["part"], encoder.serve(ids)["part"], rtol=1e-3, atol=1e-4
+        )
+
+
+def weights_of_the_past(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    time = tf.range(tf.shape(mask)[1])
+    return tf.nn.softmax(tf.where(time[:, None] >= time, scores_of(queries, keys), -1e9))
+
+
+def weights_by_distance(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    time = tf.range(tf.shape(mask)[1])
+    return tf.nn.softmax(scores_of(queries, keys) - tf.cast(tf.abs(time[:, None] - time), tf.float32)[None, None])
+
+
+def weights_of_masked_distances(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    time = tf.range(tf.shape(mask)[1])
+    near = scores_of(queries, keys) - tf.cast(tf.abs(time[:, None] - time), tf.float32)[None, None]
+    return tf.nn.softmax(tf.where(seen_keys(mask), near, -1e9))
+
+
+@pytest.mark.parametrize("weigh", [weights_of_the_past, weights_by_distance, weights_of_masked_distances])
+def test_scores_that_depend_on_positions_are_left_alone_with_the_reason(weigh: Any, tmp_path: Path) -> None:
+    report = fused(Encoder(*FORMS[0], weigh), tmp_path)
+    assert report.level == "plain"
+    assert any("changes scores otherwise than by hiding ends" in each["reason"] for each in report.left_alone)
 
 
 PADDED = np.array([[3, 5, 7, 0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7, 0, 0]], np.int32)
@@ -242,7 +363,7 @@ def test_a_slice_takes_the_first_position_or_others_at_any_length(
     ],
 )
 def test_what_a_mask_hides_is_told_from_its_values(mask: list[list[float]], lengths: list[int], fits: bool) -> None:
-    found, answer = hidden_ends(tf.constant(mask)[:, None, None, :], tf.constant([1, 3, 8]), all_positions=False)
+    found, answer = hidden_ends([tf.constant(mask)[:, None, None, :]], tf.constant([1, 3, 8]), all_positions=False)
     assert (found.numpy().tolist(), bool(answer)) == (lengths, fits)
 
 
@@ -258,21 +379,25 @@ def test_an_imported_encoder_is_lowered_to_the_operator_library(precision: Any, 
     np.testing.assert_allclose(found, wanted, atol=1e-4 if precision == "fp32" else 0.1, rtol=1e-3)
 
 
-def keras_encoder() -> keras.Model:
-    inputs = keras.Input([None, WIDTH])
-    x = inputs
+def keras_encoder(kind: str = "states") -> keras.Model:
+    if kind == "words":
+        inputs = keras.Input([None], dtype="int32")
+        x = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(inputs)
+    else:
+        x = inputs = keras.Input([None, WIDTH])
     for _ in range(2):
         attended = keras.layers.MultiHeadAttention(HEADS, SIZE)(x, x)
-        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + keras.layers.Dropout(0.1)(attended))
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(keras.layers.Add()([x, keras.layers.Dropout(0.1)(attended)]))
         hidden = keras.layers.Dense(WIDTH)(keras.layers.Dense(UNITS, activation="gelu")(x))
-        x = keras.layers.LayerNormalization(epsilon=1e-3)(x + hidden)
-    return keras.Model(inputs, x)
+        x = keras.layers.LayerNormalization(epsilon=1e-3)(keras.layers.Add()([x, hidden]))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x) if kind == "words" else x)
 
 
-def test_layers_of_keras_become_one_operator(tmp_path: Path) -> None:
-    report = optimize(keras_encoder(), tmp_path / "out", benchmark=False).signatures[0]
-    assert report.counts().get("encoder stack") == 1, report.left_alone
-    assert "2 layers" in str(report.rewrites[-1]["weights"])
+@pytest.mark.parametrize("kind", ["states", "words"])
+def test_all_layers_of_keras_become_operators(kind: str, tmp_path: Path) -> None:
+    report = optimize(keras_encoder(kind), tmp_path / "out", benchmark=False).signatures[0]
+    found = [str(each["weights"]) for each in report.rewrites if each["pattern"] == "encoder stack"]
+    assert sum(int(weights.split()[0]) for weights in found) == 2, report.left_alone
     assert report.difference <= 1e-4
 
 
@@ -282,3 +407,14 @@ def test_an_attention_that_is_in_no_layer_is_left_alone_with_the_reason(tmp_path
     report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
     assert report.level == "plain"
     assert any("no residual sum" in each["reason"] for each in report.left_alone)
+
+
+def test_layers_in_half_precision_are_left_alone_with_the_reason(tmp_path: Path) -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = keras_encoder()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    assert report.level == "plain"
+    assert any("is bfloat16; the operator takes float32" in each["reason"] for each in report.left_alone)

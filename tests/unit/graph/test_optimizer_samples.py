@@ -47,6 +47,17 @@ def test_one_sample_has_sentences_of_different_lengths_that_ids_and_mask_agree_o
     assert any(len(set(lengths)) > 1 for lengths in hidden)
 
 
+@pytest.mark.parametrize("compare", [tf.not_equal, tf.equal])
+def test_sentences_are_padded_with_the_id_that_a_model_compares_ids_with(compare: Any, tmp_path: Path) -> None:
+    def embed_padded(ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return embed(ids, compare(ids, 1))
+
+    found = samples(tmp_path, embed_padded, tf.TensorSpec([None, None], tf.int32, "ids"))
+    lengths = [padded_lengths(np.where(sample["ids"] == 1, 0, 1)) for sample in found]
+    assert any(len(set(each)) > 1 for each in lengths)
+    assert any((sample["ids"] != 1).all() and (sample["ids"] == 0).any() for sample in found)
+
+
 def test_sentences_are_padded_also_where_a_model_takes_one_length_alone(tmp_path: Path) -> None:
     def fixed(ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         return embed(tf.ensure_shape(ids, [None, 128]), mask)

@@ -132,7 +132,9 @@ def _save_graph_def(path: Path, graph_def: Any, folder: Path) -> Path:
     outputs = [
         name
         for name, node in graph.nodes.items()
-        if node.op not in ("Placeholder", "Const", "NoOp") and not graph.consumers(f"{name}:0")
+        if node.op not in ("Placeholder", "Const")
+        and not graph.outputs_of(node)
+        and graph.dtype(f"{name}:0") is not None  # a check gives nothing
     ]
     if not inputs or not outputs:
         raise OptimizerError(f"{path} has {len(inputs)} placeholders and {len(outputs)} outputs; it needs both")

@@ -16,6 +16,7 @@ from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.function import as_function
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
+from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, TIDYING
 from optops.graph.optimizer.report import Report, SignatureReport, medians
@@ -199,6 +200,7 @@ def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
 def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
     assert work.signature.graph is not None
     graph = work.signature.graph.copy()
+    forget_order(graph)
     graph.prune()
     difference = work.check(graph)
     if not difference.fits:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,24 @@ SIDES = (32, 64, 48, 224)
 KINDS = ("ones", "prefix", "random", "zeros")
 """What integers and truth values are that no embedding takes: masks, most often.
 
-In `prefix`, ids and states are 0 behind the same ends, before the last position and different in each example.
+In `prefix`, ids are those of padding and states are 0 behind the same ends, before the last position and different in
+each example.
 """
 FAILURES = 40
 """How many samples a model may refuse until it counts as one that accepts none."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Integers that rows of a table are looked up with.
+
+    Attributes:
+        rows: Of the smallest such table.
+        padding: The id that stands behind the ends of sentences.
+    """
+
+    rows: int
+    padding: int
 
 
 def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> list[Sample]:
@@ -34,14 +49,14 @@ def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> lis
         graph: In which embeddings are looked for.
         wanted: How many at most, shared evenly among the kinds.
     """
-    limits, kinds = _limits(signature, graph), _kinds(signature)
+    ids, kinds = _ids(signature, graph), _kinds(signature)
     found: dict[str, list[Sample]] = {kind: [] for kind in kinds}
     sizes: list[tuple[int, int]] = []
     failures = 0
     for seed, (batch, length, kind) in enumerate(_variants(signature, sizes)):
         if len(found[kind]) == wanted // len(kinds):
             continue
-        sample = _sample(signature, limits, batch, length, kind, seed)
+        sample = _sample(signature, ids, batch, length, kind, seed)
         if refusal(signature, sample) is None:
             found[kind].append(sample)
             sizes.append((batch, length))
@@ -52,16 +67,16 @@ def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> lis
     return [sample for kind in kinds for sample in found[kind]]
 
 
-def _limits(signature: Signature, graph: Graph) -> dict[str, int | None]:
+def _ids(signature: Signature, graph: Graph) -> dict[str, Ids | None]:
     named = zip(signature.inputs, graph.inputs, strict=False)  # behind the inputs there are captured resources
-    return {name: id_limit(graph, f"{placeholder}:0") for name, placeholder in named}
+    return {name: ids_at(graph, f"{placeholder}:0") for name, placeholder in named}
 
 
 def _sample(
-    signature: Signature, limits: Mapping[str, int | None], batch: int, length: int, kind: str, seed: int
+    signature: Signature, ids: Mapping[str, Ids | None], batch: int, length: int, kind: str, seed: int
 ) -> Sample:
     return {
-        name: _array(spec, batch, length, kind, limits[name], np.random.default_rng([seed, index]))
+        name: _array(spec, batch, length, kind, ids[name], np.random.default_rng([seed, index]))
         for index, (name, spec) in enumerate(signature.inputs.items())
     }
 
@@ -70,9 +85,9 @@ def larger_samples(signature: Signature, graph: Graph) -> list[Sample]:
     """Returns random inputs of size `LARGER` that the original accepts, whole and padded; none if sizes are fixed."""
     if not _dynamic_axes(signature):
         return []
-    limits = _limits(signature, graph)
+    ids = _ids(signature, graph)
     whole_and_padded = _kinds(signature)[:2]
-    samples = [_sample(signature, limits, *LARGER, kind, seed) for seed, kind in enumerate(whole_and_padded)]
+    samples = [_sample(signature, ids, *LARGER, kind, seed) for seed, kind in enumerate(whole_and_padded)]
     return [sample for sample in samples if refusal(signature, sample) is None]
 
 
@@ -93,9 +108,14 @@ def call(function: Any, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return {name: value.numpy() for name, value in function(**{k: tf.constant(v) for k, v in sample.items()}).items()}
 
 
-def id_limit(graph: Graph, tensor: str) -> int | None:
-    """Returns how many rows the smallest table has that integers look rows up in; None if there is no table."""
-    limit, todo, seen = None, [tensor], set()
+def ids_at(graph: Graph, tensor: str) -> Ids | None:
+    """Returns what is known of the ids in a tensor; None if no rows are looked up with them.
+
+    A number that they are compared with is taken for the id of padding, the smallest of several; 0 if there is none.
+    """
+    todo, seen = [tensor], set()
+    rows: set[int] = set()
+    compared: set[int] = set()
     while todo:
         read = todo.pop()
         if read in seen:
@@ -104,10 +124,13 @@ def id_limit(graph: Graph, tensor: str) -> int | None:
         for node in graph.consumers(read):
             if node.op in SAME_VALUES:
                 todo.append(f"{node.name}:0")
-            elif node.op == "GatherV2" and node.inputs[1] == read:
-                rows = _rows(graph, node.inputs[0])
-                limit = rows if limit is None else min(limit, rows or limit)
-    return limit
+            elif node.op == "GatherV2" and node.inputs[1] == read and (size := _rows(graph, node.inputs[0])):
+                rows.add(size)
+            elif node.op in ("Equal", "NotEqual"):
+                numbers = [value for each in node.inputs if (value := graph.constant(each)) is not None]
+                compared |= {int(value.reshape(())) for value in numbers if value.size == 1}
+    limit = min(rows, default=0)
+    return Ids(limit, min((each for each in compared if 0 <= each < limit), default=0)) if rows else None
 
 
 def _rows(graph: Graph, table: str) -> int | None:
@@ -147,7 +170,7 @@ def _variants(signature: Signature, accepted: Sequence[tuple[int, int]]) -> Iter
             yield batch, length, kind
 
 
-def _array(spec: Any, batch: int, length: int, kind: str, limit: int | None, draw: np.random.Generator) -> np.ndarray:
+def _array(spec: Any, batch: int, length: int, kind: str, ids: Ids | None, draw: np.random.Generator) -> np.ndarray:
     rank = 1 if spec.shape.rank is None else spec.shape.rank
     sizes = [None] * rank if spec.shape.rank is None else list(spec.shape)
     side = SIDES[LENGTHS.index(length) % len(SIDES)] if rank >= 4 else length
@@ -155,22 +178,23 @@ def _array(spec: Any, batch: int, length: int, kind: str, limit: int | None, dra
     if spec.dtype == tf.string:
         words = np.array(["", "a", "the word", "Äther 中文", "42", "-1.5"], object)
         return words[draw.integers(0, len(words), shape)] if shape else np.array("the word", object)
-    values = _values(spec.dtype, shape, kind, limit, draw)
+    values = _values(spec.dtype, shape, kind, ids, draw)
     # Where a mask is, or ids are, time is the last axis; where states are, the one before.
     if kind == "prefix" and len(shape) >= 2 and not spec.dtype.is_floating:
-        values = values * _before_ends(shape[0], shape[-1]).reshape(shape[0], *[1] * (len(shape) - 2), shape[-1])
+        ends = _before_ends(shape[0], shape[-1]).reshape(shape[0], *[1] * (len(shape) - 2), shape[-1])
+        values = np.where(ends, values, ids.padding if ids else 0)
     elif kind == "prefix" and len(shape) == 3:
         values = values * _before_ends(shape[0], shape[1])[:, :, None]
     return values.astype(spec.dtype.as_numpy_dtype)
 
 
-def _values(dtype: Any, shape: list[int], kind: str, limit: int | None, draw: np.random.Generator) -> np.ndarray:
+def _values(dtype: Any, shape: list[int], kind: str, ids: Ids | None, draw: np.random.Generator) -> np.ndarray:
     if dtype.is_floating or dtype.is_complex:
         return draw.normal(size=shape)
-    if limit is not None:
-        # Id 0 is that of padding, most often: it stands among the others in samples of one kind alone.
-        lowest = 0 if kind == "random" or limit < 2 else 1
-        return draw.integers(lowest, max(limit, 1), shape)
+    if ids is not None:
+        # The id of padding stands among the others in samples of one kind alone.
+        known = np.arange(ids.rows)
+        return draw.choice(known if kind == "random" or ids.rows < 2 else np.delete(known, ids.padding), shape)
     if dtype == tf.uint8 and (len(shape) >= 3 or kind == "random"):  # of images
         return draw.integers(0, 256, shape)
     if kind == "random":

@@ -4,7 +4,7 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2. Libraries di
 [batch, time, width] to heads: reshapes and transposes, einsums, one product for queries, keys and values that is
 split in this way or that. Instead of listing these ways, the part of the graph between the products and the scores is
 run on arrays that hold their own indices; what comes out says which column of which product each value of each head is.
-It must be the same column at every position.
+It must be the same column at every position. Run on zeros, it says what is added on the way.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, text
-from optops.graph.optimizer.patterns.product import Product, product_at
+from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
+from optops.graph.optimizer.patterns.product import Product, einsum_labels, product_at
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context
-from optops.graph.optimizer.rows import rows_of
+from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of
 from optops.models.keras import tf
 
 NAME = "attention"
@@ -55,8 +56,8 @@ class Attention:
         query_key_value: float32 [width, 3 * heads * head_size] and bias, the scale of the scores in the queries so that
             the operator library's 1 / sqrt(head size) gives the model's.
         output: float32 [heads * head_size, width] and bias.
-        mask: Tensor that is added to the scores [batch, heads, queries, keys], or None.
-        subtracted: Whether the mask is subtracted instead.
+        masks: Of the scores; a key is seen where all of them say so.
+        merged_heads: Whether the scores are [batch * heads, queries, keys], not [batch, heads, queries, keys].
         result: Tensor that is the product after the attention.
         nodes: That make it.
     """
@@ -66,9 +67,28 @@ class Attention:
     head_size: int
     query_key_value: tuple[np.ndarray, np.ndarray]
     output: tuple[np.ndarray, np.ndarray]
-    mask: str | None
-    subtracted: bool
+    masks: tuple[Mask, ...]
+    merged_heads: bool
     result: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a softmax reads: `product * scale`, masked.
+
+    Attributes:
+        product: Of queries and keys, or of keys and queries if it is transposed behind.
+        transposed: Whether it is.
+        scale: What it is multiplied by.
+        masks: That hide keys.
+        nodes: That make it.
+    """
+
+    product: Node
+    transposed: bool
+    scale: float
+    masks: tuple[Mask, ...]
     nodes: tuple[str, ...]
 
 
@@ -86,7 +106,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Way:
-    """How an operand comes from a product: through `nodes`, times `scale`."""
+    """How an operand comes from a product: through `nodes`, times `scale`; constants may be added on the way."""
 
     operand: Operand
     product: Product
@@ -131,27 +151,28 @@ def _widest(context: Context) -> dict[str, np.ndarray]:
 
 
 def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) -> Attention:
-    scores, scale, (mask, subtracted), above = _scores(graph, softmax.inputs[0])
-    query, key = _operands(graph, scores)
-    context_node, value, below = _weighted(graph, f"{softmax.name}:0")
+    scores = _scores(graph, softmax.inputs[0])
+    one, other = _operands(graph, scores.product)
+    query, key = (other, one) if scores.transposed else (one, other)
+    context_node, value, below = _weighted(graph, f"{softmax.name}:0", scores.masks)
     ways = [_way(graph, operand) for operand in (query, key, value)]
     source = rows_of(graph, ways[0].product.source)
     if any(rows_of(graph, way.product.source) != source for way in ways):
         raise NoAttentionError("queries, keys and values are of different tensors: no self-attention")
     batch, heads, time, head_size, columns = _columns(probe, ways)
     output, through = _output_product(graph, f"{context_node.name}:0", after)
-    rows = _output_rows(probe, f"{context_node.name}:0", output.source, (batch, heads, time, head_size), context_node)
+    rows = _output_rows(graph, probe, context_node, output.source, (batch, heads, time, head_size))
     return Attention(
         source,
         heads,
         head_size,
-        _merged(ways, columns, scale * head_size**0.5),
+        _merged(ways, columns, scores.scale * head_size**0.5),
         (output.kernel[rows], output.bias),
-        mask,
-        subtracted,
+        scores.masks,
+        len(graph.shape(softmax.inputs[0]) or ()) == 3,
         output.output,
         (
-            *above,
+            *scores.nodes,
             softmax.name,
             *below,
             *through,
@@ -161,31 +182,51 @@ def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) ->
     )
 
 
-def _scores(graph: Graph, tensor: str) -> tuple[Node, float, tuple[str | None, bool], tuple[str, ...]]:
-    """Returns the product of queries and keys, what it is multiplied by, the mask and its sign, and the nodes."""
-    scale, mask, subtracted, nodes = 1.0, None, False, []
+def _scores(graph: Graph, tensor: str) -> Scores:
+    scale, transposed, nodes = 1.0, False, []
+    masks: tuple[Mask, ...] = ()
     while True:
         node = graph.producer(tensor)
         nodes.append(node.name)
         if node.op in PRODUCTS:
-            return node, scale, (mask, subtracted), tuple(nodes)
-        if node.op == "Identity":
+            return Scores(node, transposed, scale, masks, tuple(nodes))
+        if node.op in KEEPS_VALUES:
             tensor = node.inputs[0]
-        elif node.op not in ("AddV2", "Add", "Sub"):
+        elif node.op == "Transpose" and _swaps_last_axes(graph, node):
+            tensor, transposed = node.inputs[0], not transposed
+        elif node.op not in ("AddV2", "Add", "Sub", *SELECTS):
             tensor, factor = _scaled(graph, node)
             scale *= factor
         elif (rest := _moved(graph, node)) is not None:
             tensor = rest  # softmax is the same of scores that all are moved by one number
-        elif mask is not None:
-            raise NoAttentionError(f"{node.name}: more than one tensor is added to the scores")
-        elif scale != 1.0:
-            raise NoAttentionError(f"{node.name}: the mask is scaled with the scores")
+        elif transposed:
+            raise NoAttentionError(f"{node.name}: the scores are transposed behind their mask")
         else:
-            (tensor, mask), subtracted = _scores_first(graph, node), node.op == "Sub"
+            tensor, found = _masked(graph, node, scale)
+            masks = tuple(dict.fromkeys((*masks, *found)))
+
+
+def _swaps_last_axes(graph: Graph, node: Node) -> bool:
+    order = graph.constant(node.inputs[1])
+    rank = 0 if order is None else order.size
+    return order is not None and order.tolist() == [*range(rank - 2), rank - 1, rank - 2]
+
+
+def _masked(graph: Graph, node: Node, scale: float) -> tuple[str, tuple[Mask, ...]]:
+    """Returns the scores that a node masks, and their masks; what it makes is multiplied by `scale` then."""
+    if node.op in SELECTS:
+        chosen = choice(graph, node)
+        if chosen is None or chosen[1] * scale > HIDES:
+            raise NoAttentionError(f"{node.name} ({node.op}) chooses other than scores or a number that hides them")
+        return chosen[0], chosen[2]
+    scores, mask = _scores_first(graph, node)
+    return scores, (Mask(mask, -scale if node.op == "Sub" else scale),)
 
 
 def _moved(graph: Graph, node: Node) -> str | None:
     """Returns what a number is added to, or None."""
+    if node.op in SELECTS:
+        return None
     for read, other in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
         value = graph.constant(other)
         if value is not None and value.size == 1:
@@ -197,7 +238,7 @@ def _scores_first(graph: Graph, node: Node) -> tuple[str, str]:
     """Returns which input of a sum are scores: those that come from a product."""
     for one, other in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
         maker = graph.producer(one)
-        while maker.op in ("Mul", "RealDiv", "Identity", "AddV2", "Add"):
+        while maker.op in ("Mul", "RealDiv", "Identity", "AddV2", "Add", "Sub", "Transpose"):
             maker = graph.producer(maker.inputs[0])
         if maker.op in PRODUCTS:
             return one, other
@@ -217,13 +258,14 @@ def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
 def _operands(graph: Graph, node: Node) -> tuple[Operand, Operand]:
     """Returns queries and keys of the product that makes scores [..., queries, keys]."""
     if node.op != "Einsum":
-        if node.attributes["adj_x"].b:
-            raise NoAttentionError(f"{node.name} transposes the queries")
-        keys = node.inputs[1]
-        rank = len(graph.shape(keys) or ())
+        rank = next((len(shape) for read in node.inputs if (shape := graph.shape(read))), 0)
         swapped = (*range(rank - 2), rank - 1, rank - 2)
-        return Operand(node.inputs[0]), Operand(keys, None if node.attributes["adj_y"].b else swapped)
-    (one, two), result = _labels(node)
+        queries, keys = node.inputs
+        return (
+            Operand(queries, swapped if node.attributes["adj_x"].b else None),
+            Operand(keys, None if node.attributes["adj_y"].b else swapped),
+        )
+    (one, two), result = einsum_labels(graph, node)
     if len(result) < 3:
         raise NoAttentionError(f"{node.name} makes no scores")
     *batch, query, key = list(result)
@@ -239,13 +281,7 @@ def _operands(graph: Graph, node: Node) -> tuple[Operand, Operand]:
     return operands[0], operands[1]
 
 
-def _labels(node: Node) -> tuple[tuple[str, str], str]:
-    inputs, _, result = text(node, "equation").replace(" ", "").partition("->")
-    one, _, two = inputs.partition(",")
-    return (one, two), result
-
-
-def _weighted(graph: Graph, tensor: str) -> tuple[Node, Operand, tuple[str, ...]]:
+def _weighted(graph: Graph, tensor: str, masks: tuple[Mask, ...]) -> tuple[Node, Operand, tuple[str, ...]]:
     """Returns the product of the weights and the values, its values, and the nodes before it."""
     nodes: list[str] = []
     while True:
@@ -253,7 +289,7 @@ def _weighted(graph: Graph, tensor: str) -> tuple[Node, Operand, tuple[str, ...]
         products = [node for node in readers if node.op in PRODUCTS]
         if len(products) == 1:
             return products[0], _values(graph, products[0], tensor), (*nodes, products[0].name)
-        if len(readers) != 1 or readers[0].op != "Identity":
+        if len(readers) != 1 or not (readers[0].op in KEEPS_VALUES or _zeroes_hidden(graph, readers[0], masks)):
             raise NoAttentionError(
                 f"{tensor} is read by {', '.join(n.op for n in readers) or 'nothing'}, not by a product"
             )
@@ -261,12 +297,18 @@ def _weighted(graph: Graph, tensor: str) -> tuple[Node, Operand, tuple[str, ...]
         tensor = f"{readers[0].name}:0"
 
 
+def _zeroes_hidden(graph: Graph, node: Node, masks: tuple[Mask, ...]) -> bool:
+    """Returns whether a node makes zeros of the weights that are zero already, as masks hide their keys."""
+    chosen = choice(graph, node) if node.op in SELECTS else None
+    return chosen is not None and chosen[1] == 0 and set(chosen[2]) <= set(masks)
+
+
 def _values(graph: Graph, node: Node, weights: str) -> Operand:
     if node.op != "Einsum":
         if node.inputs[0] != weights or node.attributes["adj_x"].b or node.attributes["adj_y"].b:
             raise NoAttentionError(f"{node.name} is no product of weights and values")
         return Operand(node.inputs[1])
-    labels, result = _labels(node)
+    labels, result = einsum_labels(graph, node)
     place = 0 if node.inputs[0] == weights else 1
     *batch, query, key = list(labels[place])
     values = labels[1 - place]
@@ -285,8 +327,12 @@ def _way(graph: Graph, operand: Operand) -> Way:
             return Way(operand, product, scale, tuple(nodes))
         node = graph.producer(tensor)
         nodes.append(node.name)
+        if graph.dtype(tensor) not in (tf.float32, None):
+            raise NoAttentionError(f"{node.name} is {graph.dtype(tensor).name}; the operator takes float32")
         if node.op in MOVES:
             tensor = node.inputs[DATA_INPUT.get(node.op, 0)]
+        elif (rest := _added_to(graph, node)) is not None:
+            tensor = rest
         else:
             try:
                 tensor, factor = _scaled(graph, node)
@@ -295,46 +341,61 @@ def _way(graph: Graph, operand: Operand) -> Way:
             scale *= factor
 
 
-def _columns(probe: Probe, ways: list[Way]) -> tuple[int, int, int, int, list[np.ndarray]]:
-    """Returns batch, heads, time, head size, and for each operand the column of its product, [heads * head size]."""
+def _added_to(graph: Graph, node: Node) -> str | None:
+    """Returns what a constant is added to, or None."""
+    if node.op not in ("BiasAdd", "AddV2", "Add"):
+        return None
+    constants = [graph.constant(read) is not None for read in node.inputs]
+    return node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of its product each value of each head is, and what is added to it: [heads * head size]."""
+
+    index: np.ndarray
+    added: np.ndarray
+
+
+def _columns(probe: Probe, ways: list[Way]) -> tuple[int, int, int, int, list[Columns]]:
+    """Returns batch, heads, time, head size, and for each operand its columns."""
     products = {way.product.output: way.product for way in ways}
-    shapes = dict(zip(products, probe.run([f"{name}" for name in products]), strict=True))
-    given, counts = {}, {}
-    for name, value in shapes.items():
-        columns = products[name].kernel.shape[1]
-        given[name] = np.arange(1, value.size + 1, dtype=np.float32).reshape(value.shape)
-        counts[name] = value.size // columns
-    arrays = probe.run([way.operand.tensor for way in ways], given)
+    shapes = dict(zip(products, (value.shape for value in probe.run(list(products))), strict=True))
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    numbers = {name: np.arange(1, zero.size + 1, dtype=np.float32).reshape(zero.shape) for name, zero in zeros.items()}
+    operands = [way.operand.tensor for way in ways]
     columns = []
     sizes: tuple[int, int, int, int] | None = None
-    for way, array in zip(ways, arrays, strict=True):
+    for way, zero, moved in zip(ways, probe.run(operands, zeros), probe.run(operands, numbers), strict=True):
         width = way.product.kernel.shape[1]
-        index = np.rint(way.operand.arranged(array).astype(np.float64) / way.scale).astype(np.int64) - 1
-        index, found = _by_position(index, counts[way.product.output])
+        rows = zeros[way.product.output].size // width
+        added, found = _by_position(way.operand.arranged(zero), rows)
+        numbered, _ = _by_position(way.operand.arranged(moved), rows)
+        index = np.rint((numbered.astype(np.float64) - added) / way.scale).astype(np.int64) - 1
         sizes = sizes or found
         if found != sizes:
             raise NoAttentionError(f"queries, keys and values have different sizes: {found} and {sizes}")
         batch, _, time, _ = found
         row, column = index // width, index % width
         expected = np.arange(batch)[:, None, None, None] * time + np.arange(time)[None, None, :, None]
-        if not (row == expected).all() or not (column == column[:1, :, :1]).all():
+        if not (row == expected).all() or not all((each == each[:1, :, :1]).all() for each in (column, added)):
             raise NoAttentionError(f"{way.operand.tensor} mixes positions of {way.product.output}")
-        columns.append(column[0, :, 0].reshape(-1))
+        columns.append(Columns(column[0, :, 0].reshape(-1), added[0, :, 0].reshape(-1)))
     assert sizes is not None
     return (*sizes, columns)
 
 
-def _by_position(index: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Returns indices as [batch, heads, time, head size]; heads may have been in one axis with the batch."""
-    if index.ndim == 3:
-        batch = max(rows // index.shape[1], 1)
-        index = index.reshape(batch, -1, *index.shape[1:])
-    if index.ndim != 4:
-        raise NoAttentionError(f"heads have {index.ndim} axes")
-    batch, heads, time, head_size = (int(size) for size in index.shape)
+def _by_position(array: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Returns an operand as [batch, heads, time, head size]; heads may have been in one axis with the batch."""
+    if array.ndim == 3:
+        batch = max(rows // array.shape[1], 1)
+        array = array.reshape(batch, -1, *array.shape[1:])
+    if array.ndim != 4:
+        raise NoAttentionError(f"heads have {array.ndim} axes")
+    batch, heads, time, head_size = (int(size) for size in array.shape)
     if batch * time != rows:
         raise NoAttentionError(f"{batch} times {time} positions are not the {rows} rows of the product")
-    return index, (batch, heads, time, head_size)
+    return array, (batch, heads, time, head_size)
 
 
 def _output_product(graph: Graph, tensor: str, after: dict[str, Product]) -> tuple[Product, tuple[str, ...]]:
@@ -352,14 +413,15 @@ def _output_product(graph: Graph, tensor: str, after: dict[str, Product]) -> tup
     raise NoAttentionError(f"no product follows {tensor}")
 
 
-def _output_rows(probe: Probe, context: str, source: str, sizes: tuple[int, int, int, int], node: Node) -> np.ndarray:
+def _output_rows(graph: Graph, probe: Probe, node: Node, source: str, sizes: tuple[int, int, int, int]) -> np.ndarray:
     """Returns which row of the output's kernel takes each value of each head, [heads * head size]."""
     batch, heads, time, head_size = sizes
+    context = f"{node.name}:0"
     index = np.arange(batch * heads * time * head_size, dtype=np.int64).reshape(batch, heads, time, head_size)
     (shaped,) = probe.run([context])
     array: np.ndarray = index
     if node.op == "Einsum":
-        array = index.transpose(_result_order(node))
+        array = index.transpose(_result_order(graph, node))
     elif shaped.ndim == 3:
         array = index.reshape(shaped.shape)
     if array.shape != shaped.shape:
@@ -373,9 +435,9 @@ def _output_rows(probe: Probe, context: str, source: str, sizes: tuple[int, int,
     return place
 
 
-def _result_order(node: Node) -> tuple[int, ...]:
+def _result_order(graph: Graph, node: Node) -> tuple[int, ...]:
     """Returns the order of [batch, heads, time, head size] in which an einsum gives its result."""
-    labels, result = _labels(node)
+    labels, result = einsum_labels(graph, node)
     weights = labels[0] if len(set(labels[0]) & set(result)) == 3 and labels[0][-1] not in result else labels[1]
     *batch, query, _ = list(weights)
     if len(batch) != 2:
@@ -384,9 +446,11 @@ def _result_order(node: Node) -> tuple[int, ...]:
     return tuple([*batch, query, last].index(label) for label in result)
 
 
-def _merged(ways: list[Way], columns: list[np.ndarray], scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _merged(ways: list[Way], columns: list[Columns], scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns kernel and bias of queries, keys and values side by side, the scale of the scores in the queries."""
-    factors = [ways[0].scale * ways[1].scale * scale, 1.0, ways[2].scale]
-    kernels = [w.product.kernel[:, c].astype(np.float64) * f for w, c, f in zip(ways, columns, factors, strict=True)]
-    biases = [w.product.bias[c].astype(np.float64) * f for w, c, f in zip(ways, columns, factors, strict=True)]
+    kernels, biases = [], []
+    for way, column, factor in zip(ways, columns, (scale, 1.0, 1.0), strict=True):
+        kernels.append(way.product.kernel[:, column.index].astype(np.float64) * way.scale * factor)
+        bias = way.product.bias[column.index].astype(np.float64) * way.scale
+        biases.append((bias + column.added) * factor)
     return np.concatenate(kernels, 1).astype(np.float32), np.concatenate(biases).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.graph import Graph, producer_of
 from optops.graph.optimizer.patterns.activation import activation_at
 from optops.graph.optimizer.patterns.attention import Attention, attentions
 from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
@@ -53,6 +53,7 @@ class Parts:
     def __init__(self, graph: Graph, context: Context) -> None:
         self.graph, self.context = graph, context
         self._norms: dict[str, Norm | None] = {}
+        self._nearly_norms = Context()
         products = [each for name in graph.nodes if (each := product_at(graph, f"{name}:0")) is not None]
         # With a bias before without one: the later of two with the same source makes the result.
         bare = {each.source: each for each in products if not each.biased}
@@ -64,8 +65,15 @@ class Parts:
         """Returns the norm that makes the rows of a tensor."""
         tensor = rows_of(self.graph, tensor)
         if tensor not in self._norms:
-            self._norms[tensor] = norm_at(self.graph, tensor, self.context)
+            self._norms[tensor] = norm_at(self.graph, tensor, self._nearly_norms)
         return self._norms[tensor]
+
+    def report_norms(self) -> None:
+        """Reports what is nearly a norm, and no part of one."""
+        inside = {name for norm in self._norms.values() if norm for name in norm.nodes}
+        for miss in self._nearly_norms.near_misses:
+            if producer_of(miss.node) not in inside:
+                self.context.left_alone(miss.pattern, miss.node, miss.reason)
 
     def attention(self, tensor: str) -> Attention | None:
         """Returns the attention whose output product makes the rows of a tensor."""
@@ -101,6 +109,7 @@ def layers(graph: Graph, context: Context) -> list[Layer]:
             layer = _norm_last(parts, f"{name}:0") or _norm_first(parts, f"{name}:0")
             if layer is not None:
                 found.append(layer)
+    parts.report_norms()
     inside = {layer.attention.result for layer in found}
     for attention in parts.attentions.values():
         if attention.result not in inside:

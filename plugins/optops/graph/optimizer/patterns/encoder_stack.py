@@ -1,10 +1,11 @@
 """A stack of encoder layers becomes one operator of the library; what a mask hides is looked at when it runs.
 
 The operator takes lengths: it computes the positions before them, from these positions alone, and gives zero behind. A
-graph only has a tensor that is added to the scores. Whether that hides whole ends of sentences and nothing else can not
-be told from the graph for certain, so the rewritten graph looks at its values and takes the operator where they do, and
-the layers as they were where they do not. Where something reads the positions that are hidden, the operator is taken
-only where nothing is hidden.
+graph only has masks of the scores. Whether these hide whole ends of sentences and nothing else can not be told from the
+graph for certain, so the rewritten graph looks at their values and takes the operator where they do, and the layers as
+they were where they do not. Where something reads the positions that are hidden, the operator is taken only where
+nothing is hidden. Masks that never do on the inputs at hand (those of decoders, biases of relative positions) are none
+of an encoder.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +17,14 @@ import numpy as np
 from optops.graph.optimizer.graph import Graph, Node, integer, producer_of
 from optops.graph.optimizer.patterns.encoder_layer import Layer, layers
 from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
+from optops.graph.optimizer.patterns.mask import Mask, hidden_ends
+from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of, same_rows
 from optops.graph.optimizer.splice import splice
 from optops.models.keras import tf
 
 NAME = "encoder stack"
-HIDES = -1000.0
-"""What is added to a score so that exp gives zero beside any score of a usable model."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Stack:
         last_norm: After the last, where norms come first.
         source: Tensor [batch, time, width] that goes in.
         result: Tensor that comes out.
-        mask: What is added to the scores, or None.
+        masks: Of the scores.
         all_positions: Whether something reads more than the first position of the result.
     """
 
@@ -43,8 +44,13 @@ class Stack:
     last_norm: Norm | None
     source: str
     result: str
-    mask: str | None
+    masks: tuple[Mask, ...]
     all_positions: bool
+
+    def hidden_ends(self, values: Sequence[Any], sizes: Any) -> tuple[Any, Any]:
+        """Returns what `mask.hidden_ends` says of values of the masks and sizes of the states."""
+        added = [_of_rank_4(mask.added(value)) for mask, value in zip(self.masks, values, strict=True)]
+        return hidden_ends(added, sizes, all_positions=self.all_positions)
 
 
 def find(graph: Graph, context: Context) -> Iterator[Place]:
@@ -52,7 +58,7 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
     found = layers(graph, context)
     for chain in _chains(graph, found):
         stack = _stack(graph, chain, context)
-        if stack is not None:
+        if stack is not None and _hides_ends(graph, stack, context):
             yield _place(graph, stack, context)
 
 
@@ -80,8 +86,7 @@ def _chains(graph: Graph, found: Sequence[Layer]) -> list[list[Layer]]:
 def _fit_together(graph: Graph, one: Layer, two: Layer) -> bool:
     settings = [
         (
-            layer.attention.mask and rows_of(graph, layer.attention.mask),
-            layer.attention.subtracted,
+            {replace(mask, tensor=rows_of(graph, mask.tensor)) for mask in layer.attention.masks},
             layer.attention.head_size,
             layer.activation,
             layer.norm_first,
@@ -126,11 +131,30 @@ def _stack(graph: Graph, chain: list[Layer], context: Context) -> Stack | None:
     if source is None:
         _refused(context, first, "what goes in is nowhere [batch, time, width]")
         return None
-    mask = first.attention.mask
-    if mask is not None and len(graph.shape(mask) or ()) != 4:
-        _refused(context, first, f"the mask {mask} has shape {graph.shape(mask)}, not [batch, heads, time, time]")
-        return None
-    return Stack(tuple(chain), last_norm, source, result, mask, not first_position_alone(graph, result))
+    masks = first.attention.masks
+    for mask in masks:
+        if first.attention.merged_heads or graph.shape(mask.tensor) is None:
+            _refused(context, first, f"{mask.tensor} has no axes of batch and heads: {graph.shape(mask.tensor)}")
+            return None
+    return Stack(tuple(chain), last_norm, source, result, masks, not first_position_alone(graph, result))
+
+
+def _hides_ends(graph: Graph, stack: Stack, context: Context) -> bool:
+    """Returns whether the masks hide ends and nothing else in one of the inputs at least; reports it if not."""
+    if not stack.masks:
+        return True
+    tensors = [stack.source, *(mask.tensor for mask in stack.masks)]
+    part = Graph(graph.ancestors(tensors).values(), (), tensors, graph.library, graph.versions)
+    with Probe(part, {}) as probe:
+        for sample in context.samples:
+            given = {f"{name}:0": array for name, array in sample.items() if name in part.nodes}
+            source, *values = probe.run(tensors, given)
+            lengths, fits = stack.hidden_ends(list(map(tf.constant, values)), tf.constant(source.shape))
+            if fits and (lengths.numpy() > 1).any():
+                return True
+    names = ", ".join(mask.tensor for mask in stack.masks)
+    _refused(context, stack.layers[0], f"on all inputs at hand, {names} changes scores otherwise than by hiding ends")
+    return False
 
 
 def _refused(context: Context, layer: Layer, reason: str) -> None:
@@ -186,7 +210,7 @@ def _place(graph: Graph, stack: Stack, context: Context) -> Place:
     weights = (
         f"{len(stack.layers)} layers, width {last.attention_norm.scale.size}, "
         f"{last.attention.heads} heads of {last.attention.head_size}, {units} units, {last.activation}, "
-        f"norm {'first' if last.norm_first else 'last'}, {'mask' if stack.mask else 'no mask'}"
+        f"norm {'first' if last.norm_first else 'last'}, {'mask' if stack.masks else 'no mask'}"
     )
     root = producer_of(stack.result)
     order = (root, *(name for name in dict.fromkeys(nodes) if name != root))
@@ -231,23 +255,24 @@ def _rewrite(stack: Stack, precision: str) -> Callable[[Graph], str]:
         def without_mask(x: Any) -> Any:
             return _like(encode(x, tf.fill(tf.shape(x)[:1], tf.shape(x)[1]), tf.constant(block)), shape, x)
 
-        if stack.mask is None:
+        if not stack.masks:
             return splice(graph, "encoder", without_mask, [stack.source])
         region, outside = _region(graph, stack)
+        read = {tensor for node in region.nodes.values() for tensor in node.inputs}
 
-        def with_mask(x: Any, mask: Any, *others: Any) -> Any:
+        def with_masks(*given: Any) -> Any:
+            x, *masks = given[: 1 + len(stack.masks)]
             weights = tf.constant(block)
-            added = -mask if stack.layers[0].attention.subtracted else mask
-            lengths, fits = hidden_ends(added, tf.shape(x), all_positions=stack.all_positions)
+            lengths, fits = stack.hidden_ends(masks, tf.shape(x))
 
             def as_it_was() -> Any:
                 # What comes from outside a branch must become its own first.
-                given = {name: tf.identity(tensor) for name, tensor in zip(outside, (x, mask, *others), strict=True)}
-                return tf.graph_util.import_graph_def(region.graph_def(), given, [stack.result], name="layers")[0]
+                own = {name: tf.identity(tensor) for name, tensor in zip(outside, given, strict=True) if name in read}
+                return tf.graph_util.import_graph_def(region.graph_def(), own, [stack.result], name="layers")[0]
 
             return tf.cond(fits, lambda: _like(encode(x, lengths, weights), shape, x), as_it_was)
 
-        return splice(graph, "encoder", with_mask, outside)
+        return splice(graph, "encoder", with_masks, outside)
 
     return rewrite
 
@@ -258,30 +283,13 @@ def _like(y: Any, shape: tuple[int | None, ...] | None, x: Any) -> Any:
     return tf.reshape(y, [-1, x.shape[-1]]) if rank == 2 else y
 
 
-def hidden_ends(mask: Any, sizes: Any, *, all_positions: bool) -> tuple[Any, Any]:
-    """Returns how many positions a mask leaves of each sentence, and whether it hides their ends and nothing else.
-
-    Args:
-        mask: float32 that broadcasts to the scores [batch, heads, queries, keys], and is added to them.
-        sizes: Of the states, int32 [3]: batch, time, width.
-        all_positions: Whether a sentence with something hidden is not to count as one.
-    """
-    first = mask[:, :1, :1, :]
-    keys = tf.broadcast_to(first[:, 0, 0, :], sizes[:2])
-    seen = tf.equal(keys, 0.0)
-    hidden = tf.less_equal(keys, HIDES)
-    lengths = tf.reduce_sum(tf.cast(seen, tf.int32), axis=1)
-    ends = tf.equal(seen, tf.sequence_mask(lengths, sizes[1]))
-    fits = tf.reduce_all((seen | hidden) & ends) & tf.reduce_all(tf.equal(mask, first)) & tf.reduce_all(lengths > 0)
-    if all_positions:
-        fits &= tf.reduce_all(seen)
-    return tf.maximum(lengths, 1), fits
+def _of_rank_4(mask: Any) -> Any:
+    return mask[(tf.newaxis,) * (4 - mask.shape.rank)] if mask.shape.rank < 4 else mask
 
 
 def _region(graph: Graph, stack: Stack) -> tuple[Graph, list[str]]:
-    """Returns the layers as a graph of their own, and the tensors that it reads: source, mask, then others."""
-    assert stack.mask is not None
-    ends = [stack.source, stack.mask]
+    """Returns the layers as a graph of their own, and the tensors that it reads: source, masks, then others."""
+    ends = [stack.source, *(mask.tensor for mask in stack.masks)]
     needed = graph.ancestors([stack.result], stop=ends)
     reached = _reached(graph, stack.source)
     inside = {name: node for name, node in needed.items() if name in reached or node.op == "Const"}

@@ -44,7 +44,7 @@ def products_at(graph: Graph, tensor: str) -> Iterator[Product]:
         for read, other in (node.inputs, node.inputs[::-1]):
             bias = graph.constant(other)
             found = None if bias is None else _bare(graph, read)
-            if found and bias is not None and _fits(graph, read, bias, found.bias.size):
+            if found and bias is not None and _fits(graph, read, bias, found):
                 nodes = (*skipped, node.name, *found.nodes)
                 # Where a bias has axes of its own, the rows end before them.
                 yield replace(found, bias=bias.reshape(-1), output=tensors[-1], nodes=nodes, biased=True)
@@ -54,12 +54,13 @@ def products_at(graph: Graph, tensor: str) -> Iterator[Product]:
         yield replace(found, nodes=(*skipped, *found.nodes))
 
 
-def _fits(graph: Graph, read: str, bias: np.ndarray, outputs: int) -> bool:
-    shape = graph.shape(read)
+def _fits(graph: Graph, read: str, bias: np.ndarray, found: Product) -> bool:
+    # A product with a matrix has its outputs in the last axis, also where its shape is not known.
+    shape = (found.bias.size,) if graph.producer(found.output).op != "Einsum" else graph.shape(read)
     sizes = bias.shape[next((i for i, size in enumerate(bias.shape) if size != 1), bias.ndim) :]
     return (
         bias.dtype == np.float32
-        and bias.size == outputs
+        and bias.size == found.bias.size
         and shape is not None
         and shape[len(shape) - len(sizes) :] == sizes
     )
@@ -87,9 +88,8 @@ def _matrix(graph: Graph, node: Node, transposed: bool) -> Product | None:
 
 def _einsum(graph: Graph, node: Node) -> Product | None:
     """Returns the product of an einsum whose weight is summed over the last axes of x, in any order of its axes."""
-    inputs, _, result = text(node, "equation").replace(" ", "").partition("->")
-    labels = inputs.split(",")
-    if "." in inputs or len(set(result)) < len(result):
+    labels, result = einsum_labels(graph, node)
+    if len(set(result)) < len(result):
         return None
     for data, weight in ((0, 1), (1, 0)):
         kernel = graph.constant(node.inputs[weight])
@@ -108,6 +108,18 @@ def _einsum(graph: Graph, node: Node) -> Product | None:
         bias = np.zeros(matrix.shape[1], np.float32)
         return Product(node.inputs[data], matrix, bias, f"{node.name}:0", (node.name,))
     return None
+
+
+def einsum_labels(graph: Graph, node: Node) -> tuple[list[str], str]:
+    """Returns the labels of each input of an einsum and of its result, with digits for what `...` stands for."""
+    inputs, _, result = text(node, "equation").replace(" ", "").partition("->")
+    open_axes, labels = "", []
+    for each, tensor in zip(inputs.split(","), node.inputs, strict=True):
+        count = len(graph.shape(tensor) or ()) - len(each.replace("...", ""))
+        axes = "".join(map(str, reversed(range(max(count, 0)))))  # the last axes of all inputs belong together
+        labels.append(each.replace("...", axes))
+        open_axes = max(open_axes, axes if "..." in each else "", key=len)
+    return labels, result.replace("...", open_axes)
 
 
 def _order(made: list[str], result: str) -> list[str]:

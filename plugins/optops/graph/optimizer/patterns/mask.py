@@ -1,0 +1,86 @@
+"""What hides keys from queries: numbers added to the scores, or truth values that choose between a score and a number.
+
+Whether it hides the ends of sentences and nothing else can not be told from the graph for certain; its values say so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from optops.graph.optimizer.graph import Graph, Node
+from optops.models.keras import tf
+
+HIDES = -1000.0
+"""What is added to a score so that exp gives zero beside any score of a usable model."""
+SELECTS = ("Select", "SelectV2")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One tensor that broadcasts to the scores [batch, heads, queries, keys].
+
+    Attributes:
+        tensor: float32 numbers that are added to the scores, or truth values.
+        factor: What the numbers are multiplied by before.
+        seen: The truth value with which a score stays what it is; None for numbers.
+    """
+
+    tensor: str
+    factor: float = 1.0
+    seen: bool | None = None
+
+    def added(self, values: Any) -> Any:
+        """Returns what values of the tensor add to the scores, float32: at most `HIDES` instead of a choice."""
+        if self.seen is None:
+            return values if self.factor == 1.0 else values * self.factor
+        return tf.where(values if self.seen else tf.logical_not(values), 0.0, HIDES)
+
+
+def choice(graph: Graph, node: Node) -> tuple[str, float, tuple[Mask, ...]] | None:
+    """Returns a tensor that a select chooses, the number in its place elsewhere, and the masks that decide; or None."""
+    decides, *chosen = node.inputs
+    for seen, (read, other) in ((True, chosen), (False, chosen[::-1])):
+        value = graph.constant(other)
+        if value is not None and value.size == 1:
+            return read, float(value.reshape(())), tuple(_decisions(graph, decides, seen))
+    return None
+
+
+def _decisions(graph: Graph, tensor: str, seen: bool) -> list[Mask]:
+    """Returns the masks that all must say that a key is seen, where `tensor == seen` says it."""
+    node = graph.producer(tensor)
+    if node.op == "LogicalNot":
+        return _decisions(graph, node.inputs[0], not seen)
+    if node.op == ("LogicalAnd" if seen else "LogicalOr"):
+        return [mask for read in node.inputs for mask in _decisions(graph, read, seen)]
+    if node.op == "Fill" and (value := graph.constant(node.inputs[1])) is not None and bool(value) == seen:
+        return []
+    return [Mask(tensor, seen=seen)]
+
+
+def hidden_ends(masks: Sequence[Any], sizes: Any, *, all_positions: bool) -> tuple[Any, Any]:
+    """Returns how many positions masks leave of each sentence, and whether they hide their ends and nothing else.
+
+    What hidden queries see does not count.
+
+    Args:
+        masks: float32 of rank 4 each; they broadcast to the scores [batch, heads, queries, keys] and are added to them.
+        sizes: Of the states, int32 [3]: batch, time, width.
+        all_positions: Whether a sentence with something hidden is not to count as one.
+    """
+    # The least of several that are all at most 0 hides what one of them hides, and nothing else.
+    least = reduce(tf.minimum, masks)
+    seen = tf.equal(least, 0.0)
+    clear = seen | tf.less_equal(least, HIDES)
+    first = tf.broadcast_to(seen[:, :1, :1, :], tf.stack([sizes[0], 1, 1, sizes[1]]))
+    lengths = tf.reduce_sum(tf.cast(first[:, 0, 0, :], tf.int32), axis=1)
+    before_end = tf.sequence_mask(lengths, sizes[1])
+    hidden_queries = tf.logical_not(before_end)[:, None, : tf.shape(least)[2], None]
+    fits = tf.reduce_all(hidden_queries | clear & tf.equal(seen, before_end[:, None, None, :]))
+    fits &= tf.reduce_all(lengths > 0)
+    if len(masks) > 1:
+        fits &= tf.reduce_all([tf.reduce_all(tf.less_equal(mask, 0.0)) for mask in masks])
+    if all_positions:
+        fits &= tf.reduce_all(first)
+    return tf.maximum(lengths, 1), fits
