@@ -20,6 +20,7 @@ const KernelTable kTable{
     .product = {product<Fp32>, product<Bf16>, product<Int8>},
     .round_rows = round_rows,
     .quantize_rows = quantize_rows,
+    .int8_bytes = sizeof(Int8::Input),
     .normalize_rows = normalize_rows,
     .activate_rows = activate_rows,
     .softmax_rows = softmax_rows,

@@ -11,12 +11,12 @@ namespace optops {
 
 // A product over packed weights. Strides are in elements.
 struct ProductTask {
-  const void* x;            // fp32 float, bf16 uint16_t, int8 uint8_t (a + 128): [rows, x_stride]
-  int64_t x_stride;         // at least the inputs, rounded up to whole groups
-  const float* row_scales;  // int8: [rows]
-  const uint8_t* weights;   // see pack/product_weights.h
-  int64_t groups;           // of inputs
-  const float* bias;        // [panels * 64]
+  const void* x;     // fp32 float, bf16 uint16_t, int8 as `quantize_rows` writes: [rows, x_stride]
+  int64_t x_stride;  // at least the inputs, rounded up to whole groups
+  const float* row_scales;     // int8: [rows]
+  const uint8_t* weights;      // see pack/product_weights.h
+  int64_t groups;              // of inputs
+  const float* bias;           // [panels * 64]
   const float* column_scales;  // int8: [panels * 64]
   const int32_t* offsets;      // int8: [panels * 64]
   int64_t outputs;
@@ -144,10 +144,12 @@ struct KernelTable {
   void (*round_rows)(const float* x, int64_t rows, int64_t inputs, uint16_t* rounded,
                      int64_t stride);
 
-  // Quantises rows [rows, inputs] to a + 128 with a scale each, [rows, stride]; 128 where there is
-  // no input. A row with a value that is not finite gets a scale of NaN.
-  void (*quantize_rows)(const float* x, int64_t rows, int64_t inputs, uint8_t* quantized,
+  // Quantises rows [rows, inputs] with a scale each, to [rows, stride] values of `int8_bytes` in
+  // the form that the int8 product reads; what is no input counts as 0. A row with a value that is
+  // not finite gets a scale of NaN.
+  void (*quantize_rows)(const float* x, int64_t rows, int64_t inputs, void* quantized,
                         int64_t stride, float* scales);
+  int64_t int8_bytes;
 
   // Normalises x + residual, rows [rows, width], to mean 0 and variance 1, times scale plus offset,
   // each [width]; y may be x, or the residual, which may be null.

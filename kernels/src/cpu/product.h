@@ -11,7 +11,7 @@
 namespace optops::OPTOPS_NAMESPACE {
 
 inline constexpr int kPanelWidth = 64;
-inline constexpr int kMostRows = 6;
+inline constexpr int kMostRows = 6;  // of a tile; a precision's own number is `kRows`
 #if defined(__AVX512F__)
 inline constexpr int kVectors = 4;
 #else
@@ -30,6 +30,7 @@ struct Fp32 {
   using Sum = Floats;
   using Input = float;
   static constexpr int kGroup = 1;
+  static constexpr int kRows = kMostRows;
   static constexpr bool kInteger = false, kUnsigned = false;
   using Activation = Floats;
   static inline Activation activation(const float* x) { return spread(*x); }
@@ -43,6 +44,7 @@ struct Bf16 {
   using Sum = Floats;
   using Input = uint16_t;
   static constexpr int kGroup = 2;
+  static constexpr int kRows = kMostRows;
   static constexpr bool kInteger = false, kUnsigned = false;
   using Activation = __m512i;
   static inline Activation activation(const uint16_t* x) {
@@ -61,6 +63,7 @@ struct Bf16 {
   using Sum = Floats;
   using Input = uint16_t;
   static constexpr int kGroup = 2;
+  static constexpr int kRows = kMostRows;
   static constexpr bool kInteger = false, kUnsigned = false;
   struct Activation {
     Floats even, odd;
@@ -87,6 +90,7 @@ struct Int8 {
   using Sum = Ints;
   using Input = uint8_t;
   static constexpr int kGroup = 4;
+  static constexpr int kRows = kMostRows;
   static constexpr bool kInteger = true, kUnsigned = true;
   using Activation = __m512i;
   static inline Activation activation(const uint8_t* x) {
@@ -100,35 +104,36 @@ struct Int8 {
   }
 };
 #elif defined(__AVX2__)
-// Two s8 products in s16 may not fit 16 bits, so each byte is widened first; sums of two s16
-// products are exact.
+// Two s8 products in s16 may not fit 16 bits, so bytes are widened first; sums of two s16 products
+// are exact. Activations are written wide, once for all columns, the even ones of a group before
+// the odd ones, as shifts leave the weights.
 struct Int8 {
   using Sum = Ints;
-  using Input = uint8_t;
+  using Input = int16_t;
   static constexpr int kGroup = 4;
+  static constexpr int kRows = 4;  // leaves registers for the widened weights
   static constexpr bool kInteger = true, kUnsigned = false;
 #if defined(__AVX512BW__)
   using Register = __m512i;
   static inline Register low(Register v) { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
   static inline Register high(Register v) { return _mm512_srai_epi16(v, 8); }
   static inline Register multiply(Register a, Register b) { return _mm512_madd_epi16(a, b); }
-  static inline Register four(int32_t value) { return _mm512_set1_epi32(value); }
+  static inline Register two(int32_t pair) { return _mm512_set1_epi32(pair); }
 #else
   using Register = __m256i;
   static inline Register low(Register v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
   static inline Register high(Register v) { return _mm256_srai_epi16(v, 8); }
   static inline Register multiply(Register a, Register b) { return _mm256_madd_epi16(a, b); }
-  static inline Register four(int32_t value) { return _mm256_set1_epi32(value); }
+  static inline Register two(int32_t pair) { return _mm256_set1_epi32(pair); }
 #endif
   struct Activation {
     Register low, high;
   };
-  static inline Activation activation(const uint8_t* x) {
-    uint32_t word;
-    memcpy(&word, x, sizeof(word));
-    const Register bytes =
-        four(static_cast<int32_t>(word ^ 0x80808080U));  // a + 128 as an unsigned byte is a
-    return {low(bytes), high(bytes)};
+  static inline Activation activation(const int16_t* x) {
+    int32_t even, odd;
+    memcpy(&even, x, sizeof(even));
+    memcpy(&odd, x + 2, sizeof(odd));
+    return {two(even), two(odd)};
   }
   static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
     const Register bytes = load<Register>(weights);
@@ -140,6 +145,7 @@ struct Int8 {
   using Sum = Ints;
   using Input = uint8_t;
   static constexpr int kGroup = 4;
+  static constexpr int kRows = kMostRows;
   static constexpr bool kInteger = true, kUnsigned = false;
   struct Activation {
     int32_t values[4];
@@ -206,7 +212,8 @@ static inline void sum_rows(int rows, const typename Precision::Input* x, int64_
     case 5:
       return sum_tile<Precision, 5, Ahead>(x, x_stride, weights, groups, start, sums);
     default:
-      return sum_tile<Precision, 6, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, Precision::kRows, Ahead>(x, x_stride, weights, groups, start,
+                                                          sums);
   }
 }
 
@@ -288,8 +295,9 @@ static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t
           task.weights + panel * task.groups * kGroupStride + (column % kPanelWidth) * 4;
       Sum start[kVectors] = {};
       if constexpr (Precision::kUnsigned) memcpy(start, task.offsets + column, sizeof(start));
-      for (int64_t row = row_begin; row < row_end; row += kMostRows) {
-        const int rows = static_cast<int>(row_end - row < kMostRows ? row_end - row : kMostRows);
+      for (int64_t row = row_begin; row < row_end; row += Precision::kRows) {
+        const int64_t left = row_end - row;
+        const int rows = left < Precision::kRows ? static_cast<int>(left) : Precision::kRows;
         Sum sums[kMostRows][kVectors];
         // The first rows bring the weights from memory, the next ones find them in the cache.
         if (row == row_begin) {
@@ -322,8 +330,47 @@ static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* r
   }
 }
 
-static void quantize_rows(const float* x, int64_t rows, int64_t inputs, uint8_t* quantized,
-                          int64_t stride, float* scales) {
+// Writes values times `inverse`, rounded, [inputs]; zeroes up to `stride`.
+static inline void write_quantized(const float* x, int64_t inputs, int64_t stride, float inverse,
+                                   uint8_t* quantized) {
+  int64_t i = 0;
+  for (; i < inputs; ++i) {
+    const float shifted = x[i] * inverse + kRounder;
+    uint32_t bits;  // its lowest byte is the rounded value as a signed byte
+    memcpy(&bits, &shifted, sizeof(bits));
+    quantized[i] = static_cast<uint8_t>(bits ^ 0x80);
+  }
+  for (; i < stride; ++i) quantized[i] = 128;
+}
+
+// The same in words, of each four the even ones first.
+static inline void write_quantized(const float* x, int64_t inputs, int64_t stride, float inverse,
+                                   int16_t* quantized) {
+  typedef int16_t Shorts __attribute__((vector_size(kWidth * 4)));
+  Shorts places;
+#pragma GCC unroll 32
+  for (int lane = 0; lane < 2 * kWidth; ++lane) {
+    const int value = lane % kWidth;
+    places[lane] = static_cast<int16_t>(2 * (value / 4 * 4 + value % 2 * 2 + value % 4 / 2));
+  }
+  int64_t i = 0;
+  for (; i + kWidth <= inputs; i += kWidth) {
+    const Floats shifted = load<Floats>(x + i) * inverse + kRounder;
+    const Shorts ordered = __builtin_shuffle(load<Shorts>(&shifted), places);
+    memcpy(quantized + i, &ordered, kWidth * sizeof(int16_t));
+  }
+  for (int64_t rest = i; rest < stride; ++rest) quantized[rest] = 0;
+  for (; i < inputs; ++i) {
+    const float shifted = x[i] * inverse + kRounder;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof(bits));
+    quantized[i / 4 * 4 + i % 2 * 2 + i % 4 / 2] = static_cast<int16_t>(bits);
+  }
+}
+
+static void quantize_rows(const float* x, int64_t rows, int64_t inputs, void* to, int64_t stride,
+                          float* scales) {
+  auto* quantized = static_cast<Int8::Input*>(to);
   for (int64_t row = 0; row < rows; ++row, x += inputs, quantized += stride) {
     Floats largest = {}, poison = {};  // 0 * x is NaN where x is not finite
     int64_t i = 0;
@@ -343,13 +390,7 @@ static void quantize_rows(const float* x, int64_t rows, int64_t inputs, uint8_t*
     }
     scales[row] = most / 127.0F + finite;
     const float inverse = most > 0.0F ? 127.0F / most : 0.0F;
-    for (i = 0; i < inputs; ++i) {
-      const float shifted = x[i] * inverse + kRounder;
-      uint32_t bits;  // its lowest byte is the rounded value as a signed byte
-      memcpy(&bits, &shifted, sizeof(bits));
-      quantized[i] = static_cast<uint8_t>(bits ^ 0x80);
-    }
-    for (; i < stride; ++i) quantized[i] = 128;
+    write_quantized(x, inputs, stride, inverse, quantized);
   }
 }
 

@@ -24,7 +24,16 @@ typedef float Floats __attribute__((vector_size(kWidth * 4)));
 typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t Words __attribute__((vector_size(kWidth * 4)));
 
-static inline Floats spread(float value) { return Floats{} + value; }
+// One load: of `Floats{} + value` the compiler makes an addition, too, for the sake of -0.
+static inline Floats spread(float value) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(value);
+#elif defined(__AVX2__)
+  return _mm256_set1_ps(value);
+#else
+  return Floats{value, value, value, value};
+#endif
+}
 
 template <typename Vector>
 static inline Vector load(const void* from) {

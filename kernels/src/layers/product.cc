@@ -15,16 +15,23 @@ constexpr int64_t kPreparedAlone = 4096;
 // Rows that a kernel may read at once.
 constexpr int64_t kRowsRead = 32;
 
+// Bytes of one value of a prepared row.
+int64_t element_of(const KernelTable& table, optops_precision precision) {
+  return precision == OPTOPS_FP32 ? 4 : precision == OPTOPS_BF16 ? 2 : table.int8_bytes;
+}
+
 // Elements from one prepared row to the next; not a multiple of 1 KB, for the reason of row_stride.
-int64_t stride_of(const ProductWeights& weights) {
-  return row_stride(groups(weights.inputs, weights.precision)) * group_of(weights.precision);
+int64_t stride_of(const KernelTable& table, const ProductWeights& weights) {
+  const int64_t element = element_of(table, weights.precision), float_bytes = sizeof(float);
+  const int64_t values = groups(weights.inputs, weights.precision) * group_of(weights.precision);
+  return row_stride(values * element / float_bytes) * float_bytes / element;
 }
 
 // Room for whole tiles of rows: AMX reads them beyond the last row.
-int64_t bytes_of(const ProductWeights& weights, int64_t rows) {
-  const int64_t element = kGroupBytes / group_of(weights.precision), line = kCacheLine;
+int64_t bytes_of(const KernelTable& table, const ProductWeights& weights, int64_t rows) {
+  const int64_t element = element_of(table, weights.precision), line = kCacheLine;
   const int64_t whole = (rows + kRowsRead - 1) / kRowsRead * kRowsRead;
-  return (whole * stride_of(weights) * element + line - 1) / line * line;
+  return (whole * stride_of(table, weights) * element + line - 1) / line * line;
 }
 
 bool prepared_alone(const ProductWeights& weights, int64_t rows) {
@@ -34,8 +41,9 @@ bool prepared_alone(const ProductWeights& weights, int64_t rows) {
 }  // namespace
 
 void Activations::reserve(const ProductWeights& weights, int64_t rows, int threads) {
+  const KernelTable& table = kernels();
   const int64_t few = std::min(rows, kPreparedAlone / weights.inputs);
-  bytes_.of(std::max(bytes_of(weights, rows), threads * bytes_of(weights, few)));
+  bytes_.of(std::max(bytes_of(table, weights, rows), threads * bytes_of(table, weights, few)));
   scales_.of(std::max(rows, threads * few));
   normed_.of(threads * weights.inputs);
 }
@@ -43,11 +51,12 @@ void Activations::reserve(const ProductWeights& weights, int64_t rows, int threa
 PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
                      const float* x, int64_t x_stride, int64_t rows, const RowNorm* norm,
                      Activations& activations) {
-  const int64_t inputs = weights.inputs, stride = stride_of(weights);
+  const int64_t inputs = weights.inputs, stride = stride_of(table, weights);
   if (weights.precision == OPTOPS_FP32 && !norm) return {x, x_stride, nullptr};
   const bool alone = prepared_alone(weights, rows);
   const Range mine = alone ? Range{0, rows} : team.share(rows);
-  uint8_t* bytes = activations.bytes_.of(0) + (alone ? team.index() * bytes_of(weights, rows) : 0);
+  uint8_t* bytes =
+      activations.bytes_.of(0) + (alone ? team.index() * bytes_of(table, weights, rows) : 0);
   float* scales = activations.scales_.of(0) + (alone ? team.index() * rows : 0);
   float* normed = activations.normed_.of(0) + team.index() * inputs;
   for (int64_t row = mine.begin; row < mine.end; ++row) {
@@ -62,7 +71,8 @@ PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights&
     if (weights.precision == OPTOPS_BF16) {
       table.round_rows(from, 1, inputs, reinterpret_cast<uint16_t*>(bytes) + row * stride, stride);
     } else if (weights.precision == OPTOPS_INT8) {
-      table.quantize_rows(from, 1, inputs, bytes + row * stride, stride, scales + row);
+      table.quantize_rows(from, 1, inputs, bytes + row * stride * table.int8_bytes, stride,
+                          scales + row);
     }
   }
   if (!alone) team.barrier();
