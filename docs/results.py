@@ -1,6 +1,6 @@
 """Puts the figures of finished runs on record, and writes results.md and its plots from the record.
 
-    python docs/results.py record RUN [--set KEY=VALUE ...] [--commit COMMIT]
+    python docs/results.py record RUN [--set KEY=VALUE ...] [--commit COMMIT] [--made-by COMMAND]
     python docs/results.py peers FILE [--commit COMMIT]
     python docs/results.py write
 
@@ -31,6 +31,7 @@ from optops.evaluation import evaluate_run
 from optops.measurement import plots
 from optops.measurement.host import Fingerprint
 from optops.tracking import Tracking
+from optops.workloads.base import workload_of
 
 FOLDER = Path(__file__).parent
 RECORD, PAGE = FOLDER / "results.json", FOLDER / "results.md"
@@ -40,6 +41,7 @@ SPEED_UP = "speed-up at batch "
 LATENCY = "p50 at batch "
 CHANGE = "change of "
 DEFECTS = "label defects, "
+ACCEPTED = "accepted: "
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Figure:
         return self.subject, self.seed, self.model, self.what
 
 
-def record(run: str, settings: Sequence[str], commit: str) -> None:
+def record(run: str, settings: Sequence[str], commit: str, made_by: str | None) -> None:
     """Adds a run's figures to the record: quality on test, latency, size, label defects."""
     tracking = Tracking()
     parent = find_run(tracking, run)
@@ -95,19 +97,24 @@ def record(run: str, settings: Sequence[str], commit: str) -> None:
         "commit": commit,
     }
     off = "".join(f" --off {switch}" for switch in SWITCHES if own.is_off(switch))
-    made = {"command": f"optops run dags/recipes/{own.name}.yaml --set seed={own.seed}{off}", **origin}
+    made = {"command": made_by or f"optops run dags/recipes/{own.name}.yaml --set seed={own.seed}{off}", **origin}
     figures = [*_speeds(read_record(tracking, parent), made), *_defects(results, made)]
     for changes in ([], list(settings)) if settings else ([],):
         recipe = recipe_of(tracking, parent.info.run_id, read_settings(changes))
         report = evaluate_run(tracking, recipe, results, "test", _say)
         command = " ".join(["optops evaluate", own.name, *(f"--set {change}" for change in changes)])
         what = report.signature.replace("|", " ")
+        baseline, relative = report.scores[0].value, own.gate.tolerance_kind == "relative"
+        allowed = own.gate.tolerance * abs(baseline) if relative else own.gate.tolerance
+        accepted = baseline - allowed if workload_of(own).higher_is_better else baseline + allowed
+        bound = {"value": accepted, "low": None, "high": None, "unit": report.metric, "command": command}
+        figures.append(Figure(**{**origin, **bound, "model": "", "what": ACCEPTED + what}))
         for score in report.scores:
             measured = {**origin, "model": score.name, "unit": report.metric, "command": command}
             figures.append(Figure(what=what, value=score.value, low=score.low, high=score.high, **measured))
             changed = (score.change, score.change_low, score.change_high)
-            value, low, high = (100 * change / report.scores[0].value for change in changed)
-            measured["unit"] = "%"
+            value, low, high = (100 * change / baseline if relative else change for change in changed)
+            measured["unit"] = "%" if relative else "points"
             figures.append(Figure(what=CHANGE + what, value=value, low=low, high=high, **measured))
     places = {figure.place for figure in figures}
     everything = [*(figure for figure in read() if figure.place not in places), *figures]
@@ -221,10 +228,14 @@ def _short(quality: str, qualities: list[str]) -> str:
 
 
 def _quality(found: dict[str, Figure], what: str) -> str:
+    if what not in found:
+        return ""
     change = found[CHANGE + what]
     text = f"{found[what].value:.2f} [{found[what].low:.2f}, {found[what].high:.2f}]"
     return (
-        text if change.model == BASELINE else f"{text}, {change.value:+.2f} % [{change.low:+.2f}, {change.high:+.2f}]"
+        text
+        if change.model == BASELINE
+        else f"{text}, {change.value:+.2f} {change.unit} [{change.low:+.2f}, {change.high:+.2f}]"
     )
 
 
@@ -244,11 +255,13 @@ def _draw(figures: list[Figure], picture: Path) -> None:
     for (model, what), speed in found.items():
         changed = found.get((model, change))
         if what == f"{SPEED_UP}1" and changed and model != BASELINE:
-            low, high = (baseline * (1 + (end or 0) / 100) for end in (changed.low, changed.high))
+            unit = baseline / 100 if changed.unit == "%" else 1
+            low, high = (baseline + unit * (end or 0) for end in (changed.low, changed.high))
             value = found[model, quality].value
             ends = (speed.low or speed.value, speed.high or speed.value)
             points.append(plots.QualityPoint(model, speed.value, *ends, value, low, high))
-    region = plots.AcceptedRegion(1.0, 0.96 * baseline, f"{quality.split(' ')[0]} on test")
+    bound = found["", ACCEPTED + quality].value
+    region = plots.AcceptedRegion(1.0, bound, f"{quality.split(' ')[0]} on test", higher_is_better=bound <= baseline)
     plots.quality_against_latency(points, region, picture)
 
 
@@ -273,6 +286,7 @@ def main() -> None:
     recording.add_argument("run")
     recording.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     recording.add_argument("--commit", help="at which the run was made; the one checked out if not given")
+    recording.add_argument("--made-by", help="the command that made the run, if it says more than seed and switches")
     keeping = commands.add_parser("peers")
     keeping.add_argument("file", type=Path)
     keeping.add_argument("--commit", help="at which it was measured; the one checked out if not given")
@@ -280,7 +294,7 @@ def main() -> None:
     commands.add_parser("write")
     arguments = parser.parse_args()
     if arguments.command == "record":
-        record(arguments.run, arguments.settings, arguments.commit or _commit())
+        record(arguments.run, arguments.settings, arguments.commit or _commit(), arguments.made_by)
     if arguments.command == "peers":
         host = Fingerprint.of_this_host()
         origin = {
