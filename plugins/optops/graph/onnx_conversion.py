@@ -11,6 +11,7 @@ from optops.graph.freezing import freeze, input_names
 from optops.graph.lowering import LoweringError
 
 OPSET = 18
+KEPT_EINSUM = "KeptEinsum"
 
 
 def convert(saved_model: Path) -> Any:
@@ -24,7 +25,9 @@ def convert(saved_model: Path) -> Any:
     """
     import onnx
     import tf2onnx
+    from tf2onnx.optimizer import back_to_back_optimizer
 
+    back_to_back_optimizer._func_map[("Reshape",)] = _merge_reshapes
     frozen = freeze(saved_model, inline_compiled=True)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
@@ -34,6 +37,7 @@ def convert(saved_model: Path) -> Any:
             opset=OPSET,
             custom_op_handlers=HANDLERS,
         )
+        _restore_einsums(model.graph)
         onnx.checker.check_model(model)
     except Exception as error:
         raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
@@ -94,6 +98,42 @@ def _complementary_error_function(context: Any, node: Any, name: str, arguments:
     context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[dtype])
 
 
+def _einsum(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Leaves an einsum what it is, under a name that tf2onnx's optimiser does not know.
+
+    That would take it apart into many products of reshaped and transposed tensors.
+    """
+    del arguments
+    equation = node.get_attr("equation").s.decode().replace(" ", "")
+    shape, dtype = context.get_shape(node.output[0]), context.get_dtype(node.output[0])
+    outputs, inputs = node.output, node.input
+    context.remove_node(name)
+    given = {"name": name, "outputs": outputs, "shapes": [shape], "dtypes": [dtype]}
+    context.make_node(KEPT_EINSUM, inputs, attr={"equation": equation}, **given)
+
+
+def _restore_einsums(graph: Any) -> None:
+    for node in graph.node:
+        node.op_type = "Einsum" if node.op_type == KEPT_EINSUM else node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _restore_einsums(attribute.g)
+
+
+def _merge_reshapes(context: Any, node: Any, readers: Any) -> list[Any]:
+    """Leaves out a Reshape before another one, in the place of what tf2onnx's optimiser does.
+
+    That forgets that a size of 0 is copied from what the second one reads.
+    """
+    if len(readers) == 1 and readers[0].type == "Reshape":
+        (second,) = readers
+        sizes = second.inputs[1]
+        if not sizes.is_const() or sizes.get_tensor_value(as_list=False).all():
+            context.replace_inputs(second, [node.input[0], second.input[1]])
+            context.remove_node(node.name)
+    return []
+
+
 def _rounding(context: Any, node: Any, name: str, arguments: Any) -> None:
     """Writes a rounding to 8 bits on the grid that plans are made for."""
     from onnx import TensorProto
@@ -111,7 +151,11 @@ def _rounding(context: Any, node: Any, name: str, arguments: Any) -> None:
     context.make_node("DequantizeLinear", [whole, scale, zero], **given, **facts)
 
 
-HANDLERS: dict[str, Any] = {"Erfc": (_complementary_error_function, []), "FakeQuantWithMinMaxArgs": (_rounding, [])}
+HANDLERS: dict[str, Any] = {
+    "Erfc": (_complementary_error_function, []),
+    "Einsum": (_einsum, []),
+    "FakeQuantWithMinMaxArgs": (_rounding, []),
+}
 
 
 def _name_inputs(model: Any, inputs: list[str]) -> None:

@@ -3,15 +3,20 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.graph.freezing import SIGNATURE
+from optops.graph.functional_onnx import executed_graph
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
+from optops.graph.onnx_fusions import count_fused, fuse
 from optops.graph.onnx_quantization import quantize_all_products
 from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.loading import load
 from optops.graph.optimizer.optimizer import optimize
 from optops.graph.optimizer.report import Report
+from optops.graph.optimizer.samples import Sample, accepted_samples
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.onnxruntime import MODEL
@@ -75,7 +80,9 @@ def _facts(report: Report) -> dict[str, float | str]:
 
 
 def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
-    """Writes `model.onnx`; in int8, every product with a constant weight is quantised dynamically.
+    """Writes `model.onnx` with ONNX Runtime's own operators for attention, layer norms and GELU where they fit.
+
+    In int8, every product with a constant weight is quantised dynamically.
 
     Raises:
         LoweringError: If the graph can not be converted, or int8 reaches no product.
@@ -83,11 +90,28 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     if plan.precision not in ("fp32", "int8"):
         raise LoweringError(f"an imported SavedModel runs in ONNX Runtime in fp32 or int8, not in {plan.precision}")
     info = ExecutableInfo.load(serving)
-    model = convert(serving / SAVED_MODEL)
+    fused = fuse(convert(serving / SAVED_MODEL), _samples(serving / SAVED_MODEL))
+    model = fused.model
     quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
-    facts: dict[str, float | str] = {"nodes_after": len(model.graph.node), "nodes_quantized": quantized}
+    executed = executed_graph(folder / MODEL)
+    facts: dict[str, float | str] = {
+        "nodes_after": len(executed.node),
+        "nodes_quantized": quantized,
+        **count_fused(executed),
+    }
     replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
-    return Lowering(facts, [f"{len(model.graph.node)} ONNX nodes, {quantized} products in int8"])
+    counts = f"{len(executed.node)} ONNX nodes are executed, {quantized} products in int8"
+    return Lowering(facts, [*fused.notes, counts])
+
+
+def _samples(saved_model: Path) -> list[Sample]:
+    """Returns inputs that a model accepts, of different sizes; none where nothing is known of what it takes."""
+    with TemporaryDirectory(prefix="optops-samples-") as scratch:
+        try:
+            signature = load(saved_model, Path(scratch) / "source").signatures[SIGNATURE]
+        except OptimizerError:
+            return []
+        return accepted_samples(signature, signature.graph) if signature.graph is not None else []
 
 
 def lower_to_openvino(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:

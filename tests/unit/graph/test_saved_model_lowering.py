@@ -62,3 +62,20 @@ def test_a_loop_that_openvino_can_not_read_is_refused_with_its_reason(imported, 
 def test_a_model_without_layers_to_fuse_is_not_lowered_to_the_operator_library(imported, tmp_path):
     with pytest.raises(LoweringError, match="nothing in this model could be fused"):
         lower_serving(imported, PrecisionPlan("int8"), "tensorflow+kernels", tmp_path / "serving")
+
+
+def test_a_reshape_that_copies_sizes_of_another_ones_result_keeps_it(tmp_path):
+    kernel = tf.constant(np.random.default_rng(2).normal(size=(6, 8)), tf.float32)
+
+    def heads(x):
+        product = tf.tensordot(x, kernel, 1)  # on rows of two axes, and reshaped to three behind
+        return {"y": tf.reshape(product, [tf.shape(product)[0], tf.shape(product)[1], 2, 4])}
+
+    module = tf.Module()
+    module.serve = tf.function(heads, input_signature=[tf.TensorSpec([None, None, 6], tf.float32, name="x")])
+    tf.saved_model.save(module, str(tmp_path / "theirs"), signatures={"serving_default": module.serve})
+    import_saved_model(tmp_path / "theirs", tmp_path / "serving")
+    x = np.random.default_rng(3).normal(size=(3, 5, 6)).astype(np.float32)
+    for runtime in ("onnxruntime", "openvino"):
+        lower_serving(tmp_path / "serving", PrecisionPlan("fp32"), runtime, tmp_path / runtime)
+        np.testing.assert_allclose(load_executable(tmp_path / runtime, 1)({"x": x})["y"], heads(x)["y"], atol=1e-5)
