@@ -35,11 +35,9 @@ class Blocks:
 
     def add_and_norm(self, states: str, added: str, norm: Norm) -> tuple[str, str]:
         """Appends a sum and its layer normalisation; returns the sum and the norm."""
-        scale, offset = self.graph.constant(norm.scale), self.graph.constant(norm.offset)
-        normed, _, _, total = self.graph.add_many(
-            "SkipLayerNormalization", states, added, scale, offset, outputs=4, domain=CONTRIB, epsilon=self.epsilon
-        )
-        return total, normed
+        # ONNX Runtime's SkipLayerNormalization is one node, but takes several times as long as these two.
+        total = self.graph.add("Add", states, added)
+        return total, self.norm(total, norm)
 
     def product(self, states: str, parts: Sequence[Product], precision: str) -> str:
         """Appends one product that computes `parts` side by side, all of one precision."""

@@ -13,6 +13,9 @@ from optops.runtimes.beam_search import Continuations, Hypothesis, beam_search, 
 GRAPH, TRANSLATE = "graph", "translate"
 MODEL = "model.onnx"
 ENCODER, STEP, SELECT = "encoder.onnx", "step.onnx", "select.onnx"
+DISABLED_OPTIMIZERS = ["Pad_Fusion", "SkipLayerNormFusion"]
+"""The first merges a padding with zeros into a max-pooling, which then takes the largest of what is not padding; the
+second joins a sum and its layer norm in a kernel that takes several times as long as the two."""
 FOUND = ["scores", "continuations", "origins", "end_scores"]
 
 
@@ -71,9 +74,8 @@ def open_session(path: Path, threads: int, spinning: bool = True, optimized: Pat
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    # It merges a padding with zeros into a max-pooling, which then takes the largest of what is not padding.
     return onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED_OPTIMIZERS
     )
 
 

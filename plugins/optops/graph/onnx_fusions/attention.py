@@ -51,7 +51,7 @@ def fuse_attention(graph: Rewriter) -> int:
 
 def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, result: str) -> bool:
     """Replaces attention if its axes are those of one; says whether."""
-    batch, heads, length, keys = scores.product.axes
+    batch, heads, length, keys = list(scores.product.axes)
     given = {mixed.left: mixed.left_axes, mixed.right: mixed.right_axes}
     renamed = dict(zip(given.pop(weights), scores.product.axes, strict=True))
     renamed |= {axis: VALUE for axis in mixed.axes if axis not in renamed}
@@ -93,16 +93,14 @@ def _scores(graph: Rewriter, tensor: str, depth: int) -> _Scores | None:
         product = _product(graph, node)
         if product is None:
             return None
-        left, factor = _without_factor(graph, product.left)
-        right, other = _without_factor(graph, product.right)
-        return _Scores(replace(product, left=left, right=right), factor * other)
-    for read, other in (node.input, node.input[::-1]):
-        inner = _scores(graph, read, depth - 1)
-        factor = graph.scalar(other)
+        (left, one), (right, other) = (_without_factor(graph, each) for each in (product.left, product.right))
+        return _Scores(replace(product, left=left, right=right), one * other)
+    for read, added in (node.input, node.input[::-1]):
+        inner, factor = _scores(graph, read, depth - 1), graph.scalar(added)
         if inner is None:
             continue
         if node.op_type == "Add":
-            return _Scores(inner.product, inner.scale, [*inner.biases, other])
+            return _Scores(inner.product, inner.scale, [*inner.biases, added])
         if factor and not inner.biases and (node.op_type == "Mul" or read == node.input[0]):
             return _Scores(inner.product, inner.scale * (factor if node.op_type == "Mul" else 1 / factor))
     return None
@@ -115,11 +113,11 @@ def _product(graph: Rewriter, node: Any) -> _Product | None:
     if any(len(graph.shape(name)) != 4 for name in node.input):
         return None
     if node.op_type == "MatMul":
-        return _Product(*node.input, "bhsd", "bhdt", "bhst")
+        return _Product(node.input[0], node.input[1], "bhsd", "bhdt", "bhst")
     inputs, _, result = attribute(node, "equation").decode().replace(" ", "").partition("->")
     left, right = inputs.split(",")
     lengths = {len(set(axes)) for axes in (left, right, result)}
-    return _Product(*node.input, left, right, result) if lengths == {4} and "." not in inputs else None
+    return _Product(node.input[0], node.input[1], left, right, result) if lengths == {4} and "." not in inputs else None
 
 
 def _heads(graph: Rewriter, product: _Product, order: list[str]) -> str | None:

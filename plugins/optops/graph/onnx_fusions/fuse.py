@@ -14,7 +14,6 @@ from optops.graph.onnx_fusions.gelu import fuse_gelu
 from optops.graph.onnx_fusions.layer_norm import fuse_layer_norm
 from optops.graph.onnx_fusions.products import fuse_einsums, fuse_rows
 from optops.graph.onnx_fusions.rewriting import Rewriter
-from optops.graph.onnx_fusions.skip_layer_norm import fuse_sums
 from optops.graph.onnx_fusions.tidying import tidy
 from optops.graph.optimizer.parity import Difference, compare
 from optops.runtimes.onnxruntime import MODEL, open_session
@@ -27,11 +26,10 @@ PATTERNS: Mapping[str, Callable[[Rewriter], int]] = {
     "attention": fuse_attention,
     "reshapes and transposes left out": tidy,
     "products without rows behind attention": fuse_rows,
-    "sums joined with their layer norm": fuse_sums,
 }
 FUSED: Mapping[str, tuple[str, ...]] = {
     "attention_fused": ("Attention", "MultiHeadAttention"),
-    "layer_norms_fused": ("LayerNormalization", "SkipLayerNormalization"),
+    "layer_norms_fused": ("LayerNormalization",),
     "gelu_fused": ("Gelu", "FastGelu", "BiasGelu"),
 }
 """Names of counts, and the operators of ONNX Runtime that they count."""

@@ -25,7 +25,8 @@ class _Norm:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         centred = x - x.mean(-1, keepdims=True)
-        return self.scale * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + self.epsilon) + self.offset
+        normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + self.epsilon)
+        return np.asarray(normed * self.scale + self.offset)
 
 
 def fuse_layer_norm(graph: Rewriter) -> int:
@@ -40,8 +41,8 @@ def fuse_layer_norm(graph: Rewriter) -> int:
             norm = _norm(graph, source, result, width)
             if norm:
                 vectors = [graph.constant(each.astype(np.float32)) for each in (norm.scale, norm.offset)]
-                shape, given = graph.shape(source), {"axis": -1, "epsilon": norm.epsilon}
-                graph.redirect(result, graph.add("LayerNormalization", source, *vectors, shape=shape, **given))
+                made = graph.add("LayerNormalization", source, *vectors, axis=-1, epsilon=norm.epsilon)
+                graph.redirect(result, made)
                 fused += 1
                 break
     return fused
@@ -91,4 +92,4 @@ def _measured(function: Function, example: np.ndarray) -> _Norm | None:
 
 
 def _row(rows: np.ndarray) -> np.ndarray:
-    return rows.reshape(-1, rows.shape[-1])[0]
+    return np.asarray(rows.reshape(-1, rows.shape[-1])[0])

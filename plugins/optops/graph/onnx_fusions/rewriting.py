@@ -78,24 +78,18 @@ class Rewriter:
 
     def add(self, operator: str, *inputs: str, shape: Shape = (), domain: str = "", **attributes: Any) -> str:
         """Adds a node with one output, whose name is returned; an input named "" is left out."""
-        return self.add_many(operator, *inputs, shapes=[shape], domain=domain, **attributes)[0]
-
-    def add_many(
-        self, operator: str, *inputs: str, shapes: Sequence[Shape], domain: str = "", **attributes: Any
-    ) -> list[str]:
-        """Adds a node with an output for each shape and returns their names."""
         from onnx import helper
 
         self._added += 1
         name = f"fused/{operator}_{self._added}"
-        outputs = {f"{name}:{place}": shape for place, shape in enumerate(shapes)}
-        node = helper.make_node(operator, list(inputs), list(outputs), name=name, domain=domain, **attributes)
-        self.graph.node.append(node)
-        self.shapes |= {output: shape for output, shape in outputs.items() if shape}
-        self.producers |= dict.fromkeys(outputs, self.graph.node[-1])
+        output = f"{name}:0"
+        self.graph.node.append(
+            helper.make_node(operator, list(inputs), [output], name=name, domain=domain, **attributes)
+        )
+        self.producers[output], self.shapes[output] = self.graph.node[-1], shape
         for read in set(inputs) - {""}:
             self._readers[read].append(self.graph.node[-1])
-        return list(outputs)
+        return output
 
     def reshape(self, tensor: str, sizes: Sequence[int]) -> str:
         """Adds a Reshape; sizes may be 0, as that of the input at this place, or -1."""
