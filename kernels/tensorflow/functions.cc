@@ -6,27 +6,77 @@
 namespace optops::tensorflow {
 namespace {
 
-// Returns an input with one value for each column of x.
-Tensor columns_of(TF_OpKernelContext* context, int index, const char* name, const Tensor& x) {
+// Returns an input with one value for each of `columns`.
+Tensor columns_of(TF_OpKernelContext* context, int index, const char* name, int64_t columns) {
   Tensor found = input(context, index, name, 1);
-  if (size(found, 0) != size(x, 1)) {
+  if (size(found, 0) != columns) {
     refuse("%s has %lld values for %lld columns of x", name, static_cast<long long>(size(found, 0)),
-           static_cast<long long>(size(x, 1)));
+           static_cast<long long>(columns));
   }
   return found;
 }
 
-// activation(x + bias), x: [rows, width].
+// The sizes of a sum of two tensors: the last axes stand below each other, and one of size 1 is
+// repeated.
+std::vector<int64_t> sizes_of_sum(const std::vector<int64_t>& one,
+                                  const std::vector<int64_t>& other) {
+  const auto& longer = one.size() < other.size() ? other : one;
+  const auto& shorter = one.size() < other.size() ? one : other;
+  std::vector<int64_t> sizes = longer;
+  for (size_t i = 0; i < shorter.size(); ++i) {
+    int64_t& size = sizes[longer.size() - shorter.size() + i];
+    if (size != shorter[i] && size != 1 && shorter[i] != 1) {
+      refuse("axes of sizes %lld and %lld can not be added", static_cast<long long>(size),
+             static_cast<long long>(shorter[i]));
+    }
+    if (size == 1) size = shorter[i];
+  }
+  return sizes;
+}
+
+// How far it is from one value to the next along each axis of `sizes`; 0 where values are repeated.
+std::vector<int64_t> strides_in(const std::vector<int64_t>& sizes, const Tensor& tensor) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (int axis = rank(tensor) - 1, i = static_cast<int>(sizes.size()) - 1; axis >= 0;
+       --axis, --i) {
+    strides[i] = size(tensor, axis) == 1 ? 0 : stride;
+    stride *= size(tensor, axis);
+  }
+  return strides;
+}
+
+// Writes the sum of tensors that differ in shape.
+void add(const Tensor& x, const Tensor& other, const std::vector<int64_t>& sizes, float* sum) {
+  const std::vector<int64_t> steps = strides_in(sizes, x), other_steps = strides_in(sizes, other);
+  const int last = static_cast<int>(sizes.size()) - 1;
+  std::vector<int64_t> place(sizes.size());
+  int64_t rows = 1;
+  for (int axis = 0; axis < last; ++axis) rows *= sizes[axis];
+  for (int64_t row = 0; row < rows; ++row, sum += sizes[last]) {
+    const float *from = data<float>(x), *other_from = data<float>(other);
+    for (int axis = 0; axis < last; ++axis) {
+      from += place[axis] * steps[axis];
+      other_from += place[axis] * other_steps[axis];
+    }
+    for (int64_t i = 0; i < sizes[last]; ++i)
+      sum[i] = from[i * steps[last]] + other_from[i * other_steps[last]];
+    for (int axis = last - 1; axis >= 0 && ++place[axis] == sizes[axis]; --axis) place[axis] = 0;
+  }
+}
+
+// activation(x + bias), x: [..., width].
 class BiasActivation {
  public:
   explicit BiasActivation(const Attributes& attributes)
       : activation_(attributes.integer("activation")), threads_(attributes.integer("threads")) {}
 
   void compute(TF_OpKernelContext* context) {
-    const Tensor x = input(context, 0, "x", 2), bias = columns_of(context, 1, "bias", x);
-    const Tensor y = output<float>(context, 0, {size(x, 0), size(x, 1)});
+    const Tensor x = rows_input(context, 0, "x");
+    const Tensor bias = columns_of(context, 1, "bias", width(x));
+    const Tensor y = output<float>(context, 0, sizes_of(x));
     optops_status status;
-    optops_bias_activation(data<float>(x), size(x, 0), size(x, 1), data<float>(bias), activation_,
+    optops_bias_activation(data<float>(x), count(x), width(x), data<float>(bias), activation_,
                            data<float>(y), threads_, &status);
     check(status);
   }
@@ -35,24 +85,24 @@ class BiasActivation {
   int32_t activation_, threads_;
 };
 
-// The layer norm of x + residual, [rows, width].
+// The layer norm of x + residual, [..., width]; an empty residual stands for none.
 class ResidualNorm {
  public:
   explicit ResidualNorm(const Attributes& attributes)
       : epsilon_(attributes.real("epsilon")), threads_(attributes.integer("threads")) {}
 
   void compute(TF_OpKernelContext* context) {
-    const Tensor x = input(context, 0, "x", 2), residual = input(context, 1, "residual", 2);
-    if (size(residual, 0) != size(x, 0) || size(residual, 1) != size(x, 1)) {
-      refuse("the residual is [%lld, %lld]; x is [%lld, %lld]",
-             static_cast<long long>(size(residual, 0)), static_cast<long long>(size(residual, 1)),
-             static_cast<long long>(size(x, 0)), static_cast<long long>(size(x, 1)));
-    }
-    const Tensor scale = columns_of(context, 2, "scale", x);
-    const Tensor offset = columns_of(context, 3, "offset", x);
-    const Tensor y = output<float>(context, 0, {size(x, 0), size(x, 1)});
+    const Tensor x = rows_input(context, 0, "x"), residual = rows_input(context, 1, "residual");
+    const std::vector<int64_t> shape = sizes_of(x), other = sizes_of(residual);
+    const bool alone = other == std::vector<int64_t>{0}, alike = shape == other;
+    const std::vector<int64_t> sizes = alone || alike ? shape : sizes_of_sum(shape, other);
+    const Tensor scale = columns_of(context, 2, "scale", sizes.back());
+    const Tensor offset = columns_of(context, 3, "offset", sizes.back());
+    const Tensor y = output<float>(context, 0, sizes);
+    if (!alone && !alike) add(x, residual, sizes, data<float>(y));
     optops_status status;
-    optops_residual_norm(data<float>(x), data<float>(residual), size(x, 0), size(x, 1),
+    optops_residual_norm(data<float>(alone || alike ? x : y),
+                         alike ? data<float>(residual) : nullptr, count(y), width(y),
                          data<float>(scale), data<float>(offset), epsilon_, data<float>(y),
                          threads_, &status);
     check(status);

@@ -9,24 +9,26 @@ namespace {
 
 constexpr int32_t kWidestBeam = 255;
 
-// y = activation(x W + b), x: [rows, inputs].
+// y = activation(x W + b), x: [..., inputs].
 class Dense {
  public:
   explicit Dense(const Attributes& attributes)
       : activation_(attributes.integer("activation")), threads_(attributes.integer("threads")) {}
 
   void compute(TF_OpKernelContext* context) {
-    const Tensor x = input(context, 0, "x", 2), block = input(context, 1, "weights", 1);
+    const Tensor x = rows_input(context, 0, "x"), block = input(context, 1, "weights", 1);
     const auto product = weights_.of(block);
     int64_t sizes[3];
     optops_product_sizes(product.get(), sizes);
-    if (size(x, 1) != sizes[0]) {
-      refuse("x has %lld columns; the weights take %lld", static_cast<long long>(size(x, 1)),
+    if (width(x) != sizes[0]) {
+      refuse("x has %lld columns; the weights take %lld", static_cast<long long>(width(x)),
              static_cast<long long>(sizes[0]));
     }
-    const Tensor y = output<float>(context, 0, {size(x, 0), sizes[1]});
+    std::vector<int64_t> shape = sizes_of(x);
+    shape.back() = sizes[1];
+    const Tensor y = output<float>(context, 0, shape);
     optops_status status;
-    optops_product_run(product.get(), data<float>(x), size(x, 0), activation_, nullptr,
+    optops_product_run(product.get(), data<float>(x), count(x), activation_, nullptr,
                        data<float>(y), threads_, &status);
     check(status);
   }

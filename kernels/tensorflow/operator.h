@@ -66,19 +66,47 @@ struct DeleteTensor {
 };
 using Tensor = std::unique_ptr<TF_Tensor, DeleteTensor>;
 
-// Returns an input of a rank.
-inline Tensor input(TF_OpKernelContext* context, int index, const char* name, int rank) {
+inline int rank(const Tensor& tensor) { return TF_NumDims(tensor.get()); }
+
+inline int64_t size(const Tensor& tensor, int axis) { return TF_Dim(tensor.get(), axis); }
+
+// Returns an input of any rank.
+inline Tensor input(TF_OpKernelContext* context, int index) {
   Status status;
   TF_Tensor* tensor = nullptr;
   TF_GetInput(context, index, &tensor, status.get());
   status.check();
-  Tensor owned(tensor);
-  if (TF_NumDims(tensor) != rank)
-    refuse("%s has %d dimensions; it must have %d", name, TF_NumDims(tensor), rank);
-  return owned;
+  return Tensor(tensor);
 }
 
-inline int64_t size(const Tensor& tensor, int axis) { return TF_Dim(tensor.get(), axis); }
+// Returns an input of a rank.
+inline Tensor input(TF_OpKernelContext* context, int index, const char* name, int wanted) {
+  Tensor found = input(context, index);
+  if (rank(found) != wanted)
+    refuse("%s has %d dimensions; it must have %d", name, rank(found), wanted);
+  return found;
+}
+
+// Returns an input of rows: any axes, then the values of a row.
+inline Tensor rows_input(TF_OpKernelContext* context, int index, const char* name) {
+  Tensor found = input(context, index);
+  if (rank(found) < 1) refuse("%s is one number; it must have rows", name);
+  return found;
+}
+
+inline int64_t width(const Tensor& rows) { return size(rows, rank(rows) - 1); }
+
+inline int64_t count(const Tensor& rows) {
+  int64_t product = 1;
+  for (int axis = 0; axis < rank(rows) - 1; ++axis) product *= size(rows, axis);
+  return product;
+}
+
+inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
+  std::vector<int64_t> sizes(rank(tensor));
+  for (int axis = 0; axis < rank(tensor); ++axis) sizes[axis] = size(tensor, axis);
+  return sizes;
+}
 
 template <typename T>
 T* data(const Tensor& tensor) {
@@ -87,13 +115,13 @@ T* data(const Tensor& tensor) {
 
 // Returns a new output; T is float or int32_t.
 template <typename T>
-Tensor output(TF_OpKernelContext* context, int index, std::initializer_list<int64_t> sizes) {
+Tensor output(TF_OpKernelContext* context, int index, const std::vector<int64_t>& sizes) {
   Status status;
   int64_t count = 1;
   for (const int64_t extent : sizes) count *= extent;
   const TF_DataType type = std::is_same_v<T, float> ? TF_FLOAT : TF_INT32;
   TF_Tensor* tensor =
-      TF_AllocateOutput(context, index, type, sizes.begin(), static_cast<int>(sizes.size()),
+      TF_AllocateOutput(context, index, type, sizes.data(), static_cast<int>(sizes.size()),
                         static_cast<size_t>(count) * sizeof(T), status.get());
   status.check();
   return Tensor(tensor);

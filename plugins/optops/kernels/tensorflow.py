@@ -59,24 +59,38 @@ def dense(x: Any, weights: Any, activation: Activation = "linear", threads: int 
     """
     code = checked("activation", activation, ACTIVATIONS)
     x = tf.convert_to_tensor(x, tf.float32)
-    y = load_operators().OptopsDense(x=_rows(x), weights=weights, activation=code, threads=threads)
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], tf.shape(y)[1:]], axis=0))
+    y = load_operators().OptopsDense(x=x, weights=weights, activation=code, threads=threads)
+    return y if x.shape.rank is None else tf.ensure_shape(y, [*x.shape[:-1], None])
 
 
 def bias_activation(x: Any, bias: Any, activation: Activation = "gelu", threads: int = 0) -> tf.Tensor:
     """Returns `activation(x + bias)`, float32 [..., width]; x: float32 [..., width], bias: float32 [width]."""
     code = checked("activation", activation, ACTIVATIONS)
     x = tf.convert_to_tensor(x, tf.float32)
-    y = load_operators().OptopsBiasActivation(x=_rows(x), bias=bias, activation=code, threads=threads)
-    return _like(y, x)
+    y = load_operators().OptopsBiasActivation(x=x, bias=bias, activation=code, threads=threads)
+    return tf.ensure_shape(y, x.shape)
 
 
 def residual_norm(x: Any, residual: Any, scale: Any, offset: Any, epsilon: float = 1e-6, threads: int = 0) -> tf.Tensor:
-    """Returns the layer normalisation of `x + residual`, both float32 [..., width]; scale, offset: float32 [width]."""
-    x, residual = tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(residual, tf.float32)
+    """Returns the layer normalisation of `x + residual`, float32 [..., width].
+
+    Args:
+        x: float32 [..., width].
+        residual: float32 that may be added to x, most often of its shape; None adds nothing.
+        scale: float32 [width].
+        offset: float32 [width].
+        epsilon: Added to the variance.
+        threads: As for `dense`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When it runs, if a shape does not fit, or epsilon is not above 0.
+    """
+    x = tf.convert_to_tensor(x, tf.float32)
+    other = tf.zeros([0]) if residual is None else tf.convert_to_tensor(residual, tf.float32)
+    shape = x.shape if residual is None else tf.broadcast_static_shape(x.shape, other.shape)
     norm = {"scale": scale, "offset": offset, "epsilon": epsilon}
-    y = load_operators().OptopsResidualNorm(x=_rows(x), residual=_rows(residual), **norm, threads=threads)
-    return _like(y, x)
+    y = load_operators().OptopsResidualNorm(x=x, residual=other, **norm, threads=threads)
+    return tf.ensure_shape(y, shape)
 
 
 def masked_softmax(x: Any, counts: Any, threads: int = 0) -> tf.Tensor:
@@ -92,7 +106,9 @@ def masked_softmax(x: Any, counts: Any, threads: int = 0) -> tf.Tensor:
     """
     x = tf.convert_to_tensor(x, tf.float32)
     each = tf.reshape(tf.broadcast_to(tf.cast(counts, tf.int32), tf.shape(x)[:-1]), [-1])
-    return _like(load_operators().OptopsMaskedSoftmax(x=_rows(x), counts=each, threads=threads), x)
+    rows = tf.reshape(x, [-1, tf.shape(x)[-1]])
+    y = load_operators().OptopsMaskedSoftmax(x=rows, counts=each, threads=threads)
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
 
 
 def attention(
@@ -218,14 +234,6 @@ def decode(
         threads=threads,
     )
     return _shaped(found, results)
-
-
-def _rows(x: Any) -> tf.Tensor:
-    return tf.reshape(x, [-1, tf.shape(x)[-1]])
-
-
-def _like(y: Any, x: Any) -> tf.Tensor:
-    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
 
 
 def _shaped(found: Any, results: int) -> TranslationTensors:

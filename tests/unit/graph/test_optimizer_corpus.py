@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
-from optops.graph.optimizer.parity import compare
+from optops.graph.optimizer.parity import TOLERANCES, compare
 from optops.models.keras import keras, tf
 
 L = keras.layers
@@ -116,6 +116,64 @@ def lambdas() -> keras.Model:
     return keras.Model(inputs, tf.reduce_mean(tf.nn.relu(inputs) * 2.0, axis=1))
 
 
+class Scaled(L.Layer):  # type: ignore[misc]
+    """One weight for each channel: with it, a layer of a Transformer is none that the library has whole."""
+
+    def build(self, shape: Any) -> None:
+        self.factor = self.add_weight(shape=shape[-1:], initializer=keras.initializers.RandomUniform(0.5, 1.5))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return x * self.factor
+
+
+class Positions(L.Layer):  # type: ignore[misc]
+    """Adds what is learned for each position."""
+
+    def build(self, shape: Any) -> None:
+        self.table = self.add_weight(shape=(64, shape[-1]), initializer="random_normal")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return x + self.table[: tf.shape(x)[1]]
+
+
+def hidden(x: Any, activation: Any) -> Any:
+    return L.Dense(x.shape[-1])(L.Dense(2 * x.shape[-1], activation=activation)(x))
+
+
+def vision_transformer() -> keras.Model:
+    """Patches, norms first, branches with weights of their own (Touvron et al. 2021, CaiT)."""
+    inputs = keras.Input([48, 48, 3])
+    x = Positions()(L.Reshape([36, 64])(L.Conv2D(64, 8, 8)(inputs)))
+    for _ in range(2):
+        y = L.LayerNormalization(epsilon=1e-6)(x)
+        x += Scaled()(L.MultiHeadAttention(4, 16)(y, y))
+        x += Scaled()(hidden(L.LayerNormalization(epsilon=1e-6)(x), "gelu"))
+    return keras.Model(inputs, L.Dense(10)(L.GlobalAveragePooling1D()(L.LayerNormalization(epsilon=1e-6)(x))))
+
+
+def decoder() -> keras.Model:
+    """Attention to what is before, then to a memory, norms last (Vaswani et al. 2017)."""
+    ids, memory = keras.Input([None], dtype="int32"), keras.Input([None, 64])
+    x = Positions()(L.Embedding(20, 64)(ids))
+    for _ in range(2):
+        x = L.LayerNormalization()(x + L.MultiHeadAttention(4, 16)(x, x, use_causal_mask=True))
+        x = L.LayerNormalization()(x + L.MultiHeadAttention(4, 16)(x, memory))
+        x = L.LayerNormalization()(x + hidden(x, tf.nn.silu))
+    return keras.Model([ids, memory], L.Dense(20)(x))
+
+
+WHOLE: dict[str, tuple[Callable[[], keras.Model], dict[str, int]]] = {
+    "vision transformer": (
+        vision_transformer,
+        {"norm step by step": 5, "attention alone": 2, "residual norm": 5, "bias and activation": 2},
+    ),
+    "decoder": (
+        decoder,
+        {"norm step by step": 6, "attention alone": 4, "residual norm": 6, "bias and activation": 2},
+    ),
+}
+
+
 KERAS: dict[str, Callable[[], keras.Model]] = {
     "lstm": lambda: sequential(L.LSTM(3), shape=[None, 4]),
     "gru": lambda: sequential(L.GRU(3, return_sequences=True), shape=[5, 4]),
@@ -192,6 +250,19 @@ def test_a_keras_model_computes_what_it_did(name: str, tmp_path: Path) -> None:
     loaded = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     (given,) = loaded.structured_input_signature[1]
     assert check(tmp_path, [spec(*specs[0].shape, dtype=specs[0].dtype, name=given)]) != "original"
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_all_parts_of_a_model_without_whole_encoder_layers_are_fused(name: str, precision: str, tmp_path: Path) -> None:
+    build, counts = WHOLE[name]
+    keras.utils.set_random_seed(0)
+    report = optimize(build(), tmp_path / "out", precision=precision, benchmark=False).signatures[0]
+    found = report.counts()
+    assert {pattern: found.get(pattern) for pattern in counts} == counts, report.left_alone
+    assert ("dense" in found) == (precision == "int8")
+    assert report.level == "kernels"
+    assert report.difference <= TOLERANCES[precision]
 
 
 class Words(tf.Module):

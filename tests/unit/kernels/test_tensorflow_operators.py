@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy
 from tests.unit.kernels.reference import HEAD_SIZE, make_model, make_sentences
 
 from optops.kernels import PackedEncoder, PackedProduct, PackedTranslator
@@ -82,11 +85,34 @@ def test_functions_give_in_a_graph_what_they_give_on_arrays(operators):
         np.testing.assert_array_equal(found, wanted)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numpy.mutually_broadcastable_shapes(num_shapes=2, min_dims=1, max_dims=4, max_side=20), st.booleans())
+def test_a_residual_is_added_as_tensorflow_adds_it(operators, shapes, alone):
+    random = np.random.default_rng(0)
+    x, residual = (random.normal(size=shape).astype(np.float32) for shape in shapes.input_shapes)
+    z = (x if alone else x + residual).astype(np.float64)
+    scale, offset = random.normal(size=(2, z.shape[-1])).astype(np.float32)
+    centred = z - z.mean(-1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + offset
+    found = operators.residual_norm(x, None if alone else residual, scale, offset, 1e-3)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_can_not_be_added_is_refused_when_it_runs(operators):
+    from optops.models.keras import tf
+
+    dynamic = tf.TensorSpec([None, 20], tf.float32)
+    norm = tf.function(lambda x, y: operators.residual_norm(x, y, x[0], x[0]), input_signature=[dynamic, dynamic])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="axes of sizes 3 and 2 can not be added"):
+        norm(tf.ones([3, 20]), tf.ones([2, 20]))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda o, x: o.bias_activation(x, x[0, 0, :3]), "bias has 3 values for 20 columns of x"),
-        (lambda o, x: o.residual_norm(x, x[:1], x[0, 0], x[0, 0]), r"the residual is \[3, 20\]; x is \[6, 20\]"),
+        (lambda o, x: o.dense(x[0, 0, 0], x), "x is one number; it must have rows"),
+        (lambda o, x: o.residual_norm(x, x, x[0, :2, 0], x[0, 0]), "scale has 2 values for 20 columns of x"),
         (lambda o, x: o.residual_norm(x, x, x[0, 0], x[0, 0], epsilon=-1.0), "epsilon is -1; it must be above 0"),
         (lambda o, x: o.masked_softmax(x, 21), "row 0 counts 21; it may be 0 to 20"),
         (lambda o, x: o.attention(x, x, x, heads=3), "queries are 20 wide, which is no multiple of 3 heads"),

@@ -18,7 +18,7 @@ from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
-from optops.graph.optimizer.patterns import KERNELS, PLAIN, TIDYING
+from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
 from optops.graph.optimizer.report import Report, SignatureReport, medians
 from optops.graph.optimizer.rewriting import Context, Pattern
 from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
@@ -28,6 +28,8 @@ from optops.models.keras import tf
 
 LONGEST = 0.1
 """Seconds of a call beyond which no larger inputs are timed."""
+KERNEL_LEVELS = ("kernels", "products")
+"""What has operators of the library."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Work:
         wanted: What the original gives for them.
         precision: Of products in the operator library.
         report: What has been done.
-        graphs: What has been made, by level: `frozen`, `plain`, `kernels`.
+        graphs: What has been made, by level: `frozen`, `plain`, `kernels`, `products`.
         made: The report's rewrites and what it counts as tidied, by level.
     """
 
@@ -122,7 +124,7 @@ def optimize(
                 continue
             work = _start(signature, given, precision)
             if work.samples:
-                _rewrite_all(work, kernels, extra_patterns)
+                _rewrite_all(work, kernels, benchmark, extra_patterns)
             kept[name] = _choose(work, benchmark)
             report.signatures.append(work.report)
         _publish(model, kept, report, out, picture)
@@ -197,7 +199,7 @@ def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
     return {name: list(array.shape) for name, array in sample.items()}
 
 
-def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
+def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pattern]) -> None:
     assert work.signature.graph is not None
     graph = work.signature.graph.copy()
     forget_order(graph)
@@ -214,7 +216,13 @@ def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
     rewrite(graph, patterns, context, work.check, work.report)
     work.keep("plain", graph)
     if kernels:
-        _rewrite_to_kernels(work, graph, [*KERNELS, *(pattern for pattern in extra if pattern.kernels)], context)
+        own = tuple(pattern for pattern in extra if pattern.kernels)
+        steps = {"kernels": KERNELS + own}
+        if work.precision != "fp32":
+            steps = {"kernels": KERNELS + PRODUCTS + own}
+        elif benchmark:
+            steps["products"] = PRODUCTS
+        _rewrite_to_kernels(work, graph, steps, context)
     taken = {name for each in work.report.rewrites for name in each["before"]}  # type: ignore[attr-defined]
     missed = [
         miss for miss in context.near_misses if miss.node.rpartition(":")[0] not in taken and miss.node not in taken
@@ -222,7 +230,8 @@ def _rewrite_all(work: Work, kernels: bool, extra: Sequence[Pattern]) -> None:
     work.report.left_alone = [asdict(miss) for miss in missed]
 
 
-def _rewrite_to_kernels(work: Work, graph: Graph, patterns: Sequence[Pattern], context: Context) -> None:
+def _rewrite_to_kernels(work: Work, graph: Graph, steps: Mapping[str, Sequence[Pattern]], context: Context) -> None:
+    """Applies the patterns of each level in turn, each on what the one before made."""
     from optops.kernels import KernelsUnavailableError
     from optops.kernels.tensorflow import load_operators
 
@@ -232,11 +241,12 @@ def _rewrite_to_kernels(work: Work, graph: Graph, patterns: Sequence[Pattern], c
         work.report.notes.append(f"the operator library is not used: {error}")
         return
     check = partial(work.check, precision=work.precision)
-    before = len(work.report.rewrites)
-    rewrite(graph, patterns, context, check, work.report)
-    if len(work.report.rewrites) > before:
-        rewrite(graph, TIDYING, context, check, work.report)
-        work.keep("kernels", graph)
+    for level, patterns in steps.items():
+        before = len(work.report.rewrites)
+        rewrite(graph, patterns, context, check, work.report)
+        if len(work.report.rewrites) > before:
+            rewrite(graph, TIDYING, context, check, work.report)
+            work.keep(level, graph)
 
 
 def _call(function: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -259,7 +269,7 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
     graph = work.graphs[level]
     report.level, report.nodes_after = level, len(graph.nodes)
     report.rewrites, report.tidied = work.made[level]
-    report.difference = work.check(graph, work.precision if level == "kernels" else "fp32").value
+    report.difference = work.check(graph, work.precision if level in KERNEL_LEVELS else "fp32").value
     if report.milliseconds:
         report.speed_up = report.milliseconds["original"] / report.milliseconds[level]
     return graph
@@ -300,7 +310,7 @@ def _publish(model: Model, kept: dict[str, Graph | None], report: Report, out: P
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
         folder = Path(beside) / out.name
         _write(model, kept, folder, report)
-        report.kernels = any(each.level == "kernels" for each in report.signatures)
+        report.kernels = any(each.level in KERNEL_LEVELS for each in report.signatures)
         report.save(folder)
         if picture:
             from optops.graph.optimizer.picture import PICTURE, draw

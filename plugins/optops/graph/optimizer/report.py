@@ -14,7 +14,7 @@ class SignatureReport:
 
     Attributes:
         name: Of the signature.
-        level: What was kept: `kernels`, `plain`, `frozen`, or `original`.
+        level: What was kept: `products`, `kernels`, `plain`, `frozen`, or `original`.
         nodes_before: Of the frozen graph.
         nodes_after: Of what was written.
         rewrites: Pattern, replaced tensor, nodes before and after, weights, for each.

@@ -146,7 +146,7 @@ def norm_at(graph: Graph, tensor: str, context: Context | None = None) -> Norm |
             epsilon = float(found.constants["epsilon"].reshape(()))
         return Norm(found.tensors["x"], scale, offset, epsilon, tensor, found.nodes)
     if context is not None:
-        context.nearly("layer norm", tensor, attempt, 5)
+        context.nearly("layer norm", tensor, attempt, 4)
     return None
 
 

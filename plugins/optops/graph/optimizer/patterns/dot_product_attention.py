@@ -1,0 +1,427 @@
+"""Scaled-dot-product attention that is in no encoder layer becomes one operator; its own products stay where they are.
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2. The operator takes lengths, and whether a query sees
+what comes later; a graph adds a mask to the scores. If that is no constant, the rewritten graph looks at its values: it
+takes the operator where they hide the ends of memories (and what comes later, if they did in the samples), and computes
+what it did where they hide anything else.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from optops.graph.optimizer.graph import Graph, Node, producer_of, text
+from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
+from optops.graph.optimizer.probe import Probe
+from optops.graph.optimizer.rewriting import Context, Pattern, Place
+from optops.graph.optimizer.splice import splice
+from optops.models.keras import tf
+
+NAME = "attention alone"
+PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
+HEADS_BESIDE = (0, 2, 1, 3)
+"""From [batch, heads, time, size] to [batch, time, heads, size], and back."""
+FEWEST_KEYS = 32
+"""The operator multiplies keys in panels of 64: of much fewer, most of its work is for nothing."""
+
+
+class NoAttentionError(Exception):
+    """Why something around a softmax is no attention that the operator computes."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor, the order of its axes that gives [batch, heads, time, size] or [batch, time, size], nodes that do."""
+
+    tensor: str
+    order: tuple[int, ...]
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`softmax(scale Q K^T + mask) V`.
+
+    Attributes:
+        queries: With the order of axes.
+        keys: As queries.
+        values: As queries.
+        scores: Tensor that is the product of queries and keys.
+        scale: On the scores.
+        mask: What hides keys, or None.
+        result: What it makes.
+        order: Of [batch, heads, time, size] or [batch, time, size] in the result.
+        nodes: That make it.
+    """
+
+    queries: Operand
+    keys: Operand
+    values: Operand
+    scores: str
+    scale: float
+    mask: Mask | None
+    result: str
+    order: tuple[int, ...]
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a mask hides.
+
+    Attributes:
+        causal: Whether that is what comes later too.
+        lengths: Keys that are left of each memory, where the mask is a constant; None where that is told as it runs.
+    """
+
+    causal: bool
+    lengths: np.ndarray | None = None
+
+
+def find(graph: Graph, context: Context) -> Iterator[Place]:
+    """Gives attentions; what looks like one is reported."""
+    for node in list(graph.nodes.values()):
+        if node.op != "Softmax" or node.controls or not graph.consumers(f"{node.name}:0"):
+            continue
+        try:
+            attention = _at(graph, node)
+            hidden = _hidden(graph, attention, context)
+        except NoAttentionError as error:
+            context.left_alone(NAME, node.name, str(error))
+        else:
+            _, heads, _, size = _sizes(graph, attention.keys)
+            weights = f"{heads} heads of {size}, {_described(attention, hidden)}"
+            yield Place(attention.result, attention.nodes, _rewrite(attention, hidden), weights)
+
+
+def _described(attention: Attention, hidden: Hidden) -> str:
+    if attention.mask is None:
+        return "no mask"
+    return "causal mask" if hidden.causal else "mask"
+
+
+# What is there
+
+
+def _at(graph: Graph, softmax: Node) -> Attention:
+    product, scale, mask, above = _scores(graph, softmax.inputs[0])
+    queries, keys = _multiplied(graph, product)
+    context_node, values, order, below = _weighted(graph, f"{softmax.name}:0")
+    operands = [_before_transposes(graph, each) for each in (queries, keys, values)]
+    result, order, behind = _behind_transpose(graph, f"{context_node.name}:0", order)
+    laid_out = [name for each in operands for name in each.nodes]
+    nodes = tuple(dict.fromkeys([*behind, *below, softmax.name, *above, *laid_out]))
+    heads_and_sizes = {_sizes(graph, each)[1::2] for each in operands}
+    if len(heads_and_sizes) > 1 or None in next(iter(heads_and_sizes)):
+        raise NoAttentionError(f"heads and their sizes are {sorted(heads_and_sizes, key=str)}; one of each is wanted")
+    if any(graph.dtype(each.tensor) != tf.float32 for each in operands):
+        raise NoAttentionError(f"{product.name} is not float32")
+    time = _sizes(graph, operands[1])[2]
+    if time is not None and time < FEWEST_KEYS:
+        raise NoAttentionError(f"it has {time} keys; TensorFlow is as fast where there are fewer than {FEWEST_KEYS}")
+    return Attention(*operands, f"{product.name}:0", scale, mask, result, order, nodes)
+
+
+def _scores(graph: Graph, tensor: str) -> tuple[Node, float, Mask | None, tuple[str, ...]]:
+    """Returns the product of queries and keys, what it is multiplied by, the mask, and the nodes."""
+    scale, mask, nodes = 1.0, None, []
+    while True:
+        node = graph.producer(tensor)
+        nodes.append(node.name)
+        if node.op in PRODUCTS:
+            return node, scale, mask, tuple(nodes)
+        if node.op in ("Mul", "RealDiv"):
+            tensor, factor = _scaled(graph, node)
+            scale *= factor
+        elif node.op == "Identity":
+            tensor = node.inputs[0]
+        elif node.op not in ("AddV2", "Add", "Sub", *SELECTS):
+            raise NoAttentionError(f"{node.name} ({node.op}) stands between the softmax and a product")
+        elif mask is not None or scale != 1.0:
+            raise NoAttentionError(f"{node.name}: a second mask, or one that is scaled with the scores")
+        else:
+            tensor, mask = _masked(graph, node)
+
+
+def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
+    for read, other in (node.inputs, node.inputs[::-1])[: 2 if node.op == "Mul" else 1]:
+        value = graph.constant(other)
+        if value is not None and value.size == 1:
+            factor = float(value.reshape(()))
+            return read, factor if node.op == "Mul" else 1.0 / factor
+    raise NoAttentionError(f"{node.name} ({node.op}) multiplies the scores by what is no constant number")
+
+
+def _masked(graph: Graph, node: Node) -> tuple[str, Mask]:
+    """Returns scores and what a node adds to them or chooses instead."""
+    if node.op in SELECTS:
+        chosen = choice(graph, node)
+        if chosen is None or chosen[1] > HIDES or len(chosen[2]) != 1:
+            raise NoAttentionError(f"{node.name} chooses other than scores or a number that hides them")
+        return chosen[0], chosen[2][0]
+    for scores, mask in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
+        if _leads_to_product(graph, scores):
+            return scores, Mask(mask, -1.0 if node.op == "Sub" else 1.0)
+    raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
+
+
+def _leads_to_product(graph: Graph, tensor: str) -> bool:
+    node = graph.producer(tensor)
+    while node.op in ("Mul", "RealDiv", "Identity"):
+        node = graph.producer(node.inputs[1 if graph.constant(node.inputs[0]) is not None else 0])
+    return node.op in PRODUCTS
+
+
+def _multiplied(graph: Graph, node: Node) -> tuple[Operand, Operand]:
+    """Returns the operands of the product that makes scores [..., queries, keys]."""
+    if node.op != "Einsum":
+        queries, keys = node.inputs
+        ranks = [len(graph.shape(read) or ()) for read in node.inputs]
+        if ranks[0] != ranks[1] or ranks[0] not in (3, 4):
+            raise NoAttentionError(f"{node.name} multiplies tensors of {ranks} axes")
+        straight = tuple(range(ranks[0]))
+        swapped = (*straight[:-2], straight[-1], straight[-2])
+        return (
+            Operand(queries, swapped if node.attributes["adj_x"].b else straight),
+            Operand(keys, straight if node.attributes["adj_y"].b else swapped),
+        )
+    (one, two), result = _labels(node)
+    *batch, query, key = result
+    first, second = (0, 1) if query in one else (1, 0)
+    labels = (one, two)
+    summed = [label for label in labels[first] if label not in result]
+    return (
+        _ordered(node, first, labels[first], [*batch, query, *summed]),
+        _ordered(node, second, labels[second], [*batch, key, *summed]),
+    )
+
+
+def _labels(node: Node) -> tuple[tuple[str, str], str]:
+    inputs, _, result = text(node, "equation").replace(" ", "").partition("->")
+    one, _, two = inputs.partition(",")
+    if len(result) not in (3, 4) or "." in inputs:
+        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of queries and keys")
+    return (one, two), result
+
+
+def _ordered(node: Node, index: int, labels: str, wanted: Sequence[str]) -> Operand:
+    if sorted(wanted) != sorted(labels):
+        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of an attention")
+    return Operand(node.inputs[index], tuple(labels.index(label) for label in wanted))
+
+
+def _weighted(graph: Graph, tensor: str) -> tuple[Node, Operand, tuple[int, ...], tuple[str, ...]]:
+    """Returns the product of weights and values, its values, the order of its result's axes, and the nodes before."""
+    nodes: list[str] = []
+    while tensor not in graph.outputs:
+        readers = graph.consumers(tensor)
+        if len(readers) == 1 and readers[0].op == "Identity":
+            nodes.append(readers[0].name)
+            tensor = f"{readers[0].name}:0"
+            continue
+        if len(readers) == 1 and readers[0].op in PRODUCTS:
+            values, order = _values(graph, readers[0], tensor)
+            return readers[0], values, order, (readers[0].name, *nodes)
+        read = ", ".join(reader.op for reader in readers)
+        raise NoAttentionError(f"{tensor} is read by {read}, not by a product alone")
+    raise NoAttentionError(f"{tensor} is an output")
+
+
+def _values(graph: Graph, node: Node, weights: str) -> tuple[Operand, tuple[int, ...]]:
+    if node.op != "Einsum":
+        rank = len(graph.shape(node.inputs[1]) or ())
+        if node.inputs[0] != weights or node.attributes["adj_x"].b or rank not in (3, 4):
+            raise NoAttentionError(f"{node.name} is no product of weights and values")
+        straight = tuple(range(rank))
+        swapped = (*straight[:-2], straight[-1], straight[-2])
+        return Operand(node.inputs[1], swapped if node.attributes["adj_y"].b else straight), straight
+    labels, result = _labels(node)
+    place = 0 if node.inputs[0] == weights else 1
+    *batch, query, key = labels[place]
+    size = [label for label in labels[1 - place] if label not in (*batch, key)]
+    if len(size) != 1 or sorted(result) != sorted([*batch, query, *size]):
+        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of weights and values")
+    values = _ordered(node, 1 - place, labels[1 - place], [*batch, key, *size])
+    return values, tuple([*batch, query, *size].index(label) for label in result)
+
+
+def _before_transposes(graph: Graph, operand: Operand) -> Operand:
+    """Returns an operand before transposes, which only change the order of its axes."""
+    while True:
+        node = graph.producer(operand.tensor)
+        moved = graph.constant(node.inputs[1]) if node.op == "Transpose" else None
+        if moved is None:
+            return operand
+        order = tuple(int(moved[axis]) for axis in operand.order)
+        operand = Operand(node.inputs[0], order, (node.name, *operand.nodes))
+
+
+def _behind_transpose(
+    graph: Graph, tensor: str, order: tuple[int, ...]
+) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+    """Returns the result behind a transpose that alone reads it, the order of its axes, and the transpose."""
+    readers = graph.consumers(tensor)
+    if tensor not in graph.outputs and len(readers) == 1 and readers[0].op == "Transpose":
+        moved = graph.constant(readers[0].inputs[1])
+        if moved is not None:
+            return f"{readers[0].name}:0", tuple(order[axis] for axis in moved), (readers[0].name,)
+    return tensor, order, ()
+
+
+def _sizes(graph: Graph, operand: Operand) -> tuple[int | None, int | None, int | None, int | None]:
+    """Returns batch, heads, time and size as far as they are known; one head where there are three axes."""
+    shape = graph.shape(operand.tensor)
+    if shape is None or len(shape) != len(operand.order):
+        raise NoAttentionError(f"the rank of {operand.tensor} is not known")
+    sizes = [shape[axis] for axis in operand.order]
+    return (sizes[0], 1, *sizes[1:]) if len(sizes) == 3 else tuple(sizes)  # type: ignore[return-value]
+
+
+# What is hidden
+
+
+def _hidden(graph: Graph, attention: Attention, context: Context) -> Hidden:
+    """Returns what the mask hides: of a constant for certain, of another in the samples."""
+    if attention.mask is None:
+        return Hidden(causal=False)
+    value, shape = graph.constant(attention.mask.tensor), graph.shape(attention.scores)
+    if value is not None and shape is not None and None not in shape[-2:]:
+        return _hidden_by_constant(attention.mask, value, shape)
+    fits = {False: 0, True: 0}
+    for sample in context.samples:
+        with Probe(graph, sample) as probe:
+            values, scores = probe.run([attention.mask.tensor, attention.scores])
+        added = tf.constant(attention.mask.added(values))
+        for causal in fits:
+            fits[causal] += bool(seen_keys(added, scores.shape, causal=causal)[1])
+    causal = fits[True] > fits[False]
+    if not fits[causal]:
+        raise NoAttentionError(f"{attention.mask.tensor} hides other than ends, and what comes later, in all samples")
+    return Hidden(causal)
+
+
+def _hidden_by_constant(mask: Mask, value: np.ndarray, shape: tuple[int | None, ...]) -> Hidden:
+    # The batch that a mask does not have is one along which it is the same.
+    sizes = tuple(1 if size is None else size for size in shape)
+    for causal in (False, True):
+        if value.ndim < len(shape) or value.shape[0] in (1, shape[0]):
+            lengths, fits = seen_keys(tf.constant(mask.added(value)), sizes, causal=causal)
+            if fits:
+                return Hidden(causal, lengths.numpy())
+    raise NoAttentionError(f"{mask.tensor} hides other than ends, and what comes later")
+
+
+def seen_keys(added: Any, sizes: Any, *, causal: bool) -> tuple[Any, Any]:
+    """Returns how many keys a mask leaves of each memory, and whether it hides what is behind them and nothing else.
+
+    Args:
+        added: float32 that broadcasts to the scores, and is added to them.
+        sizes: Of the scores, [batch, heads, queries, keys] or [batch, queries, keys].
+        causal: Whether a query t is to see the keys 0 to t alone.
+
+    Returns:
+        int32 [batch], and a truth value.
+    """
+    rank = sizes.shape[0] if tf.is_tensor(sizes) else len(sizes)
+    if rank == 3:
+        sizes = tf.stack([sizes[0], 1, sizes[1], sizes[2]])
+        added = tf.expand_dims(added, 1) if added.shape.rank == 3 else added
+    added = tf.reshape(added, tf.concat([[1] * (4 - added.shape.rank), tf.shape(added)], 0))
+    batch, queries, keys = sizes[0], sizes[2], sizes[3]
+    seen = tf.equal(added, 0.0)
+    last = tf.broadcast_to(seen[:, 0, -1], tf.stack([batch, keys]))
+    lengths = tf.reduce_sum(tf.cast(last, tf.int32), axis=1)
+    expected = tf.sequence_mask(lengths, keys)[:, None, None, :]
+    fits = tf.reduce_all(lengths > 0)
+    if causal:
+        expected &= tf.range(keys)[None, :] <= tf.range(queries)[:, None]
+        fits &= tf.equal(queries, keys)
+    fits &= tf.reduce_all(tf.equal(seen, expected) & (seen | tf.less_equal(added, HIDES)))
+    return lengths, fits
+
+
+# What it becomes
+
+
+def _rewrite(attention: Attention, hidden: Hidden) -> Callable[[Graph], str]:
+    operands = [each.tensor for each in (attention.queries, attention.keys, attention.values)]
+    # What a constant hides is known; of another mask, and of how many keys there are, the graph is asked as it runs.
+    mask = [attention.mask.tensor] if attention.mask is not None and hidden.lengths is None else []
+
+    def rewrite(graph: Graph) -> str:
+        if not mask and _sizes(graph, attention.keys)[2] is not None:
+            return splice(graph, "attention", lambda *read: _attend(attention, hidden, read, hidden.lengths), operands)
+        region, outside = _region(graph, attention)
+        read = list(dict.fromkeys([*operands, *mask, *outside]))
+
+        def chosen(*tensors: Any) -> Any:
+            given = dict(zip(read, tensors, strict=True))
+            used, lengths = [given[name] for name in operands], hidden.lengths
+            sizes = _score_sizes(attention, used)
+            fits = sizes[-1] >= FEWEST_KEYS
+            if attention.mask is not None and mask:
+                added = attention.mask.added(given[attention.mask.tensor])
+                lengths, hides = seen_keys(added, sizes, causal=hidden.causal)
+                fits &= hides
+
+            def as_it_was() -> Any:
+                # What comes from outside a branch must become its own first.
+                own = {name: tf.identity(given[name]) for name in outside}
+                return tf.graph_util.import_graph_def(region.graph_def(), own, [attention.result], name="attention")[0]
+
+            return tf.cond(fits, lambda: _attend(attention, hidden, used, lengths), as_it_was)
+
+        return splice(graph, "attention", chosen, read)
+
+    return rewrite
+
+
+def _score_sizes(attention: Attention, operands: Sequence[Any]) -> Any:
+    queries = tf.gather(tf.shape(operands[0]), attention.queries.order)
+    keys = tf.gather(tf.shape(operands[1]), attention.keys.order)
+    return tf.concat([queries[:-1], keys[-2:-1]], 0)
+
+
+def _attend(attention: Attention, hidden: Hidden, operands: Sequence[Any], lengths: Any) -> Any:
+    """Returns what the operator makes, laid out as the graph's own result was."""
+    from optops.kernels.tensorflow import attention as attend
+
+    rank = len(attention.order)
+    orders = [each.order for each in (attention.queries, attention.keys, attention.values)]
+    if rank == 4:
+        # Heads beside each other, as the operator takes them.
+        orders = [tuple(order[axis] for axis in HEADS_BESIDE) for order in orders]
+    laid = [_transposed(x, order) for x, order in zip(operands, orders, strict=True)]
+    heads = laid[0].shape[2] if rank == 4 else 1
+    width = heads * laid[0].shape[-1]
+    rows = [tf.reshape(x, [tf.shape(x)[0], tf.shape(x)[1], width]) for x in laid] if rank == 4 else laid
+    if lengths is not None:
+        lengths = tf.broadcast_to(tf.cast(lengths, tf.int32), tf.shape(rows[0])[:1])
+    made = attend(*rows, heads=heads, lengths=lengths, causal=hidden.causal, scale=attention.scale)
+    if rank == 3:
+        return _transposed(made, attention.order)
+    made = tf.reshape(made, tf.shape(laid[0]))
+    return _transposed(made, tuple(HEADS_BESIDE[axis] for axis in attention.order))
+
+
+def _transposed(x: Any, order: tuple[int, ...]) -> Any:
+    return x if order == tuple(range(len(order))) else tf.transpose(x, order)
+
+
+def _region(graph: Graph, attention: Attention) -> tuple[Graph, list[str]]:
+    """Returns the nodes as a graph of their own, and the tensors that it reads."""
+    nodes = {name: replace(graph.nodes[name], controls=()) for name in attention.nodes}
+    outside: list[str] = []
+    for node in list(nodes.values()):
+        for tensor in node.inputs:
+            maker = graph.producer(tensor)
+            if maker.op == "Const":
+                nodes.setdefault(maker.name, replace(maker, controls=()))
+            elif producer_of(tensor) not in nodes and tensor not in outside:
+                outside.append(tensor)
+    return Graph(nodes.values(), (), [attention.result], type(graph.library)(), graph.versions), outside
+
+
+DOT_PRODUCT_ATTENTION = Pattern(NAME, find, kernels=True)
