@@ -19,8 +19,9 @@ from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
+from optops.graph.optimizer.patterns.encoder_stack import ENCODER_STACK
 from optops.graph.optimizer.report import Report, SignatureReport, medians
-from optops.graph.optimizer.rewriting import Context, Pattern
+from optops.graph.optimizer.rewriting import Context, NearMiss, Pattern
 from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
 from optops.graph.optimizer.search import rewrite
 from optops.graph.optimizer.writing import write
@@ -223,11 +224,15 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
         elif benchmark:
             steps["products"] = PRODUCTS
         _rewrite_to_kernels(work, graph, steps, context)
-    taken = {name for each in work.report.rewrites for name in each["before"]}  # type: ignore[attr-defined]
-    missed = [
-        miss for miss in context.near_misses if miss.node.rpartition(":")[0] not in taken and miss.node not in taken
-    ]
+    missed = [miss for miss in context.near_misses if not _is_rewritten(work.report, miss)]
     work.report.left_alone = [asdict(miss) for miss in missed]
+
+
+def _is_rewritten(report: SignatureReport, miss: NearMiss) -> bool:
+    """Returns whether what was left alone is in a rewrite; that of a part does not make up for an encoder's."""
+    names = {miss.node, miss.node.rpartition(":")[0]}
+    patterns = {str(each["pattern"]) for each in report.rewrites if names.intersection(each["before"])}  # type: ignore[arg-type]
+    return bool(patterns & {ENCODER_STACK.name} if miss.pattern.startswith("encoder") else patterns)
 
 
 def _rewrite_to_kernels(work: Work, graph: Graph, steps: Mapping[str, Sequence[Pattern]], context: Context) -> None:

@@ -121,7 +121,8 @@ def _at(graph: Graph, softmax: Node) -> Attention:
     time = _sizes(graph, operands[1])[2]
     if time is not None and time < FEWEST_KEYS:
         raise NoAttentionError(f"it has {time} keys; TensorFlow is as fast where there are fewer than {FEWEST_KEYS}")
-    return Attention(*operands, f"{product.name}:0", scale, mask, result, order, nodes)
+    queries, keys, values = operands
+    return Attention(queries, keys, values, f"{product.name}:0", scale, mask, result, order, nodes)
 
 
 def _scores(graph: Graph, tensor: str) -> tuple[Node, float, Mask | None, tuple[str, ...]]:
@@ -188,7 +189,7 @@ def _multiplied(graph: Graph, node: Node) -> tuple[Operand, Operand]:
             Operand(keys, straight if node.attributes["adj_y"].b else swapped),
         )
     (one, two), result = _labels(node)
-    *batch, query, key = result
+    *batch, query, key = list(result)
     first, second = (0, 1) if query in one else (1, 0)
     labels = (one, two)
     summed = [label for label in labels[first] if label not in result]
@@ -239,7 +240,7 @@ def _values(graph: Graph, node: Node, weights: str) -> tuple[Operand, tuple[int,
         return Operand(node.inputs[1], swapped if node.attributes["adj_y"].b else straight), straight
     labels, result = _labels(node)
     place = 0 if node.inputs[0] == weights else 1
-    *batch, query, key = labels[place]
+    *batch, query, key = list(labels[place])
     size = [label for label in labels[1 - place] if label not in (*batch, key)]
     if len(size) != 1 or sorted(result) != sorted([*batch, query, *size]):
         raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of weights and values")
