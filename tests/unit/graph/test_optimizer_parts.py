@@ -1,5 +1,6 @@
 """Parts of models that are no whole encoders become operators that compute the same; what only looks alike stays."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def test_products_are_of_the_precision_that_is_asked_for(precision: str, tmp_pat
 
 def test_products_in_fp32_are_left_to_tensorflow_where_nothing_is_timed(tmp_path: Path) -> None:
     assert "dense" not in rewritten(tmp_path, lambda x: {"z": by_tensordot(x)}, STATES).counts()
+
+
+def test_products_in_fp32_are_timed_as_a_variant_of_their_own(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.serve = tf.function(lambda x: {"z": norm_step_by_step(by_tensordot(x) @ KERNEL.T)}, input_signature=[STATES])
+    said = "\n".join(optimize(module, tmp_path / "out").lines())
+    levels = ("original", "frozen", "plain", "kernels", "products")
+    assert re.search("median of a call: " + ", ".join(f"{level} [0-9.]+ ms" for level in levels), said), said
 
 
 @pytest.mark.parametrize(
