@@ -87,6 +87,13 @@ def test_batch_norms_behind_convolutions_and_products_are_folded(tmp_path: Path)
     assert not {op for op in ops if "BatchNorm" in op}
 
 
+def test_the_softmax_of_a_classifier_is_not_taken_for_an_attention(tmp_path: Path) -> None:
+    inputs = keras.Input([8])
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
+    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    assert report.left_alone == []
+
+
 def test_a_norm_whose_convolution_is_read_elsewhere_is_left_alone_with_the_reason(tmp_path: Path) -> None:
     inputs = keras.Input([8, 8, 3])
     y = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)

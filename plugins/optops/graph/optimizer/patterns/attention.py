@@ -122,7 +122,7 @@ def attentions(graph: Graph, context: Context, outputs: Sequence[Product]) -> di
         context: Its first samples feed the graph's inputs.
         outputs: The products among which those after the attentions are.
     """
-    softmaxes = [node for node in graph.nodes.values() if node.op == "Softmax"]
+    softmaxes = [node for node in graph.nodes.values() if node.op == "Softmax" and _may_be_scores(graph, node)]
     if not softmaxes or not context.samples:
         return {}
     found = {}
@@ -137,6 +137,12 @@ def attentions(graph: Graph, context: Context, outputs: Sequence[Product]) -> di
             else:
                 found[attention.result] = attention
     return found
+
+
+def _may_be_scores(graph: Graph, softmax: Node) -> bool:
+    # Over [examples, classes] it is a classifier's.
+    shape = graph.shape(softmax.inputs[0])
+    return shape is None or len(shape) > 2
 
 
 def _widest(context: Context) -> dict[str, np.ndarray]:
