@@ -129,7 +129,7 @@ class _Classifier(tf.Module):
         """Returns `probabilities` float32 [b, classes] for `ids` int32 [b, s]."""
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1)
         embedded = tf.gather(self.tokens, ids)
-        positions = tf.broadcast_to(self.positions[: tf.shape(ids)[1]], tf.shape(embedded))
+        positions = self.positions[: tf.shape(ids)[1]]
         states = residual_norm(embedded, positions, self.scale, self.offset, NORM_EPSILON)
         if self.projection is not None:
             states = dense(states, self.projection)
