@@ -34,6 +34,7 @@ class Node:
 
 
 _values: WeakKeyDictionary[Node, np.ndarray] = WeakKeyDictionary()
+_tensors: WeakKeyDictionary[Node, tf.Tensor] = WeakKeyDictionary()
 
 
 def producer_of(tensor: str) -> str:
@@ -89,6 +90,19 @@ class Graph:
     def graph_def(self) -> Any:
         """Returns the GraphDef, to be imported once."""
         return self._graph_def(self.nodes.values())
+
+    def graph_def_without_weights(self) -> tuple[Any, dict[str, tf.Tensor]]:
+        """Returns the GraphDef with placeholders for large constants, and these by tensor, the same ones each time.
+
+        A graph that is tried often need not hold another copy of its weights each time.
+        """
+        weights = {}
+        for node in self.nodes.values():
+            if _is_large(node):
+                if node not in _tensors:
+                    _tensors[node] = tf.constant(tf.make_ndarray(node.attributes["value"].tensor))
+                weights[f"{node.name}:0"] = _tensors[node]
+        return self._graph_def(map(_without_value, self.nodes.values())), weights
 
     def _graph_def(self, nodes: Iterable[Node]) -> Any:
         graph_def = tf.compat.v1.GraphDef(library=self.library, versions=self.versions)
@@ -268,13 +282,16 @@ def _node(proto: Any) -> Node:
     return Node(proto.name, proto.op, inputs, controls, dict(proto.attr))
 
 
+def _is_large(node: Node) -> bool:
+    if node.op != "Const":
+        return False
+    sizes = [size.size for size in node.attributes["value"].tensor.tensor_shape.dim]
+    return bool(np.prod(sizes, initial=1) > LARGE)
+
+
 def _without_value(node: Node) -> Node:
     """Returns a placeholder for a constant that is large."""
-    if node.op != "Const":
+    if not _is_large(node):
         return node
-    tensor = node.attributes["value"].tensor
-    sizes = [size.size for size in tensor.tensor_shape.dim]
-    if np.prod(sizes, initial=1) <= LARGE:
-        return node
-    shape = tf.compat.v1.AttrValue(shape=tensor.tensor_shape)
+    shape = tf.compat.v1.AttrValue(shape=node.attributes["value"].tensor.tensor_shape)
     return Node(node.name, "Placeholder", (), node.controls, {"dtype": node.attributes["dtype"], "shape": shape})

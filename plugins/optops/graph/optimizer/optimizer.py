@@ -60,10 +60,10 @@ class Work:
         self.graphs[level] = graph.copy()
         self.made[level] = list(self.report.rewrites), dict(self.report.tidied)
 
-    def check(self, graph: Graph, precision: str = "fp32") -> Difference:
-        """Compares a graph with the original on all samples."""
+    def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
+        """Compares a graph with the original on all samples, as it is written if it is finished."""
         try:
-            function = as_function(self.signature, graph)
+            function = as_function(self.signature, graph, weights_apart=not finished)
             return compare(self.wanted, [_call(function, _ordered(self, sample)) for sample in self.samples], precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
@@ -274,7 +274,8 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
     graph = work.graphs[level]
     report.level, report.nodes_after = level, len(graph.nodes)
     report.rewrites, report.tidied = work.made[level]
-    report.difference = work.check(graph, work.precision if level in KERNEL_LEVELS else "fp32").value
+    precision = work.precision if level in KERNEL_LEVELS else "fp32"
+    report.difference = work.check(graph, precision, finished=True).value
     if report.milliseconds:
         report.speed_up = report.milliseconds["original"] / report.milliseconds[level]
     return graph

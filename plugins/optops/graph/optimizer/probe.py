@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.graph import Graph, producer_of
 from optops.models.keras import tf
 
 
@@ -19,10 +19,15 @@ class Probe:
     """
 
     def __init__(self, graph: Graph, sample: Mapping[str, np.ndarray]) -> None:
-        self._graph = tf.Graph()
-        with self._graph.as_default():
-            tf.graph_util.import_graph_def(graph.graph_def(), name="")
-        self._session = tf.compat.v1.Session(graph=self._graph)
+        self._source = graph
+        graph_def, self._weights = graph.graph_def_without_weights()
+        with tf.Graph().as_default() as imported:
+            tf.graph_util.import_graph_def(graph_def, name="")
+        # Every run is another part of the graph: preparing it well takes longer than running it.
+        config = tf.compat.v1.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        config.graph_options.optimizer_options.opt_level = -1
+        self._session = tf.compat.v1.Session(graph=imported, config=config)
         self._inputs = {f"{name}:0": array for name, array in sample.items()}
 
     def __enter__(self) -> Self:
@@ -39,4 +44,7 @@ class Probe:
         Raises:
             tf.errors.OpError: If it can not be computed.
         """
-        return list(self._session.run(list(tensors), {**self._inputs, **(given or {})}))
+        given = given or {}
+        needed = self._source.ancestors(tensors, given)
+        weights = {name: value.numpy() for name, value in self._weights.items() if producer_of(name) in needed}
+        return list(self._session.run(list(tensors), {**self._inputs, **weights, **given}))
