@@ -93,16 +93,20 @@ def heads_by_open_einsum(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
     return [tf.transpose(tf.reshape(y, shape), [0, 2, 1, 3]) for y in made]
 
 
-@tf.function
-def called_product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def biased_product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
 
-@tf.function
 def heads_by_nested_functions(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
-    shape = [tf.shape(x)[0], tf.shape(x)[1], HEADS, SIZE]
-    made = [called_product(x, kernel, bias) for kernel, bias in weights]
-    return [tf.transpose(tf.reshape(y, shape), [0, 2, 1, 3]) for y in made]
+    # Functions of this call: one of the module would remember variables of an encoder that is gone.
+    @tf.function
+    def heads(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+        shape = [tf.shape(x)[0], tf.shape(x)[1], HEADS, SIZE]
+        called = tf.function(biased_product)
+        made = [called(x, kernel, bias) for kernel, bias in weights]
+        return [tf.transpose(tf.reshape(y, shape), [0, 2, 1, 3]) for y in made]
+
+    return heads(x, weights)  # type: ignore[no-any-return]
 
 
 def scores_of(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
