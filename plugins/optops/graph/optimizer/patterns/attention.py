@@ -15,6 +15,7 @@ import numpy as np
 from optops.graph.optimizer.graph import Graph, Node, text
 from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
 from optops.graph.optimizer.patterns.product import Product, einsum_labels, product_at
+from optops.graph.optimizer.patterns.scaling import scaled
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context
 from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of
@@ -252,12 +253,9 @@ def _scores_first(graph: Graph, node: Node) -> tuple[str, str]:
 
 
 def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
-    if node.op in ("Mul", "RealDiv"):
-        for read, other in (node.inputs, node.inputs[::-1])[: 2 if node.op == "Mul" else 1]:
-            value = graph.constant(other)
-            if value is not None and value.size == 1:
-                factor = float(value.reshape(()))
-                return read, factor if node.op == "Mul" else 1.0 / factor
+    found = scaled(graph, node)
+    if found is not None:
+        return found
     raise NoAttentionError(f"{node.name} ({node.op}) stands between the softmax and a product of queries and keys")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, producer_of, text
 from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
+from optops.graph.optimizer.patterns.scaling import scaled
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.splice import splice
@@ -147,11 +148,9 @@ def _scores(graph: Graph, tensor: str) -> tuple[Node, float, Mask | None, tuple[
 
 
 def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
-    for read, other in (node.inputs, node.inputs[::-1])[: 2 if node.op == "Mul" else 1]:
-        value = graph.constant(other)
-        if value is not None and value.size == 1:
-            factor = float(value.reshape(()))
-            return read, factor if node.op == "Mul" else 1.0 / factor
+    found = scaled(graph, node)
+    if found is not None:
+        return found
     raise NoAttentionError(f"{node.name} ({node.op}) multiplies the scores by what is no constant number")
 
 
