@@ -1,4 +1,4 @@
-"""Writes SavedModels of small encoders with random weights, to try the graph optimiser on.
+"""Writes SavedModels of encoders with random weights, small or as large as they were published.
 
 They come from `transformers` 4, the last with TensorFlow, or from KerasHub; optops needs neither. In an environment of
 its own:
@@ -6,12 +6,14 @@ its own:
     uv venv models && uv pip install --python models "transformers<5" keras-hub "tensorflow==2.21.*" tf-keras
     models/bin/python docs/encoder_saved_models.py transformers FOLDER
     models/bin/python docs/encoder_saved_models.py keras_hub FOLDER
+    models/bin/python docs/encoder_saved_models.py transformers FOLDER --size base
     optops optimize FOLDER/bert -o faster
 """
 
+import argparse
 import os
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # for transformers
@@ -20,35 +22,68 @@ os.environ["KERAS_BACKEND"] = "tensorflow"  # for KerasHub
 import tensorflow as tf
 
 
-def of_transformers() -> Iterator[tuple[str, Any]]:
+@dataclass(frozen=True)
+class Size:
+    """Of an encoder."""
+
+    layers: int
+    width: int
+    heads: int
+    units: int
+    embedding: int
+    vocabulary: int
+    positions: int
+
+
+SIZES = {"small": Size(3, 64, 4, 128, 32, 120, 64), "base": Size(12, 768, 12, 3072, 128, 30522, 512)}
+
+
+def of_transformers(size: Size) -> Iterator[tuple[str, Any]]:
     """Gives models of `transformers` by name."""
     import transformers as t
 
-    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
-    small = {**sizes, "vocab_size": 120, "max_position_embeddings": 64}
-    yield "bert", t.TFBertModel(t.BertConfig(**small))
-    yield "bert_classifier", t.TFBertForSequenceClassification(t.BertConfig(**small, num_labels=3))
-    yield "albert", t.TFAlbertModel(t.AlbertConfig(**small, embedding_size=32))
-    yield "roberta", t.TFRobertaModel(t.RobertaConfig(**small))
-    yield "electra", t.TFElectraModel(t.ElectraConfig(**small, embedding_size=32))
-    distilbert = t.DistilBertConfig(dim=64, n_layers=3, n_heads=4, hidden_dim=128, vocab_size=120)
+    sizes = {
+        "hidden_size": size.width,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "intermediate_size": size.units,
+    }
+    model = {**sizes, "vocab_size": size.vocabulary, "max_position_embeddings": size.positions}
+    yield "bert", t.TFBertModel(t.BertConfig(**model))
+    yield "bert_classifier", t.TFBertForSequenceClassification(t.BertConfig(**model, num_labels=3))
+    yield "albert", t.TFAlbertModel(t.AlbertConfig(**model, embedding_size=size.embedding))
+    yield "roberta", t.TFRobertaModel(t.RobertaConfig(**model))
+    yield "electra", t.TFElectraModel(t.ElectraConfig(**model, embedding_size=size.embedding))
+    distilbert = t.DistilBertConfig(
+        dim=size.width,
+        n_layers=max(size.layers // 2, 3),
+        n_heads=size.heads,
+        hidden_dim=size.units,
+        vocab_size=size.vocabulary,
+    )
     yield "distilbert", t.TFDistilBertModel(distilbert)
 
 
-def of_keras_hub() -> Iterator[tuple[str, Any]]:
+def of_keras_hub(size: Size) -> Iterator[tuple[str, Any]]:
     """Gives models of KerasHub by name."""
     from keras_hub import models as m
 
-    layers = {"num_layers": 3, "num_heads": 4, "hidden_dim": 64, "intermediate_dim": 128, "max_sequence_length": 64}
-    small = {**layers, "vocabulary_size": 120}
-    yield "bert", m.BertBackbone(**small)
-    yield "bert_classifier", m.BertTextClassifier(m.BertBackbone(**small), num_classes=3, preprocessor=None)
-    yield "albert", m.AlbertBackbone(**small, embedding_dim=32)
-    yield "roberta", m.RobertaBackbone(**small)
-    yield "xlm_roberta", m.XLMRobertaBackbone(**small)
-    yield "electra", m.ElectraBackbone(**layers, vocab_size=120, embedding_dim=32)
-    yield "distilbert", m.DistilBertBackbone(**small)
-    yield "deberta_v3", m.DebertaV3Backbone(**small)
+    layers = {
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "hidden_dim": size.width,
+        "intermediate_dim": size.units,
+        "max_sequence_length": size.positions,
+    }
+    model = {**layers, "vocabulary_size": size.vocabulary}
+    yield "bert", m.BertBackbone(**model)
+    yield "bert_classifier", m.BertTextClassifier(m.BertBackbone(**model), num_classes=3, preprocessor=None)
+    yield "albert", m.AlbertBackbone(**model, embedding_dim=size.embedding)
+    yield "roberta", m.RobertaBackbone(**model)
+    yield "xlm_roberta", m.XLMRobertaBackbone(**model)
+    yield "electra", m.ElectraBackbone(**layers, vocab_size=size.vocabulary, embedding_dim=size.embedding)
+    yield "distilbert", m.DistilBertBackbone(**model)
+    yield "deberta_v3", m.DebertaV3Backbone(**model)
 
 
 def save(model: Any, folder: str) -> None:
@@ -65,10 +100,15 @@ def save(model: Any, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    library, folder = sys.argv[1:]
-    if library == "transformers":
-        for name, model in of_transformers():
-            save(model, f"{folder}/{name}")
-    else:
-        for name, model in of_keras_hub():
-            model.export(f"{folder}/{name}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library", choices=("transformers", "keras_hub"))
+    parser.add_argument("folder")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--only", help="the one model to be written")
+    arguments = parser.parse_args()
+    of_library, write = (
+        (of_transformers, save) if arguments.library == "transformers" else (of_keras_hub, lambda m, f: m.export(f))
+    )
+    for name, model in of_library(SIZES[arguments.size]):
+        if arguments.only in (None, name):
+            write(model, f"{arguments.folder}/{name}")

@@ -12,35 +12,51 @@ NOISE = 1.03
 """What is slower by less than this factor is not called slower."""
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = SECONDS) -> dict[str, np.ndarray]:
-    """Returns seconds of each call in each round; in a round every function is called once, in changing order."""
-    for function in calls.values():
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of two functions that were called in turn, each once a round.
+
+    The ratio is taken within each round, so that what disturbs the machine hits both.
+
+    Attributes:
+        before: Of the original, float64 [rounds].
+        after: Of what was made of it, float64 [rounds].
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def ratio(self) -> float:
+        """The median of after / before, as a logarithm."""
+        return float(np.median(np.log(self.after / self.before)))
+
+    @property
+    def error(self) -> float:
+        """The standard error of `ratio`: 1.2533 sigma / sqrt(n), sigma from the quartiles."""
+        low, high = np.percentile(np.log(self.after / self.before), [25, 75])
+        return float(1.2533 * (high - low) / 1.349 / np.sqrt(self.before.size))
+
+
+def interleaved(before: Callable[[], object], after: Callable[[], object], seconds: float = SECONDS) -> Rounds:
+    """Calls two functions in turn for some seconds; which one begins changes from round to round."""
+    for function in (before, after) * 2:
         function()
-        function()
-    names = list(calls)
-    rounds: list[list[float]] = []
+    rounds: list[tuple[float, float]] = []
     start = time.perf_counter()
     while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() - start < seconds):
-        shift = len(rounds) % len(names)
-        times = dict.fromkeys(names, 0.0)
-        for name in names[shift:] + names[:shift]:
-            begin = time.perf_counter()
-            calls[name]()
-            times[name] = time.perf_counter() - begin
-        rounds.append([times[name] for name in names])
-    return dict(zip(names, np.array(rounds).T, strict=True))
+        if len(rounds) % 2:
+            second, first = _seconds(after), _seconds(before)
+        else:
+            first, second = _seconds(before), _seconds(after)
+        rounds.append((first, second))
+    return Rounds(*np.array(rounds).T)
 
 
-def is_slower(before: np.ndarray, after: np.ndarray) -> bool:
-    """Returns whether `after` is slower than `before` by more than the noise.
-
-    The ratio is taken within each round, so that what disturbs the machine hits both; it counts as slower where its
-    median is above `NOISE` by more than its standard error (1.2533 sigma / sqrt(n), sigma from the quartiles).
-    """
-    ratios = after / before
-    low, middle, high = np.percentile(ratios, [25, 50, 75])
-    error = 1.2533 * (high - low) / 1.349 / np.sqrt(ratios.size)
-    return bool(middle - 2 * error > NOISE)
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
 
 
 @dataclass(frozen=True)
@@ -58,24 +74,33 @@ class Verdict:
     best: str | None
 
 
-def judge(times: Sequence[Mapping[str, np.ndarray]]) -> Verdict:
+def judge(timed: Mapping[str, Sequence[Rounds]]) -> Verdict:
     """Chooses among graphs that are slower than the original on no input.
 
-    The fastest is the one with the smallest geometric mean of medians. Of those that are as fast, within the noise on
-    every input, the one that was rewritten furthest is taken.
+    The fastest is the one whose calls take the smallest share of the original's, by the geometric mean over the inputs.
+    Of those that are as fast, within the noise on every input, the one that was rewritten furthest is taken.
 
     Args:
-        times: For each input, seconds in each round by name: `original`, then the others, the furthest last.
+        timed: By name of a graph, the furthest last: its rounds with the original for each input.
     """
-    medians = {name: [float(np.median(each[name])) for each in times] for name in times[0]}
-    milliseconds = {name: float(np.exp(np.mean(np.log(each)))) * 1e3 for name, each in medians.items()}
-    names = [name for name in milliseconds if name != "original"]
-    counts = {name: _slower_on("original", name, times) for name in names}
-    left = [name for name in names if not counts[name]]
-    fastest = min(left, key=milliseconds.__getitem__, default=None)
-    best = None if fastest is None else [name for name in left if not _slower_on(fastest, name, times)][-1]
-    return Verdict(milliseconds, {name: count for name, count in counts.items() if count}, best)
+    shares = {name: float(np.mean([each.ratio for each in rounds])) for name, rounds in timed.items()}
+    original = np.mean([np.log(np.median(each.before)) for rounds in timed.values() for each in rounds])
+    milliseconds = {"original": float(np.exp(original)) * 1e3}
+    milliseconds |= {name: milliseconds["original"] * float(np.exp(share)) for name, share in shares.items()}
+    slower = {name: sum(_is_slower(each.ratio, each.error) for each in rounds) for name, rounds in timed.items()}
+    left = [name for name in timed if not slower[name]]
+    fastest = min(left, key=shares.__getitem__, default=None)
+    best = None if fastest is None else [name for name in left if _as_fast(timed[fastest], timed[name])][-1]
+    return Verdict(milliseconds, {name: count for name, count in slower.items() if count}, best)
 
 
-def _slower_on(before: str, after: str, times: Sequence[Mapping[str, np.ndarray]]) -> int:
-    return sum(is_slower(each[before], each[after]) for each in times)
+def _as_fast(fastest: Sequence[Rounds], other: Sequence[Rounds]) -> bool:
+    return not any(
+        _is_slower(two.ratio - one.ratio, float(np.hypot(one.error, two.error)))
+        for one, two in zip(fastest, other, strict=True)
+    )
+
+
+def _is_slower(ratio: float, error: float) -> bool:
+    """Returns whether a ratio's logarithm is above `NOISE` by more than twice its standard error."""
+    return bool(ratio - 2 * error > np.log(NOISE))

@@ -1,30 +1,32 @@
 """Makes a function that TensorFlow can call of a signature's graph."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Signature
 from optops.models.keras import tf
 
+MUCH = 128 << 20
+"""Bytes of weights beyond which they are variables of what is written."""
 
-def as_function(signature: Signature, graph: Graph, *, weights_apart: bool = False) -> Any:
+
+def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) -> Any:
     """Returns a tf.function with the inputs and outputs of a signature that computes a graph.
 
     Args:
         signature: Of the model.
         graph: What is computed.
-        weights_apart: Whether large constants are captured tensors, which all such functions share: for what is tried
-            and thrown away. What is timed or written holds them itself, for TensorFlow prepares constants in advance.
+        weights: Tensors or variables that take the place of constants, by the constant's tensor.
     """
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
     shapes = {name: tensor.shape for name, tensor in signature.original.structured_outputs.items()}
-
-    graph_def, weights = graph.graph_def_without_weights() if weights_apart else (graph.graph_def(), {})
+    graph_def = graph.graph_def(without=weights)
 
     def imported(*arguments: Any) -> list[Any]:
         feeds = dict(zip((f"{name}:0" for name in graph.inputs), arguments, strict=False))
         feeds |= {f"{name}:0": tf.convert_to_tensor(handle) for name, handle in signature.captures.items()}
-        feeds |= {tensor: tf.compat.v1.get_default_graph().capture(value) for tensor, value in weights.items()}
+        feeds |= {tensor: _inside(value) for tensor, value in weights.items()}
         return list(tf.graph_util.import_graph_def(graph_def, feeds, list(graph.outputs), name="graph"))
 
     # A tf.function is traced twice, and with its first trace go the functions of branches and loops in it.
@@ -39,3 +41,20 @@ def as_function(signature: Signature, graph: Graph, *, weights_apart: bool = Fal
         return {name: tf.identity(tensor) for name, tensor in named.items()}
 
     return serve
+
+
+def weights_apart(graph: Graph) -> dict[str, Any]:
+    """Returns the weights that are none of the graph's constants once it is written, by tensor.
+
+    TensorFlow was seen to run convolutions with constant weights up to 6 % faster, but to hold each constant five times
+    or more, and no SavedModel may have 2 GB of them: so those of large models are variables.
+    """
+    weights = graph.weights()
+    size = sum(tensor.dtype.size * tensor.shape.num_elements() for tensor in weights.values())
+    return weights if size > MUCH else {}
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, tf.Variable):
+        return value.read_value()
+    return tf.compat.v1.get_default_graph().capture(value)

@@ -1,6 +1,6 @@
 """A graph that can be rewritten: immutable nodes in a mutable table, constants as arrays, shapes by TensorFlow."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +11,7 @@ from optops.graph.optimizer.own_functions import with_own_functions
 from optops.models.keras import tf
 
 LARGE = 4096
-"""Constants with more values than this are not copied where only their shape counts."""
+"""Constants with more values than this are weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,31 +87,30 @@ class Graph:
             for one, two in pairs
         )
 
-    def graph_def(self) -> Any:
-        """Returns the GraphDef, to be imported once."""
-        return self._graph_def(self.nodes.values())
+    def graph_def(self, without: Collection[str] = ()) -> Any:
+        """Returns the GraphDef, to be imported once.
 
-    def graph_def_without_weights(self) -> tuple[Any, dict[str, tf.Tensor]]:
-        """Returns the GraphDef with placeholders for large constants, and these by tensor, the same ones each time.
-
-        A graph that is tried often need not hold another copy of its weights each time.
+        Args:
+            without: Constants in whose place there are placeholders, by tensor.
         """
+        graph_def = tf.compat.v1.GraphDef(library=self.library, versions=self.versions)
+        for node in self.nodes.values():
+            kept = _placeholder(node) if f"{node.name}:0" in without else node
+            made = graph_def.node.add(name=node.name, op=kept.op)
+            made.input.extend([*node.inputs, *(f"^{name}" for name in node.controls)])
+            for name, value in kept.attributes.items():
+                made.attr[name].CopyFrom(value)
+        return with_own_functions(graph_def)
+
+    def weights(self) -> dict[str, tf.Tensor]:
+        """Returns the large constants by tensor; the same ones each time, for TensorFlow to hold once."""
         weights = {}
         for node in self.nodes.values():
-            if _is_large(node):
+            if is_large(node):
                 if node not in _tensors:
                     _tensors[node] = tf.constant(tf.make_ndarray(node.attributes["value"].tensor))
                 weights[f"{node.name}:0"] = _tensors[node]
-        return self._graph_def(map(_without_value, self.nodes.values())), weights
-
-    def _graph_def(self, nodes: Iterable[Node]) -> Any:
-        graph_def = tf.compat.v1.GraphDef(library=self.library, versions=self.versions)
-        for node in nodes:
-            made = graph_def.node.add(name=node.name, op=node.op)
-            made.input.extend([*node.inputs, *(f"^{name}" for name in node.controls)])
-            for name, value in node.attributes.items():
-                made.attr[name].CopyFrom(value)
-        return with_own_functions(graph_def)
+        return weights
 
     # What is there
 
@@ -170,7 +169,8 @@ class Graph:
 
     def _infer(self) -> dict[str, Any]:
         with tf.Graph().as_default() as graph:
-            tf.graph_util.import_graph_def(self._graph_def(map(_without_value, self.nodes.values())), name="")
+            large = {f"{node.name}:0" for node in self.nodes.values() if is_large(node)}
+            tf.graph_util.import_graph_def(self.graph_def(large), name="")
         return {
             tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype)
             for operation in graph.get_operations()
@@ -282,16 +282,15 @@ def _node(proto: Any) -> Node:
     return Node(proto.name, proto.op, inputs, controls, dict(proto.attr))
 
 
-def _is_large(node: Node) -> bool:
+def is_large(node: Node) -> bool:
+    """Returns whether a node is a constant so large that no copies of it should be made."""
     if node.op != "Const":
         return False
     sizes = [size.size for size in node.attributes["value"].tensor.tensor_shape.dim]
     return bool(np.prod(sizes, initial=1) > LARGE)
 
 
-def _without_value(node: Node) -> Node:
-    """Returns a placeholder for a constant that is large."""
-    if not _is_large(node):
-        return node
-    shape = tf.compat.v1.AttrValue(shape=node.attributes["value"].tensor.tensor_shape)
-    return Node(node.name, "Placeholder", (), node.controls, {"dtype": node.attributes["dtype"], "shape": shape})
+def _placeholder(constant: Node) -> Node:
+    shape = tf.compat.v1.AttrValue(shape=constant.attributes["value"].tensor.tensor_shape)
+    attributes = {"dtype": constant.attributes["dtype"], "shape": shape}
+    return Node(constant.name, "Placeholder", (), constant.controls, attributes)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.optimizer.benchmark import interleaved, judge
+from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
 from optops.graph.optimizer.errors import OptimizerError
-from optops.graph.optimizer.function import as_function
+from optops.graph.optimizer.function import as_function, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.ordering import forget_order
@@ -27,7 +27,7 @@ from optops.graph.optimizer.search import rewrite
 from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
 
-LONGEST = 0.1
+LONGEST = 1.0
 """Seconds of a call beyond which no larger inputs are timed."""
 KERNEL_LEVELS = ("kernels", "products")
 """What has operators of the library."""
@@ -63,7 +63,7 @@ class Work:
     def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
         """Compares a graph with the original on all samples, as it is written if it is finished."""
         try:
-            function = as_function(self.signature, graph, weights_apart=not finished)
+            function = as_function(self.signature, graph, weights_apart(graph) if finished else graph.weights())
             return compare(self.wanted, [_call(function, _ordered(self, sample)) for sample in self.samples], precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
@@ -282,21 +282,25 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
 
 
 def _fastest(work: Work) -> str | None:
-    """Times all levels in turn on several samples; returns the one to be used, None if all are slower."""
-    functions = {level: as_function(work.signature, graph) for level, graph in work.graphs.items()}
-    times = []
-    for sample in _timed_samples(work):
-        tensors = {name: tf.constant(sample[name]) for name in work.signature.inputs}
-        calls = {"original": partial(work.signature.original, **tensors)}
-        calls |= {level: partial(function, *tensors.values()) for level, function in functions.items()}
-        times.append(interleaved(calls))
-    verdict = judge(times)
+    """Times all levels on several samples, each in turn with the original; returns what to use, None for the original."""
+    samples = _timed_samples(work)
+    verdict = judge({level: _timed(work.signature, graph, samples) for level, graph in work.graphs.items()})
     work.report.milliseconds = verdict.milliseconds
     work.report.notes += [
-        f"{level} is slower than the original on {count} of {len(times)} inputs and is not used"
+        f"{level} is slower than the original on {count} of {len(samples)} inputs and is not used"
         for level, count in verdict.slower.items()
     ]
     return verdict.best
+
+
+def _timed(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> list[Rounds]:
+    """Times one graph alone with the original: TensorFlow holds several copies of each one's constants."""
+    function = as_function(signature, graph, weights_apart(graph))
+    timed = []
+    for sample in samples:
+        tensors = {name: tf.constant(sample[name]) for name in signature.inputs}
+        timed.append(interleaved(partial(signature.original, **tensors), partial(function, *tensors.values())))
+    return timed
 
 
 def _timed_samples(work: Work) -> list[Sample]:

@@ -20,9 +20,9 @@ class Probe:
 
     def __init__(self, graph: Graph, sample: Mapping[str, np.ndarray]) -> None:
         self._source = graph
-        graph_def, self._weights = graph.graph_def_without_weights()
+        self._weights = graph.weights()
         with tf.Graph().as_default() as imported:
-            tf.graph_util.import_graph_def(graph_def, name="")
+            tf.graph_util.import_graph_def(graph.graph_def(without=self._weights), name="")
         # Every run is another part of the graph: preparing it well takes longer than running it.
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optops.graph.optimizer.function import as_function
+from optops.graph.optimizer.function import as_function, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model
 from optops.models.keras import tf
@@ -23,10 +23,16 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
         shutil.copytree(model.folder, folder)
         return
     module = tf.Module()
+    module.weights = []
     signatures = {}
     for name, signature in model.signatures.items():
         graph = graphs[name]
-        signatures[name] = signature.original if graph is None else as_function(signature, graph)
+        if graph is None:
+            signatures[name] = signature.original
+            continue
+        variables = {key: tf.Variable(weights, trainable=False) for key, weights in weights_apart(graph).items()}
+        module.weights += variables.values()
+        signatures[name] = as_function(signature, graph, variables)
     if None in graphs.values():
         module.original = model.loaded  # with the variables of the signatures that stayed
     else:

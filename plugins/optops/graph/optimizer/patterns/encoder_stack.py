@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph, Node, integer, producer_of
+from optops.graph.optimizer.graph import Graph, Node, integer, is_large, producer_of
 from optops.graph.optimizer.patterns.encoder_layer import Layer, layers
 from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
 from optops.graph.optimizer.patterns.mask import Mask, hidden_ends
@@ -288,11 +288,16 @@ def _of_rank_4(mask: Any) -> Any:
 
 
 def _region(graph: Graph, stack: Stack) -> tuple[Graph, list[str]]:
-    """Returns the layers as a graph of their own, and the tensors that it reads: source, masks, then others."""
+    """Returns the layers as a graph of their own, and the tensors that it reads: source, masks, then others.
+
+    Large weights are among these: what calls the graph holds them, and no function of it another copy.
+    """
     ends = [stack.source, *(mask.tensor for mask in stack.masks)]
     needed = graph.ancestors([stack.result], stop=ends)
     reached = _reached(graph, stack.source)
-    inside = {name: node for name, node in needed.items() if name in reached or node.op == "Const"}
+    inside = {
+        name: node for name, node in needed.items() if name in reached or (node.op == "Const" and not is_large(node))
+    }
     outside = list(ends)
     for node in inside.values():
         outside += [tensor for tensor in node.inputs if producer_of(tensor) not in inside and tensor not in outside]
