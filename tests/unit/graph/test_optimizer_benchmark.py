@@ -9,7 +9,7 @@ DRAW = np.random.default_rng(0)
 
 
 def rounds(before: float, after: float) -> Rounds:
-    """Returns made-up times of 50 rounds, milliseconds with 1 % of noise each, and twice as long in every fifth round."""
+    """Returns made-up times of 50 rounds, in milliseconds with 1 % of noise; every fifth round takes twice as long."""
     disturbed = np.where(np.arange(50) % 5, 1, 2)
     return Rounds(*(value / 1e3 * disturbed * DRAW.normal(1, 0.01, 50) for value in (before, after)))
 

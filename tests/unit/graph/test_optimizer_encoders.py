@@ -1,11 +1,13 @@
 """Encoders written in different ways become one operator of the library that computes the same."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from optops.graph import optimize
 from optops.graph.lowering import lower_serving
@@ -255,6 +257,33 @@ def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_
         wanted = encoder.serve(ids, tf.constant(mask))["states"]
         found = loaded(ids=tf.constant(ids), mask=tf.constant(mask))["states"]
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def constants(folder: Path) -> list[int]:
+    """Returns how many values each constant of a SavedModel has, in its graph and in its functions."""
+    proto = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graph = proto.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return [math.prod(tf.TensorShape(n.attr["value"].tensor.tensor_shape)) for n in nodes if n.op == "Const"]
+
+
+def test_weights_of_a_large_model_are_variables_that_every_branch_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optops.graph.optimizer.function.MUCH", 0)
+    monkeypatch.setattr("optops.graph.optimizer.graph.LARGE", 500)
+    encoder = Encoder(*FORMS[0])
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    load_operators()
+    assert max(constants(tmp_path / "out")) <= 500
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    held = sum(weights.dtype.size * math.prod(weights.shape) for weights in loaded.weights)
+    assert held < 3 * sum(4 * math.prod(variable.shape) for variable in encoder.variables)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, 5)).astype(np.int32)
+    for mask in ([[1, 1, 1, 0, 0]] * 2, [[0, 1, 0, 1, 1]] * 2):
+        found = loaded.signatures["serving_default"](ids=tf.constant(ids), mask=tf.constant(mask))["states"]
+        np.testing.assert_allclose(found, encoder.serve(ids, tf.constant(mask))["states"], rtol=1e-3, atol=1e-4)
 
 
 class Padded(Encoder):

@@ -282,7 +282,7 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
 
 
 def _fastest(work: Work) -> str | None:
-    """Times all levels on several samples, each in turn with the original; returns what to use, None for the original."""
+    """Times all levels, each in turn with the original; returns the one to be used, None for the original."""
     samples = _timed_samples(work)
     verdict = judge({level: _timed(work.signature, graph, samples) for level, graph in work.graphs.items()})
     work.report.milliseconds = verdict.milliseconds

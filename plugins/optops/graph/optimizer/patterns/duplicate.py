@@ -1,12 +1,16 @@
 """Common sub-expressions: what is computed twice from the same inputs is computed once."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from optops.graph.optimizer.graph import Graph, Node, is_pure, producer_of
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 
 NOT_COMPARED = ("_class", "_output_shapes", "_XlaMustCompile")
+
+_digests: WeakKeyDictionary[Node, bytes] = WeakKeyDictionary()
 
 
 def find(graph: Graph, context: Context) -> Iterator[Place]:
@@ -32,12 +36,14 @@ def _same(tensor: str) -> Callable[[Graph], str]:
 
 
 def _key(node: Node) -> Any:
-    attributes = tuple(
-        (name, value.SerializeToString(deterministic=True))
-        for name, value in sorted(node.attributes.items())
-        if name not in NOT_COMPARED
-    )
-    return node.op, node.inputs, node.controls, attributes
+    if node not in _digests:
+        digest = hashlib.sha256()
+        for name, value in sorted(node.attributes.items()):
+            if name not in NOT_COMPARED:
+                digest.update(name.encode() + b"=")
+                digest.update(value.SerializeToString(deterministic=True))
+        _digests[node] = digest.digest()
+    return node.op, node.inputs, node.controls, _digests[node]
 
 
 DUPLICATE = Pattern("common sub-expression", find, reported=False)
