@@ -11,11 +11,12 @@ from optops.graph.optimizer.patterns.identity import IDENTITY
 from optops.graph.optimizer.patterns.reshape_chain import RESHAPE_CHAIN
 from optops.graph.optimizer.patterns.residual_norm import RESIDUAL_NORM
 from optops.graph.optimizer.patterns.rows_product import ROWS_PRODUCT
+from optops.graph.optimizer.patterns.shape import SHAPE
 from optops.graph.optimizer.patterns.stepwise_norm import STEPWISE_NORM
 from optops.graph.optimizer.patterns.transpose_pair import TRANSPOSE_PAIR
 from optops.graph.optimizer.rewriting import Pattern
 
-TIDYING: tuple[Pattern, ...] = (CONSTANT, IDENTITY, DUPLICATE, TRANSPOSE_PAIR, RESHAPE_CHAIN)
+TIDYING: tuple[Pattern, ...] = (CONSTANT, IDENTITY, SHAPE, DUPLICATE, TRANSPOSE_PAIR, RESHAPE_CHAIN)
 PLAIN: tuple[Pattern, ...] = (CONV_BATCH_NORM, STEPWISE_NORM, ROWS_PRODUCT)
 KERNELS: tuple[Pattern, ...] = (ENCODER_STACK, DOT_PRODUCT_ATTENTION, RESIDUAL_NORM, BIAS_ACTIVATION)
 PRODUCTS: tuple[Pattern, ...] = (DENSE,)
