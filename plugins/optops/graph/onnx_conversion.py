@@ -1,5 +1,6 @@
 """Converts SavedModels to ONNX."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def convert(saved_model: Path) -> Any:
     from tf2onnx.optimizer import back_to_back_optimizer
 
     back_to_back_optimizer._func_map[("Reshape",)] = _merge_reshapes
+    # What it does not know it logs, an operation a line, before it raises the first: the error says enough.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     frozen = freeze(saved_model, inline_compiled=True)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
