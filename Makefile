@@ -9,7 +9,7 @@ KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo demo-vision demo-text ui test lint format typecheck unit docs services clean bench-kernels bench-peers test-oldest
+.PHONY: help setup demo demo-vision demo-text ui test lint format typecheck unit docs services clean bench-kernels bench-peers bench-models test-oldest
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,10 @@ bench-kernels: setup  ## Time single products of the operator library, and what 
 bench-peers:  ## Time whole translators against CTranslate2 and others, on the same weights; JSON=FILE keeps the records
 	$(UV) sync --frozen --extra $(EXTRA) --extra peers
 	$(PYTHON) kernels/bench/peers.py $(if $(JSON),--json $(JSON))
+
+bench-models:  ## Time full-size networks in every form, and int8 against the toolkits' own; PART=vision, text or quantisers
+	$(UV) sync --frozen --extra $(EXTRA) --extra peers
+	$(PYTHON) benchmarks/models.py $(PART) $(if $(JSON),--json $(JSON))
 
 services:  ## Install what the browser tests need (Debian packages, as root)
 	apt-get update --quiet --quiet

@@ -2,10 +2,11 @@
 
     python docs/results.py record RUN [--set KEY=VALUE ...] [--commit COMMIT] [--made-by COMMAND]
     python docs/results.py peers FILE [--commit COMMIT]
+    python docs/results.py models FILE [--commit COMMIT]
     python docs/results.py write
 
 RUN is a finished run; with `--set` its models are measured a second time, with another metric or on other data. FILE is
-what `make bench-peers JSON=FILE` wrote.
+what `make bench-peers JSON=FILE` or `make bench-models JSON=FILE` wrote.
 
 `results.json` holds one record per figure. A record with the same subject, seed, model and `what` replaces the old one.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import model_results
 import peer_results
 
 from optops.cli.evaluate import recipe_of
@@ -42,6 +44,7 @@ LATENCY = "p50 at batch "
 CHANGE = "change of "
 DEFECTS = "label defects, "
 ACCEPTED = "accepted: "
+KEPT = {"peers": peer_results.keep, "models": model_results.keep}
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def write() -> None:
     for subject, figures in groupby(read(), key=lambda figure: figure.subject):
         parts += _subject(subject, list(figures))
     parts += peer_results.section()
+    parts += model_results.section()
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -287,15 +291,17 @@ def main() -> None:
     recording.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     recording.add_argument("--commit", help="at which the run was made; the one checked out if not given")
     recording.add_argument("--made-by", help="the command that made the run, if it says more than seed and switches")
-    keeping = commands.add_parser("peers")
-    keeping.add_argument("file", type=Path)
-    keeping.add_argument("--commit", help="at which it was measured; the one checked out if not given")
-    keeping.add_argument("--made-by", default="make bench-peers JSON=FILE", help="the command that wrote the file")
+    for name in KEPT:
+        keeping = commands.add_parser(name)
+        keeping.add_argument("file", type=Path)
+        keeping.add_argument("--commit", help="at which it was measured; the one checked out if not given")
+        made_by = f"make bench-{name} JSON=FILE"
+        keeping.add_argument("--made-by", default=made_by, help="the command that wrote the file")
     commands.add_parser("write")
     arguments = parser.parse_args()
     if arguments.command == "record":
         record(arguments.run, arguments.settings, arguments.commit or _commit(), arguments.made_by)
-    if arguments.command == "peers":
+    if arguments.command in KEPT:
         host = Fingerprint.of_this_host()
         origin = {
             "command": arguments.made_by,
@@ -303,7 +309,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "commit": arguments.commit or _commit(),
         }
-        peer_results.keep(arguments.file, origin)
+        KEPT[arguments.command](arguments.file, origin)
     write()
 
 
