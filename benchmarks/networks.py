@@ -34,7 +34,7 @@ class Network:
         name: For people.
         architecture: Name in optops' registry.
         build: Returns Keras models by name; the first is the whole one, with whose baseline all are compared.
-        candidates: Runtimes and precisions that each model is lowered to.
+        candidates: Runtimes and precisions that a model is lowered to, by its name; all are timed in stock TensorFlow.
         cells: Name to the inputs of one call; the first axis counts examples.
         calibration: Inputs, call by call, from which int8 has its ranges.
     """
@@ -42,7 +42,7 @@ class Network:
     name: str
     architecture: str
     build: Callable[[], Mapping[str, Any]]
-    candidates: Sequence[tuple[str, str]]
+    candidates: Mapping[str, Sequence[tuple[str, str]]]
     cells: Mapping[str, Arrays]
     calibration: Sequence[Arrays] = ()
 
@@ -195,8 +195,9 @@ def difference(found: Arrays, expected: Arrays) -> float:
 
 def _forms_of(network: Network, baseline: Form, trainable: Path) -> list[Form]:
     expected, forms = _outputs(network, baseline.folder), []
-    plans = {precision: plan_of(network, trainable, precision) for _, precision in network.candidates}
-    for runtime, precision in network.candidates:
+    candidates = network.candidates[baseline.model]
+    plans = {precision: plan_of(network, trainable, precision) for _, precision in candidates}
+    for runtime, precision in candidates:
         folder = trainable.parent / f"{runtime} {precision}"
         form = Form(baseline.model, baseline.parameters, runtime, precision, folder)
         try:

@@ -116,7 +116,7 @@ def classifier(sizes: ResNetSizes, images: int, epochs: int) -> Subject:
     cells = {f"batch {count}": {INPUT: test.images[:count]} for count in (1, 8)}
     name = f"ResNet-{sizes.depth} of {sizes.width:g} times the width, {sizes.image_size} x {sizes.image_size}, trained"
     build = partial(_trained, sizes, images, epochs)
-    return Subject(Network(name, "functional", build, (), cells, calibration), test)
+    return Subject(Network(name, "functional", build, {}, cells, calibration), test)
 
 
 def draw(count: int, seed: int) -> Labelled:
@@ -163,7 +163,7 @@ def quantised(subject: Subject, folder: Path) -> tuple[float | None, Mapping[str
 
     share_cores(1)
     network = subject.network
-    (model,) = list(network.build().values())[:1]
+    model = network.build()[vision.WHOLE]
     trainable = folder / "trainable"
     load_architecture(network.architecture).save(model, trainable, {})
     plain = folder / "float"
@@ -284,4 +284,4 @@ def _trained(sizes: ResNetSizes, images: int, epochs: int) -> dict[str, Any]:
             settings=settings,
             checkpoints=Path(checkpoints),
         )
-    return {"whole": model}
+    return {vision.WHOLE: model}

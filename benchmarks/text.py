@@ -8,14 +8,10 @@ from networks import SEED, Network
 
 from optops.models.bert.config import BertConfig
 
-CANDIDATES = [
-    ("tensorflow+kernels", "fp32"),
-    ("tensorflow+kernels", "int8"),
-    ("onnxruntime", "fp32"),
-    ("onnxruntime", "int8"),
-    ("openvino", "fp32"),
-    ("openvino", "int8"),
-]
+WHOLE, HALF = "whole", "half of the layers"
+KERNELS = [("tensorflow+kernels", "fp32"), ("tensorflow+kernels", "int8")]
+OTHERS = [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")]
+CANDIDATES = {WHOLE: [*KERNELS, *OTHERS], HALF: KERNELS}
 BASE = {"classes": 2, "width": 768, "heads": 12, "feed_forward": 3072, "layers": 12}
 LENGTHS, BATCHES = (64, 128), (1, 8)
 
@@ -52,4 +48,4 @@ def _whole_and_half(config: BertConfig) -> dict[str, Any]:
         if config.repeats > 1
         else keep_layers(whole, range(0, config.depth, 2))
     )
-    return {"whole": whole, "half of the layers": half}
+    return {WHOLE: whole, HALF: half}

@@ -12,7 +12,9 @@ from optops.models.yolo.network import INPUT as IMAGE
 from optops.models.yolo.network import YoloSizes, build_yolo
 from optops.workloads.super_resolution.textures import draw_texture
 
-CANDIDATES = [(runtime, precision) for runtime in ("onnxruntime", "openvino") for precision in ("fp32", "int8")]
+WHOLE, HALF = "whole", "half of the channels"
+FORMS = [(runtime, precision) for runtime in ("onnxruntime", "openvino") for precision in ("fp32", "int8")]
+CANDIDATES = {WHOLE: FORMS, HALF: FORMS}
 YOLO = YoloSizes(input_size=416, classes=80)
 UPSCALER, SIDE = UpscalerSizes(scale=2, blocks=16, channels=64), 128
 CALIBRATED = 4
@@ -53,4 +55,4 @@ def _whole_and_half(build: Any, sizes: Any, images: list[Arrays]) -> dict[str, A
     whole = build(sizes)
     # Batch norms of fresh statistics would let the values grow from block to block, as no trained network does.
     measure_batch_norms(whole, images)
-    return {"whole": whole, "half of the channels": prune(whole, ratio=0.5, batches=images)}
+    return {WHOLE: whole, HALF: prune(whole, ratio=0.5, batches=images)}
