@@ -40,9 +40,9 @@ def section() -> Iterator[str]:
         yield (
             "One model and the same calibration examples for both, timed in turn in the same runtime; a ratio above 1 "
             "says how many times as fast ours is, with its 95 % interval. ONNX Runtime's is `quantize_static` after "
-            "its preprocessing, with QDQ and a scale for each channel; NNCF's is `nncf.quantize` as it is by default. "
-            "Accuracy is in percent on test images; the network without one has random weights. A difference is the "
-            "largest of an output from that in full precision, as a share of the largest output."
+            "its preprocessing, with QDQ, min-max and a scale for each channel; NNCF's is `nncf.quantize` as it is by "
+            "default. Accuracy is in percent on test images; the network without one has random weights. A difference "
+            "is the largest of an output from that in full precision, as a share of the largest output."
         )
         for network, found in groupby(records["quantisers"], key=lambda record: record["network"]):
             yield from _duels(network, list(found))

@@ -127,4 +127,4 @@ def test_int8_is_set_beside_the_toolkits_own(page):
     assert [(duel.peer, duel.runtime) for duel in duels] == list(PEERS.items())
     assert all(duel.low <= duel.ratio <= duel.high for duel in duels)
     assert all(0 <= duel.accuracy <= 100 and duel.difference < 1 for duel in duels)
-    assert page({"quantisers": [asdict(duel) for duel in duels]}).count("| batch 1 |") == 3
+    assert page({"quantisers": [asdict(duel) for duel in duels]}).count("| batch 1 |") == 2
