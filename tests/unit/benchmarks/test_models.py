@@ -9,7 +9,6 @@ import pytest
 
 from optops.models.bert.config import BertConfig
 from optops.models.super_resolution import UpscalerSizes
-from optops.models.yolo.network import YoloSizes
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = {"command": "make bench-models", "host": "a host", "date": "2026-01-01", "commit": "0123"}
@@ -87,15 +86,6 @@ def test_encoders_are_lowered_whole_and_with_half_of_their_layers(groups, tmp_pa
     forms = lowered(network, tmp_path)
     assert [form.model for form in forms] == ["whole"] * 7 + ["half of the layers"] * 3
     assert all(form.difference < 0.1 for form in forms if not form.reason)
-
-
-def test_detectors_are_lowered_in_int8(tmp_path):
-    from networks import lowered
-    from vision import yolo
-
-    network = yolo(YoloSizes(input_size=32, classes=3, width=0.1, depth=0.1))
-    forms = lowered(network, tmp_path)
-    assert {form.precision for form in forms if not form.reason} == {"fp32", "int8"}
 
 
 def test_what_a_file_has_already_is_not_measured_again(monkeypatch, tmp_path):
