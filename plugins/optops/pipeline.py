@@ -92,10 +92,10 @@ FLOW: tuple[Stage, ...] = (
     ),
     Stage(
         "quantize",
-        "writes the precision plan of one model",
+        "writes the precision plan of one model, trains it for the plan if need be",
         reads=("check_labels", "train", "prune"),
         sections=("workload", "data", "gate"),
-        splits=(CALIBRATION, VALIDATION),
+        splits=(TRAIN, CALIBRATION, VALIDATION),
         over="quantize",
         cached=True,
         modules=(*_GRAPH_CODE, "optops.compression"),
@@ -135,7 +135,7 @@ FLOW: tuple[Stage, ...] = (
     Stage(
         "register",
         "makes the model version and sets the alias `challenger`",
-        reads=("check_labels", "train", "prune", "benchmark", "nominate", "gate"),
+        reads=("check_labels", "train", "prune", "quantize", "benchmark", "nominate", "gate"),
         sections=("registry",),
         splits=(VALIDATION,),
     ),

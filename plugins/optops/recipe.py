@@ -189,12 +189,43 @@ class Prune(Teaching):
         return self
 
 
+class Int8Train(Train):
+    """How a model is trained for its int8 plan."""
+
+    epochs: int = Field(3, ge=1, description="So many passes over the training split.")
+    batch_tokens: int = Field(
+        16, ge=1, description="Size of a batch in the workload's unit: examples, images, patches."
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the learning rate.")
+    schedule: Literal["inverse_square_root", "cosine"] = Field(
+        "cosine", description="After the warm-up: decay until training stops improving, or down to zero at the end."
+    )
+    warmup_steps: int = Field(50, ge=0, description="Steps until the learning rate reaches its peak.")
+    average_checkpoints: int = Field(
+        1, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
+    )
+
+
 class Quantize(Section):
     """Which precisions are offered."""
 
     precisions: tuple[Precision, ...] = Field(
         ("fp32", "int8"), min_length=1, description="Precisions to try; what the target lacks is left out and said."
     )
+    train: Annotated[Int8Train | Literal["off"], BeforeValidator(_read_switch)] = Field(
+        "off",
+        description="How a functional model is trained where int8 loses more than it may, before layers go back to "
+        "float (quantisation-aware training); `off`, or `on` for these defaults.",
+    )
+
+    @model_validator(mode="after")
+    def _there_is_int8_to_train_for(self) -> Self:
+        if self.train != OFF and "int8" not in self.precisions:
+            raise ValueError(
+                f"train is for int8, which is not among precisions {list(self.precisions)}; add int8, or write "
+                "`train: off`"
+            )
+        return self
 
 
 class Fuse(Section):

@@ -100,6 +100,14 @@ class Architecture(ABC):
         """
         return "optops.compression.quantization.plans:make_plan"
 
+    def quantization_trainer(self) -> str | None:
+        """Returns `module:function` that makes a model learn through the roundings of its plan; None if nothing can.
+
+        Called as `f(model, plan: PrecisionPlan) -> TrainingForm`; see
+        `optops.compression.quantization.functional.training`.
+        """
+        return None
+
     def named_weights(self, model: Any) -> dict[str, Any]:
         """Returns the variables of a model by the names under which they are saved.
 

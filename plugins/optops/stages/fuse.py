@@ -12,7 +12,7 @@ from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, StageError
-from optops.stages.items import candidate_of, plan_of
+from optops.stages.items import plan_of, planned_model
 from optops.stages.training import judge_serving
 
 BLOCK_BYTES = 1 << 20
@@ -25,8 +25,7 @@ Full precision may differ only by ties. In a reduced precision predictions do ch
 def run(job: Job) -> StageResult:
     """Returns the executable as a candidate."""
     item = job.spec.item or {}
-    parent = candidate_of(job, "prune", item)
-    plan_result = plan_of(job, item)
+    parent, plan_result = planned_model(job, item), plan_of(job, item)
     source = job.fetch(parent)
     plan = PrecisionPlan.load(job.tracking.fetch(Artifact(**plan_result.output["plan"])))
     folder = job.new_folder()

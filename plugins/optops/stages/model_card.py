@@ -35,7 +35,9 @@ def _host(job: Job) -> str:
 
 
 def _ancestors(job: Job, nominee: Candidate) -> list[str]:
-    known = {c.key: c for name in ("prune", "train", "nominate") for r in job.results(name) for c in r.candidates}
+    known = {
+        c.key: c for name in ("prune", "train", "quantize", "nominate") for r in job.results(name) for c in r.candidates
+    }
     names, todo = [], list(nominee.parents)
     while todo:
         key = todo.pop(0)

@@ -2,7 +2,8 @@
 
 from optops.candidate import Candidate
 from optops.graph.lowering import STOCK, runtimes_of
-from optops.recipe import Fuse, Quantize
+from optops.models.base import load_architecture
+from optops.recipe import OFF, Fuse, Quantize
 from optops.runtimes import load_runtime
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, keep_good_enough
@@ -39,7 +40,7 @@ def run(job: Job) -> StageResult:
     if not fuse:
         raise StageError(f"nothing to lower: {'; '.join(dropped.values())}")
     pairs = {(item["candidate"], item["precision"]): item for item in fuse}
-    quantize = [{**item, "label": item["quantize_label"], "runtime": ""} for item in pairs.values()]
+    quantize = [_quantize_item(job, item, candidates, dropped) for item in pairs.values()]
     for name, reason in dropped.items():
         job.log(f"left out {name}: {reason}")
     job.log(f"{len(quantize)} precision plans, {len(fuse)} executables")
@@ -54,3 +55,19 @@ def _item(candidate: Candidate, precision: str, runtime: str) -> Json:
         "precision": precision,
         "runtime": runtime,
     }
+
+
+def _quantize_item(job: Job, item: Json, candidates: list[Candidate], dropped: dict[str, str]) -> Json:
+    """Returns the item of `quantize`; it holds how the model is to be trained, and so does the key of what it gives."""
+    made = {**item, "label": item["quantize_label"], "runtime": ""}
+    settings = job.recipe.quantize
+    if item["precision"] != "int8" or not isinstance(settings, Quantize) or settings.train == OFF:
+        return made
+    (candidate,) = (candidate for candidate in candidates if candidate.key == item["candidate"])
+    if candidate.trainable and load_architecture(candidate.architecture).quantization_trainer() is not None:
+        return {**made, "train": settings.train.model_dump(mode="json")}
+    dropped[f"{item['quantize_label']} trained"] = (
+        f"`quantize.train` is for functional Keras models that can be trained; {candidate.name} "
+        + (f"is a {candidate.architecture}" if candidate.trainable else "can be served only")
+    )
+    return made

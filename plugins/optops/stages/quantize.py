@@ -1,4 +1,4 @@
-"""Writes the precision plan of one model in one precision."""
+"""Writes the precision plan of one model in one precision; trains the model for it where the recipe says so."""
 
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,20 @@ from optops.candidate import Candidate
 from optops.models.base import load_architecture, load_function
 from optops.pipeline import CALIBRATION
 from optops.precision import Judge, PrecisionPlan
+from optops.recipe import Int8Train
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, allowed_loss
 from optops.stages.items import candidate_of
 
 
 def run(job: Job) -> StageResult:
-    """Returns where the plan is; `fuse` lowers it."""
+    """Returns where the plan is, and the model if it was trained for the plan; `fuse` lowers it."""
     item = job.spec.item or {}
     candidate = candidate_of(job, "prune", item)
     job.log(f"{candidate.name} in {item['precision']}, calibration on {job.manifest(CALIBRATION).examples} examples")
     # Nobody knows the parts of a serving-only import: its plan names none, and lowering takes what it can.
-    plan = _plan(job, candidate, item["precision"]) if candidate.trainable else PrecisionPlan(item["precision"])
+    unknown = PrecisionPlan(item["precision"])
+    plan, trained = _plan(job, candidate, item["precision"]) if candidate.trainable else (unknown, ())
     for part, reason in plan.notes.items():
         job.log(f"{part}: {reason}")
     path = job.new_folder() / "plan.json"
@@ -30,19 +32,32 @@ def run(job: Job) -> StageResult:
         in_type[precision] = in_type.get(precision, 0) + 1
     job.tracking.log_metrics(job.run_id, {f"parts.{name}": count for name, count in in_type.items()})
     output = {"candidate": candidate.key, "precision": item["precision"], "plan": vars(artifact)}
-    return job.hand_on(output=output)
+    return job.hand_on(candidates=trained, output=output)
 
 
-def _plan(job: Job, candidate: Candidate, precision: str) -> PrecisionPlan:
+def _plan(job: Job, candidate: Candidate, precision: str) -> tuple[PrecisionPlan, tuple[Candidate, ...]]:
+    """Returns the plan, and the model that was trained for it if that was needed."""
     folder = job.fetch(candidate)
     planner = load_function(load_architecture(candidate.architecture).planner())
-    plan: PrecisionPlan = planner(
-        folder / "trainable",
-        precision,
-        lambda: job.workload.calibration_inputs(job.examples(CALIBRATION), folder / "assets"),
-        _judge(job, candidate, folder / "assets"),
-    )
-    return plan
+    judge = _judge(job, candidate, folder / "assets")
+
+    def plan(judge: Judge | None) -> PrecisionPlan:
+        made: PrecisionPlan = planner(
+            folder / "trainable",
+            precision,
+            lambda: job.workload.calibration_inputs(job.examples(CALIBRATION), folder / "assets"),
+            judge,
+        )
+        return made
+
+    settings = (job.spec.item or {}).get("train")
+    if settings is not None and judge is not None:
+        from optops.stages.int8_training import train_for
+
+        found = train_for(job, candidate, plan(None), judge, Int8Train.model_validate(settings))
+        if found is not None:
+            return found
+    return plan(judge), ()
 
 
 def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:

@@ -1,19 +1,31 @@
 """Quantises a functional Keras model in one call, without any pipeline."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from optops.compression.distillation.distill import distill
+from optops.compression.distillation.outputs import teacher_loss
 from optops.compression.quantization.fallback import Fallback
 from optops.compression.quantization.functional.edges import kept_in_float
 from optops.compression.quantization.functional.measured import Measured, measure
 from optops.compression.quantization.functional.search import search_layers
-from optops.compression.quantization.functional.simulate import simulate_network
+from optops.compression.quantization.functional.simulate import simulate, simulate_network
+from optops.compression.quantization.functional.training import training_form
+from optops.models.training import Progress, TrainingSettings
+from optops.models.training.settings import Batches, Validate
 from optops.precision import Judge, PrecisionPlan
 
 ARCHITECTURE = "functional"
 PLAN_FILE = "precision_plan.json"
+TRAINING = TrainingSettings(
+    epochs=3, learning_rate=3e-4, schedule="cosine", warmup_steps=50, replicas=1, average_checkpoints=1
+)
+"""How models are trained for their plan if nothing else is said: shortly, and down to a learning rate of zero."""
+JUDGED_BATCHES = 16
+"""Batches that epochs are judged on if nobody says how."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +33,10 @@ class QuantizedModel:
     """A model with its plan, and how both came about; `print` lists the layers.
 
     Attributes:
-        model: As it was given.
+        model: As it was given, or, once trained for the plan, in canonical form.
         plan: What runs in int8, with which ranges.
         simulated: A Keras model that computes what runtimes compute from the plan.
-        measured: What calibration found.
+        measured: What calibration found, before any training.
         reasons: Layer to why it stays in float.
         fallback: How layers went back to float, if there was a judge.
     """
@@ -35,6 +47,42 @@ class QuantizedModel:
     measured: Measured
     reasons: Mapping[str, str]
     fallback: Fallback | None
+
+    def train(
+        self,
+        batches: Callable[[int], Batches],
+        *,
+        settings: TrainingSettings = TRAINING,
+        validate: Validate | None = None,
+        checkpoints: Path | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> "QuantizedModel":
+        """Trains the weights for the plan, which stays as it is: quantisation-aware training.
+
+        The model learns to give what the float model gives, with everything rounded as runtimes round it; no labels are
+        needed. Resumable like `fit`, whose arguments these are.
+
+        Args:
+            batches: Gives the batches of an epoch (from 1): arrays by input name.
+            settings: How to train.
+            validate: Called with the model as runtimes compute it, after each epoch; higher is better. If None, epochs
+                are judged by their likeness to the float model on the first 16 batches.
+            checkpoints: Folder of this run's checkpoints; if None, a temporary one, and a killed run starts again.
+            report: Called about every two seconds.
+
+        Returns:
+            The model with the weights of the best epoch. Whether they are better than before, `validate` can say.
+
+        Raises:
+            TrainingDivergedError: If the loss is NaN or infinite.
+            ValueError: If no layer is in int8, a batch lacks an input, or an output has no gradient.
+        """
+        if "int8" not in self.plan.parts.values():
+            raise ValueError("train: the plan has no layer in int8, so there is nothing to train the model for")
+        form, exact = training_form(self.model, self.plan), self.measured.network.model
+        judge = validate or _likeness(exact, batches)
+        distill(exact, form.model, batches, validate=judge, settings=settings, checkpoints=checkpoints, report=report)
+        return replace(self, model=form.trained, plan=form.plan, simulated=simulate(form.trained, form.plan))
 
     def save(self, folder: Path) -> None:
         """Writes the model (`trainable/`) and its plan into a folder, from which `optops.graph.lowering` goes on."""
@@ -118,6 +166,12 @@ def quantize(
         reasons, fallback = search_layers(measured, reasons, judge, batches, milliseconds)
     plan = measured.plan([name for name in measured.layers if name not in reasons], reasons)
     return QuantizedModel(model, plan, simulate_network(measured.network, plan), measured, reasons, fallback)
+
+
+def _likeness(exact: Any, batches: Callable[[int], Batches]) -> Validate:
+    """Returns a measure of how close a model's outputs are to those of another one."""
+    loss, judged = teacher_loss(exact), list(islice(batches(1), JUDGED_BATCHES))
+    return lambda model: -sum(float(loss(model, batch, 0.0)) for batch in judged) / len(judged)
 
 
 def _repeatable(calibration: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterable[Any]]:

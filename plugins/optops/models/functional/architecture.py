@@ -61,6 +61,10 @@ class FunctionalArchitecture(Architecture):
         """Returns the planner of static int8."""
         return "optops.compression.quantization.functional:make_plan"
 
+    def quantization_trainer(self) -> str:
+        """Returns what trains a model for its plan of static int8."""
+        return "optops.compression.quantization.functional:training_form"
+
     def pruner(self) -> str:
         """Returns the pruner of channels."""
         return "optops.compression.pruning.channels.steps:prune_steps"

@@ -2,5 +2,6 @@
 
 from optops.compression.quantization.functional.plan import make_plan
 from optops.compression.quantization.functional.simulate import simulate
+from optops.compression.quantization.functional.training import TrainingForm, training_form
 
-__all__ = ["make_plan", "simulate"]
+__all__ = ["TrainingForm", "make_plan", "simulate", "training_form"]

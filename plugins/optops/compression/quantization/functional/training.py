@@ -1,0 +1,110 @@
+"""Quantisation-aware training: the form of a functional model that learns through the roundings of its plan."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
+from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
+from optops.compression.quantization.functional.simulate import simulate
+from optops.models.functional.calls import Call, rebuild
+from optops.models.functional.folding import OUTPUT_AXES
+from optops.models.keras import keras
+from optops.precision import PrecisionPlan
+
+
+@dataclass(frozen=True)
+class TrainingForm:
+    """A model that is trained for its precision plan.
+
+    Attributes:
+        model: Computes what runtimes compute from the plan; whoever trains it changes the weights of `trained`.
+        trained: The model in canonical form and in float, with corrected biases.
+        plan: Of `trained`; has no corrections of biases any more.
+    """
+
+    model: Any
+    trained: Any
+    plan: PrecisionPlan
+
+
+def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
+    """Returns the form of a model that learns through the roundings of its plan.
+
+    It gives exactly what `simulate` gives of the same weights, and all roundings pass the gradient straight through
+    (Jacob et al. 2018, section 3). The ranges of tensors stay those of the plan; each channel's scale follows its
+    weights. Batch norms are folded first, and those that can not be keep their statistics, as in the runtimes.
+
+    Args:
+        model: Functional or sequential; left as it is.
+        plan: Its plan, with layers in int8 or float.
+
+    Raises:
+        ValueError: If the plan does not fit the model, or nothing can be learnt from an output; names it.
+    """
+    _check_outputs(model)
+    # With nothing but corrections, the simulation is the canonical form with other biases.
+    corrected = simulate(model, PrecisionPlan("int8", dynamic=False, bias_corrections=plan.bias_corrections))
+    network = Network.of(corrected)
+    rounded: dict[int, Any] = {}
+    wrapped: dict[Any, Any] = {}
+
+    def read(number: int, value: Any) -> Any:
+        name = network.names[number]
+        if name in plan.ranges and number not in rounded:
+            rounded[number] = RoundTensor(plan.ranges[name], name=f"{name.replace(':', '_')}_rounded")(value)
+        return rounded.get(number, value)
+
+    def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer = call.layer
+        if plan.parts.get(layer.name) != "int8":
+            if "training" in layer._call_spec.arg_names and kwargs.get("training") is None:
+                kwargs = {**kwargs, "training": False}
+            return layer(*args, **kwargs)
+        if layer not in wrapped:
+            wrapped[layer] = _Int8Layer(layer, plan.weight_levels)
+        return wrapped[layer](*args, **kwargs)
+
+    trains, trained = map(network.with_output_names, (rebuild(network.calls, call_layer, read), network.model))
+    if trained.output_names != model.output_names:
+        raise ValueError(
+            f"in canonical form the outputs would be called {', '.join(trained.output_names)}, for layers within have "
+            f"the names {', '.join(model.output_names)}; give those layers other names"
+        )
+    return TrainingForm(trains, trained, replace(plan, bias_corrections={}))
+
+
+def _check_outputs(model: Any) -> None:
+    for name, tensor in zip(model.output_names, model.outputs, strict=True):
+        if not tensor.dtype.is_floating:
+            raise ValueError(
+                f"output {name!r} is {tensor.dtype.name}, which has no gradient; train the model up to the numbers "
+                "that it is made from"
+            )
+
+
+class _Int8Layer(keras.layers.Layer):
+    """Calls a layer with its kernel as int8 keeps it; the gradient reaches the kernel itself."""
+
+    def __init__(self, layer: Any, levels: int) -> None:
+        super().__init__(name=layer.name)
+        self.layer, self.levels = layer, levels
+
+    def call(self, inputs: Any) -> Any:
+        """Returns what the layer gives."""
+        with _kernel_of(self.layer, round_kernel(kernel_of(self.layer), channel_axes(self.layer), self.levels)):
+            return self.layer(inputs)
+
+
+@contextmanager
+def _kernel_of(layer: Any, value: Any) -> Iterator[None]:
+    """Lets a layer compute with another tensor in the place of its kernel."""
+    # Past Keras, which would no longer count the kernel among the layer's weights.
+    attributes, name = vars(layer), OUTPUT_AXES[type(layer)][0]
+    kernel = attributes[name]
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        attributes[name] = kernel
