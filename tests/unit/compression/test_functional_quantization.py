@@ -404,5 +404,5 @@ def test_the_example_of_the_docs_runs():
             make_plan(Path(folder) / "trainable", "int8", lambda: iter([data])).parts == names["quantized"].plan.parts
         )
         assert set(make_plan(Path(folder) / "trainable", "bf16").parts.values()) == {"bf16"}
-    assert names["scores"].shape == (16, 10)
+    assert names["scores"].shape == names["learned"].shape == (16, 10)
     assert names["accuracy"](names["accurate"].simulated) >= 0.99

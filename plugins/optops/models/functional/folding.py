@@ -42,9 +42,9 @@ def fold_batch_norms(model: Any) -> Any:
     A batch norm is folded into the kernel and bias of the layer before it where that layer is linear and nothing else
     reads its outputs; that holds for layers called several times too, if each of their calls is followed by the same
     batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
-    nothing, or nothing but in training, are left out. The arithmetic is that of float64, the result float32. An activation within a
-    layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve in int8 only what is
-    rounded before it. A separable convolution becomes the two that it is.
+    nothing, or nothing but in training, are left out. The arithmetic is that of float64, the result float32. An
+    activation within a layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve
+    in int8 only what is rounded before it. A separable convolution becomes the two that it is.
 
     Args:
         model: Functional or sequential; left as it is.

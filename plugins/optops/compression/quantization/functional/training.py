@@ -93,12 +93,12 @@ class _Int8Layer(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns what the layer gives."""
-        with _kernel_of(self.layer, round_kernel(kernel_of(self.layer), channel_axes(self.layer), self.levels)):
+        with _with_kernel(self.layer, round_kernel(kernel_of(self.layer), channel_axes(self.layer), self.levels)):
             return self.layer(inputs)
 
 
 @contextmanager
-def _kernel_of(layer: Any, value: Any) -> Iterator[None]:
+def _with_kernel(layer: Any, value: Any) -> Iterator[None]:
     """Lets a layer compute with another tensor in the place of its kernel."""
     # Past Keras, which would no longer count the kernel among the layer's weights.
     attributes, name = vars(layer), OUTPUT_AXES[type(layer)][0]
