@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from optops.pipeline import recipe_json
-from optops.recipe import Recipe
+from optops.recipe import Int8Train, Quantize, Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
 from optops.workloads.translation.settings import TranslationDistill, TranslationPrune
 
@@ -42,6 +42,15 @@ def test_a_stage_can_be_switched_off_however_yaml_reads_it(section: str, off: st
 @pytest.mark.parametrize("on", ["on", "true", '"on"', "", "{}"])
 def test_a_stage_can_be_switched_on_with_its_defaults(on: str) -> None:
     assert read(f"prune: {on}\n").prune == TranslationPrune()
+
+
+def test_training_for_int8_is_off_until_it_is_asked_for() -> None:
+    assert read().quantize == Quantize()
+    assert Quantize().train == "off"
+    assert read("quantize: {train: on}\n").quantize == Quantize(train=Int8Train())
+    assert read("quantize: {train: {epochs: 5}}\n").quantize == Quantize(train=Int8Train(epochs=5))
+    with pytest.raises(RecipeError, match="add int8, or write `train: off`"):
+        read("quantize: {precisions: [fp32], train: on}\n")
 
 
 def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:

@@ -48,6 +48,15 @@ def test_the_canonical_form_computes_the_same_without_batch_norms_that_can_be_fo
     assert not any(isinstance(layer, keras.Model) for layer in folded.layers)
 
 
+def test_an_activation_that_does_nothing_is_left_out_and_one_that_casts_is_not():
+    x = keras.Input((4,), name="x")
+    plain = L.Activation("linear", name="plain")(L.Dense(3, name="exact")(x))
+    cast = L.Activation("linear", name="cast", dtype="float32")(L.Dense(3, name="half", dtype="float16")(x))
+    folded = fold_batch_norms(keras.Model(x, [plain, cast]))
+    assert [layer.name for layer in folded.layers if isinstance(layer, L.Activation)] == ["cast"]
+    assert [tensor.dtype.name for tensor in folded.outputs] == ["float32", "float32"]
+
+
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
 def test_published_networks_are_folded(name):
     keras.utils.set_random_seed(2)

@@ -100,7 +100,7 @@ def test_what_was_trained_is_lowered_and_descends_from_the_model(folder, capsys)
     assert not made.bias_corrections
     said = capsys.readouterr().out
     assert "it is trained for it" in said
-    assert "baseline-trained-for-int8: epoch 8/8" in said
+    assert "baseline-trained-for-int8: 8 epochs" in said
 
     (item,) = run.results["plan"][0].output["fuse"]
     (executable,) = run.stage("fuse", fuse, item).candidates
