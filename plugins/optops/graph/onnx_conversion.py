@@ -1,7 +1,9 @@
 """Converts SavedModels to ONNX."""
 
 import logging
+import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from optops.graph.lowering import LoweringError
 
 OPSET = 18
 KEPT_EINSUM = "KeptEinsum"
+NO_COPIES = "TF2ONNX_CATCH_ERRORS"
+"""Where tf2onnx looks whether it may go on without a pass that fails, for which it needs copies: not if this is set."""
 
 
 def convert(saved_model: Path) -> Any:
@@ -25,21 +29,13 @@ def convert(saved_model: Path) -> Any:
         LoweringError: If tf2onnx knows no ONNX for one of its operations.
     """
     import onnx
-    import tf2onnx
-    from tf2onnx.optimizer import back_to_back_optimizer
 
-    back_to_back_optimizer._func_map[("Reshape",)] = _merge_reshapes
-    # What it does not know it logs, an operation a line, before it raises the first: the error says enough.
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     frozen = freeze(saved_model, inline_compiled=True)
     try:
-        model, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
-            input_names=[tensor.name for tensor in frozen.inputs],
-            output_names=[tensor.name for tensor in frozen.outputs],
-            opset=OPSET,
-            custom_op_handlers=HANDLERS,
-        )
+        try:
+            model = _converted(frozen, copies=False)
+        except Exception:  # noqa: BLE001 - one of the passes failed, or all do
+            model = _converted(frozen, copies=True)
         _restore_einsums(model.graph)
         onnx.checker.check_model(model)
     except Exception as error:
@@ -47,6 +43,49 @@ def convert(saved_model: Path) -> Any:
     _name_inputs(model, input_names(frozen))
     merge_paddings(model)
     return model
+
+
+def _converted(frozen: Any, *, copies: bool) -> Any:
+    """Returns what tf2onnx makes of a frozen function.
+
+    Args:
+        frozen: From `freeze`.
+        copies: Whether the graph is copied before each pass of tf2onnx's optimiser, to go on without one that fails.
+            That takes many times the memory of the weights.
+    """
+    tensors = {"input_names": frozen.inputs, "output_names": frozen.outputs}
+    names = {key: [tensor.name for tensor in each] for key, each in tensors.items()}
+    if not copies:
+        os.environ[NO_COPIES] = "FALSE"
+    try:
+        model, _ = _tf2onnx().convert.from_graph_def(
+            frozen.graph.as_graph_def(), opset=OPSET, custom_op_handlers=HANDLERS, **names
+        )
+    finally:
+        os.environ.pop(NO_COPIES, None)
+    return model
+
+
+@cache
+def _tf2onnx() -> Any:
+    """Returns the library, with what it gets wrong in the way that we use it put right."""
+    import onnx
+    import tf2onnx
+    from tf2onnx.graph import Node
+    from tf2onnx.optimizer import back_to_back_optimizer
+
+    write = Node.update_proto
+
+    def write_anew(node: Any, external_tensor_storage: Any = None) -> None:
+        # A message that is written over, as after every pass, never gives memory back.
+        node._op = onnx.NodeProto(name=node._op.name, op_type=node._op.op_type, domain=node._op.domain)
+        write(node, external_tensor_storage)
+
+    Node.update_proto = write_anew
+    back_to_back_optimizer._func_map[("Reshape",)] = _merge_reshapes
+    # What it does not know it logs, an operation a line, before it raises the first: the error says enough.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    return tf2onnx
 
 
 def merge_paddings(model: Any) -> None:
