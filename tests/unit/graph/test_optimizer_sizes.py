@@ -59,6 +59,12 @@ def slices(x: tf.Tensor) -> tf.Tensor:
     return many[:, 0, ..., 0, :, 0] + x[0] + x[:, -1:] + x[:, ::2][:, :1] + x[..., 1:2]
 
 
+def stacked(x: tf.Tensor) -> tf.Tensor:
+    """Takes the second of two shapes, which is no vector's second number."""
+    shapes = tf.stack([tf.shape(x), tf.shape(tf.transpose(x, [1, 0, 2]))])
+    return tf.reshape(x, tf.concat([shapes[1][:1], [-1, WIDTH]], 0)) + tf.fill(shapes[0][:1][:, tf.newaxis][0], 0.0)[0]
+
+
 def graph_of(function: Callable[[tf.Tensor], tf.Tensor]) -> Graph:
     concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([None, None, WIDTH]))
     graph_def = concrete.graph.as_graph_def()
@@ -67,7 +73,7 @@ def graph_of(function: Callable[[tf.Tensor], tf.Tensor]) -> Graph:
 
 @pytest.mark.parametrize(
     "function",
-    [residual, tensordot, heads, rows, lookup, enlarged, pairs, slices],
+    [residual, tensordot, heads, rows, lookup, enlarged, pairs, slices, stacked],
     ids=lambda function: function.__name__,
 )
 def test_sizes_that_are_said_to_be_equal_are_equal_whatever_goes_in(function: Any) -> None:

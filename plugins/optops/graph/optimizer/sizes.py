@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, integer, text
+from optops.models.keras import tf
 
 Size = int | tuple[str, int]
 """A number, or that of an axis of a tensor: those that are equal are equally long."""
@@ -59,10 +60,13 @@ class Sizes:
 
     def values(self, tensor: str) -> tuple[Size, ...] | None:
         """Returns the numbers that a vector or scalar of sizes holds, or None if it is none."""
+        shape = self._graph.shape(tensor)
+        if shape is None or len(shape) > 1 or self._graph.dtype(tensor) not in (tf.int32, tf.int64):
+            return None
         node = self._graph.producer(tensor)
         constant = self._graph.constant(tensor)
         if constant is not None:
-            return tuple(map(int, constant.ravel())) if constant.dtype.kind in "iu" and constant.ndim < 2 else None
+            return tuple(map(int, constant.ravel()))
         if node.op == "Shape":
             return self.of(node.inputs[0])
         if node.op in ("Identity", "Cast", "ExpandDims", "Reshape", "Squeeze"):
@@ -70,9 +74,7 @@ class Sizes:
         if node.op in ("Pack", "ConcatV2"):
             parts = [self.values(each) for each in (node.inputs if node.op == "Pack" else node.inputs[:-1])]
             return None if None in parts else tuple(size for part in parts if part for size in part)
-        if node.op in ("GatherV2", "StridedSlice"):
-            return self._taken(node)
-        return None
+        return self._taken(node) if node.op in ("GatherV2", "StridedSlice") else None
 
     def _taken(self, node: Node) -> tuple[Size, ...] | None:
         vector = self.values(node.inputs[0])

@@ -10,7 +10,8 @@ from optops.graph.optimizer.sizes import Sizes
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives the shape of what is as large as something before it."""
     asked = [node for node in graph.in_order() if node.op == "Shape" and not node.controls]
-    if len(asked) < 2:
+    # What is in a branch of TensorFlow 1 may never be computed, however large it would be.
+    if len(asked) < 2 or any(node.op in ("Switch", "Merge") for node in graph.nodes.values()):
         return
     sizes = Sizes(graph)
     first: dict[object, Node] = {}
