@@ -29,6 +29,11 @@ def _read_switch(value: Any) -> Any:
     return {} if value is True or value is None or value == "on" else value
 
 
+def _switch(section: type[BaseModel]) -> BeforeValidator:
+    """Returns what lets `off` and `on`, however YAML reads them, stand in place of a section, in JSON schemas too."""
+    return BeforeValidator(_read_switch, json_schema_input_type=section | Literal["off", "on"] | bool | None)
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -212,7 +217,7 @@ class Quantize(Section):
     precisions: tuple[Precision, ...] = Field(
         ("fp32", "int8"), min_length=1, description="Precisions to try; what the target lacks is left out and said."
     )
-    train: Annotated[Int8Train | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    train: Annotated[Int8Train | Literal["off"], _switch(Int8Train)] = Field(
         "off",
         description="How a functional model is trained where int8 loses more than it may, before layers go back to "
         "float (quantisation-aware training); `off`, or `on` for these defaults.",
@@ -355,16 +360,16 @@ class Recipe(Section):
     check_labels: CheckLabels = Field(default_factory=CheckLabels, description="Label checks and their limits.")
     model: SerializeAsAny[BaseModel] = Field(description="An architecture with sizes, or a model to import.")
     train: Train = Field(default_factory=lambda: Train(), description="How the model is trained.")
-    distill: Annotated[SerializeAsAny[Distill] | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    distill: Annotated[SerializeAsAny[Distill] | Literal["off"], _switch(Distill)] = Field(
         default_factory=lambda: Distill(), description="How a student is made, or `off`, as it is for an import."
     )
-    prune: Annotated[SerializeAsAny[Prune] | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    prune: Annotated[SerializeAsAny[Prune] | Literal["off"], _switch(Prune)] = Field(
         "off", description="How models are made smaller, or `off`."
     )
-    quantize: Annotated[Quantize | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    quantize: Annotated[Quantize | Literal["off"], _switch(Quantize)] = Field(
         default_factory=lambda: Quantize(), description="Precisions to try, or `off` for fp32 alone."
     )
-    fuse: Annotated[Fuse | Literal["off"], BeforeValidator(_read_switch)] = Field(
+    fuse: Annotated[Fuse | Literal["off"], _switch(Fuse)] = Field(
         default_factory=lambda: Fuse(), description="Runtimes to lower to, or `off` for stock TensorFlow alone."
     )
     budget: Budget = Field(default_factory=lambda: Budget(), description="How much the search may try.")

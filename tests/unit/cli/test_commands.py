@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from optops.cli import app
+from optops.recipe import Recipe
 from optops.recipe_file import read_recipe
 from optops.workloads.base import WORKLOADS
 
@@ -96,6 +97,21 @@ def test_the_schema_accepts_the_recipe_that_init_writes_and_refuses_a_typo(tmp_p
     assert list(validator.iter_errors(recipe)) == []
     recipe["model"]["widht"] = 8
     assert any("widht" in error.message for error in validator.iter_errors(recipe))
+
+
+@pytest.mark.parametrize("key", ["distill", "prune", "quantize", "fuse", "quantize.train"])
+@pytest.mark.parametrize("written", ["off", "on", '"off"', '"on"', ""])
+def test_the_schema_accepts_a_switch_however_it_is_written(key: str, written: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from optops.cli.recipe_text import recipe_text
+    from optops.cli.schema import recipe_schema
+
+    recipe = yaml.safe_load(recipe_text("mine", "image_classification"))
+    section, _, inner = key.partition(".")
+    value = yaml.safe_load(written)
+    recipe[section] = {inner: value} if inner else value
+    Recipe.model_validate(recipe)
+    assert list(jsonschema.Draft202012Validator(recipe_schema()).iter_errors(recipe)) == []
 
 
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
