@@ -215,7 +215,7 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     if "model" in sections:
         sections["model"] = model_digests(workload, recipe)
     inputs: Mapping[str, Any] = {
-        name: [m.digest for r in results for m in r.manifests.values()] or [result.key for result in results]
+        name: [_identity(result) for result in results]
         for name, results in spec.results.items()
         if name != "open_run"
     }
@@ -230,10 +230,15 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     )
 
 
-def _item_inputs(spec: StageSpec) -> dict[str, list[str]]:
+def _identity(result: StageResult) -> str | dict[str, str]:
+    # By split, not by place: a result that is taken over lists its manifests in another order.
+    return {split: manifest.digest for split, manifest in result.manifests.items()} or result.key
+
+
+def _item_inputs(spec: StageSpec) -> Mapping[str, Any]:
     # A mapped item depends on its own candidate alone: what else the plan holds must not change its key.
     item = spec.item or {}
-    manifests = [m.digest for r in spec.results.get("check_labels", ()) for m in r.manifests.values()]
+    manifests = [_identity(result) for result in spec.results.get("check_labels", ())]
     plans = [r.key for r in spec.results.get("quantize", ()) if is_plan_of(r, item)]
     return {"manifests": manifests, "plans": plans}
 

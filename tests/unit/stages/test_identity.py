@@ -1,11 +1,17 @@
 """What a result depends on: the content of what a recipe names, not where it lies."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from optops.candidate import Artifact
+from optops.pipeline import FLOW, SPLITS, make_spec
 from optops.recipe_file import parse_recipe
+from optops.stage_spec import Manifest, RunReference, StageResult
+from optops.stages.base import make_key
 from optops.stages.identity import data_digests, data_settings, model_digests
 from optops.workloads.base import workload_of
 
@@ -86,3 +92,21 @@ def test_what_is_made_of_the_data_counts_and_where_it_lies_does_not(folder):
     shutil.copy(folder / "data" / "test.npz", folder / "data" / "other.npz")
     assert settings(folder, "test: other.npz") == plain
     assert settings(folder, "test: test.npz, metric: r2") != plain
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in FLOW if stage.cached and "check_labels" in stage.reads])
+def test_results_that_are_taken_over_from_a_file_lead_to_the_same_key(folder, stage):
+    recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
+    manifests = {split: Manifest(split, 3, f"digest of {split}", Artifact("run", split)) for split in SPLITS}
+    checked = StageResult(stage="check_labels", key="checked", run_id="first", manifests=manifests)
+    again = StageResult.from_json(json.loads(json.dumps(checked.to_json(), sort_keys=True)))
+
+    def key(result):
+        item = {"candidate": "train-1", "precision": "fp32", "runtime": "tensorflow", "label": "baseline fp32"}
+        spec = make_spec(stage, recipe, RunReference("", "mine", "", "x"), {"check_labels": (result,)}, item=item)
+        return make_key(spec, recipe, workload_of(recipe))
+
+    assert list(again.manifests) != list(checked.manifests)
+    assert key(again) == key(checked)
+    changed = replace(manifests["validation"], digest="digest of others")
+    assert key(replace(checked, manifests={**manifests, "validation": changed})) != key(checked)
