@@ -10,7 +10,7 @@ from optops.graph.bert_weights import BertLayerWeights, BertWeights, read_weight
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.transformer_weights import Norm, Product, joined
 from optops.kernels import KernelsUnavailableError, PackedEncoder, PackedProduct, instruction_set
-from optops.kernels.arrays import PRECISIONS, Precision
+from optops.kernels.arrays import Precision
 from optops.kernels.layers import EncoderLayerWeights
 from optops.kernels.tensorflow import dense, encode, residual_norm
 from optops.kernels.transformer import most_exact
@@ -34,11 +34,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes a SavedModel for the runtime `tensorflow+kernels`.
 
     Raises:
-        LoweringError: If the plan's precision is not one of the library's, or the library is not installed.
+        LoweringError: If the plan does not fit the model, or the library is not installed.
     """
-    types = {plan.precision, *plan.parts.values()}
-    if not types <= set(PRECISIONS):
-        raise LoweringError(f"{RUNTIME} runs BERT in {', '.join(PRECISIONS)}, not in {plan.precision}")
     model, serving = load_trained(trainable)
     check_plan(plan, model)
 
@@ -58,7 +55,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         "instruction_set": instruction_set(),
         **{
             f"parts_{precision}": sum(part == precision for part in plan.parts.values())
-            for precision in sorted(types - {"fp32"})
+            for precision in sorted({plan.precision, *plan.parts.values()} - {"fp32"})
         },
     }
     executable_info(RUNTIME, plan.precision, model.config, serving, facts).save(folder)

@@ -16,7 +16,6 @@ from optops.models.bert.model import NORM_EPSILON
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
 
-PRECISIONS = ("fp32", "int8")
 GELU = {"gelu": "Gelu", "gelu_tanh": "FastGelu"}
 
 
@@ -24,13 +23,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `model.onnx`.
 
     Raises:
-        LoweringError: If the plan's precision has no fast kernels here, or int8 did not reach what the plan names.
+        LoweringError: If int8 did not reach what the plan names.
     """
-    if plan.precision not in PRECISIONS:
-        raise LoweringError(
-            f"onnxruntime runs BERT in {' and '.join(PRECISIONS)}, not in {plan.precision}: its CPU kernels convert to "
-            "fp32 and back around every node, which is never faster"
-        )
     model, serving = load_trained(trainable)
     check_plan(plan, model)
     blocks = classifier_graph(read_weights(model), plan)

@@ -7,28 +7,22 @@ import onnx
 from optops.graph.bert_onnx import classifier_graph
 from optops.graph.bert_serving import check_plan, executable_info, load_trained
 from optops.graph.bert_weights import read_weights
-from optops.graph.functional_openvino import executed_layers
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.functional_openvino import check_cpu, executed_layers
+from optops.graph.lowering import Lowering
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
-from optops.runtimes.openvino import has_bf16
-
-INT8_REASON = (
-    "an int8 plan of a BERT gives activations their scale at run time, which OpenVINO does not do in integers on every "
-    "CPU; take int8 in onnxruntime or tensorflow+kernels"
-)
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `model.onnx`, which OpenVINO compiles when it is loaded.
 
+    Not in int8: an int8 plan of a BERT gives activations their scale at run time, which OpenVINO does not do in
+    integers on every CPU.
+
     Raises:
-        LoweringError: If the plan asks for int8, or for bf16 on a CPU without it.
+        LoweringError: If the plan is in bf16 and this CPU does not compute in it.
     """
-    if plan.precision == "int8":
-        raise LoweringError(f"OpenVINO runs BERT in fp32 and bf16, not in int8: {INT8_REASON}")
-    if plan.precision not in ("fp32", "bf16") or (plan.precision == "bf16" and not has_bf16()):
-        raise LoweringError(f"OpenVINO runs BERT on this CPU in fp32, not in {plan.precision}")
+    check_cpu(plan)
     model, serving = load_trained(trainable)
     check_plan(plan, model)
     # Its products stay whole: in bf16 OpenVINO itself says which operations keep fp32.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optops.graph.bert_serving import check_plan, executable_info, load_trained
 from optops.graph.bert_weights import BertLayerWeights, BertWeights, read_weights
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.lowering import Lowering
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_tensorflow_blocks import Blocks
 from optops.graph.transformer_weights import Norm
@@ -16,7 +16,6 @@ from optops.models.transformer.model import padding_bias
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 
-PRECISIONS = ("fp32", "bf16")
 NOTES = [
     "weights are constants; position and segment embeddings are added up",
     "query, key and value are one product; queries are scaled in their weights",
@@ -27,10 +26,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes a rewritten SavedModel for runtime `tensorflow`.
 
     Raises:
-        LoweringError: If the plan's precision is not one that TensorFlow runs these products in.
+        LoweringError: If the plan does not fit the model.
     """
-    if plan.precision not in PRECISIONS or not set(plan.parts.values()) <= set(PRECISIONS):
-        raise LoweringError(f"tensorflow runs BERT in {' and '.join(PRECISIONS)}, not in {plan.precision}")
     model, serving = load_trained(trainable)
     check_plan(plan, model)
     rewritten = _Rewritten(read_weights(model), plan)

@@ -11,6 +11,7 @@ from optops.graph.functional_rounding import int8_layers, round_model, rounds_it
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
+from optops.graph.onnx_half import store_in_half
 from optops.graph.onnx_static_int8 import quantize_weights
 from optops.graph.tensorflow_graph import count_nodes
 from optops.models.functional.calls import calls_of
@@ -18,7 +19,6 @@ from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL, open_session
 
-PRECISIONS = ("fp32", "int8")
 QUANTIZED = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 SEQUENCE_NOTE = "stays in float: exported, a convolution over a sequence has operations between it and its roundings"
 TRANSPOSED_NOTE = "stays in float: ONNX Runtime has no transposed convolution in int8"
@@ -32,16 +32,10 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `model.onnx`.
 
     Raises:
-        LoweringError: If the plan's precision has no fast kernels here, the graph can not be converted, or int8 did not
-            reach what the plan names.
+        LoweringError: If the graph can not be converted, or int8 did not reach what the plan names.
     """
     import onnx
 
-    if plan.precision not in PRECISIONS:
-        raise LoweringError(
-            f"onnxruntime runs functional models in {' and '.join(PRECISIONS)}, not in {plan.precision}: its CPU "
-            "kernels convert to fp32 and back around every node, which is never faster"
-        )
     served = Served.load(trainable)
     canonical = served.canonical()
     left = _left_in_float(canonical, plan) if plan.precision == "int8" else {}
@@ -84,7 +78,10 @@ def onnx_model(
         LoweringError: If the graph can not be converted, or int8 did not reach what the plan names.
     """
     if plan.precision != "int8":
-        return _converted(served, canonical), {}
+        model = _converted(served, canonical)
+        if plan.precision == "fp16":
+            store_in_half(model)
+        return model, {}
     rounded = round_model(canonical, plan)
     if set(rounded.kernels) <= set(without):
         raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(without.items())))

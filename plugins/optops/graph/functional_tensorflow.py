@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 from optops.graph.freezing import freeze, save_frozen
 from optops.graph.functional_serving import Served
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.lowering import Lowering
 from optops.graph.tensorflow_graph import count_nodes, optimized
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
@@ -14,13 +14,7 @@ FUSED = ("_FusedConv2D", "_FusedDepthwiseConv2dNative")
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
-    """Writes a frozen SavedModel for runtime `tensorflow`.
-
-    Raises:
-        LoweringError: If the plan asks for anything but fp32.
-    """
-    if plan.precision != "fp32":
-        raise LoweringError(f"tensorflow runs functional models in fp32, not in {plan.precision}")
+    """Writes a frozen SavedModel for runtime `tensorflow`; all of it is in fp32."""
     served = Served.load(trainable)
     stock = served.trace(served.model)
     with TemporaryDirectory(prefix="optops-canonical-") as temporary:

@@ -1,19 +1,20 @@
 """Lowering: a trained model and a precision plan become an executable for one runtime."""
 
-import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from optops.candidate import Candidate
-from optops.models.base import Description, load_architecture, load_function
+from optops.models.base import Description, LoweringFunction, load_architecture, load_function
 from optops.precision import PrecisionPlan
 
 STOCK = "stock"
 SERVING_ONLY = {
-    "tensorflow": "optops.graph.saved_model:lower_to_tensorflow",
-    "tensorflow+kernels": "optops.graph.saved_model:lower_to_kernels",
-    "onnxruntime": "optops.graph.saved_model:lower_to_onnx",
-    "openvino": "optops.graph.saved_model:lower_to_openvino",
+    STOCK: LoweringFunction("optops.graph.saved_model:copy", ("fp32",)),
+    "tensorflow": LoweringFunction("optops.graph.saved_model:lower_to_tensorflow", ("fp32",)),
+    "tensorflow+kernels": LoweringFunction("optops.graph.saved_model:lower_to_kernels", ("fp32", "bf16", "int8")),
+    "onnxruntime": LoweringFunction("optops.graph.saved_model:lower_to_onnx", ("fp32", "fp16", "int8")),
+    "openvino": LoweringFunction("optops.graph.saved_model:lower_to_openvino", ("fp32", "fp16")),
 }
 """How a model is lowered that came without anything to train."""
 
@@ -35,11 +36,22 @@ class Lowering:
     notes: list[str] = field(default_factory=list)
 
 
-def runtimes_of(candidate: Candidate) -> frozenset[str]:
-    """Returns the runtimes that a candidate can be lowered to, `stock` among them."""
-    if not candidate.trainable:
-        return frozenset({STOCK, *SERVING_ONLY})
-    return frozenset(load_architecture(candidate.architecture).lowerings())
+def lowerings_of(candidate: Candidate) -> Mapping[str, LoweringFunction]:
+    """Returns what lowers a candidate, by runtime, `stock` among them."""
+    return load_architecture(candidate.architecture).lowerings() if candidate.trainable else SERVING_ONLY
+
+
+def unfit(lowerings: Mapping[str, LoweringFunction], runtime: str, precisions: Collection[str]) -> str | None:
+    """Returns why a model can not be lowered to a runtime in some precisions, or None if it can."""
+    if runtime not in lowerings:
+        return f"has no lowering to {runtime}; it has {', '.join(lowerings)}"
+    able = lowerings[runtime].precisions
+    for precision in precisions:
+        if precision not in able:
+            others = [name for name, lowering in lowerings.items() if precision in lowering.precisions]
+            instead = f"; {precision} is there on {', '.join(others)}" if others else ""
+            return f"is lowered to {runtime} in {', '.join(able)}, not in {precision}{instead}"
+    return None
 
 
 def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> Lowering:
@@ -55,12 +67,7 @@ def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> L
         LoweringError: If the architecture has no lowering to this runtime, or the plan does not fit it.
     """
     name = Description.load(trainable).architecture
-    lowerings = load_architecture(name).lowerings()
-    if runtime not in lowerings:
-        raise LoweringError(f"architecture {name!r} has no lowering to {runtime!r}; it has {', '.join(lowerings)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    result: Lowering = load_function(lowerings[runtime])(trainable, plan, folder)
-    return result
+    return _lower(f"architecture {name!r}", load_architecture(name).lowerings(), trainable, plan, runtime, folder)
 
 
 def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> Lowering:
@@ -75,11 +82,20 @@ def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path
     Raises:
         LoweringError: If the model can not be lowered to this runtime in this precision.
     """
-    if runtime == STOCK:
-        shutil.copytree(serving, folder)
-        return Lowering({}, ["the imported model as it is"])
-    if runtime not in SERVING_ONLY:
-        raise LoweringError(f"an imported model has no lowering to {runtime!r}; it has {', '.join(SERVING_ONLY)}")
+    return _lower("an imported model", SERVING_ONLY, serving, plan, runtime, folder)
+
+
+def _lower(
+    subject: str,
+    lowerings: Mapping[str, LoweringFunction],
+    source: Path,
+    plan: PrecisionPlan,
+    runtime: str,
+    folder: Path,
+) -> Lowering:
+    reason = unfit(lowerings, runtime, [plan.precision, *plan.parts.values()])
+    if reason is not None:
+        raise LoweringError(f"{subject} {reason}")
     folder.mkdir(parents=True, exist_ok=True)
-    result: Lowering = load_function(SERVING_ONLY[runtime])(serving, plan, folder)
+    result: Lowering = load_function(lowerings[runtime].function)(source, plan, folder)
     return result

@@ -11,6 +11,7 @@ from optops.graph.functional_onnx import executed_graph
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
 from optops.graph.onnx_fusions import count_fused, fuse
+from optops.graph.onnx_half import store_in_half
 from optops.graph.onnx_quantization import quantize_all_products
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.loading import load
@@ -23,14 +24,19 @@ from optops.runtimes.onnxruntime import MODEL
 from optops.runtimes.tensorflow import SAVED_MODEL
 
 
+def copy(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
+    """Copies the import as it is, for the baseline."""
+    del plan  # fp32 is all that it can be
+    shutil.copytree(serving, folder, dirs_exist_ok=True)
+    return Lowering({}, ["the imported model as it is"])
+
+
 def lower_to_tensorflow(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes a SavedModel that the graph optimiser rewrote with TensorFlow's own operators.
 
     Raises:
-        LoweringError: If the plan asks for anything but fp32, or the optimiser can not read the model.
+        LoweringError: If the optimiser can not read the model.
     """
-    if plan.precision != "fp32":
-        raise LoweringError(f"an imported SavedModel runs in TensorFlow in fp32, not in {plan.precision}")
     report = _optimize(serving, folder, plan.precision, kernels=False)
     facts = _facts(report)
     replace(ExecutableInfo.load(serving), facts=facts).save(folder)
@@ -41,12 +47,10 @@ def lower_to_kernels(serving: Path, plan: PrecisionPlan, folder: Path) -> Loweri
     """Writes a SavedModel whose encoder stacks are operators of the library.
 
     Raises:
-        LoweringError: If nothing could be fused, with the reason, or the plan's precision is none of the library's.
+        LoweringError: If nothing could be fused, with the reason.
     """
     from optops.kernels import instruction_set
 
-    if plan.precision not in ("fp32", "bf16", "int8"):
-        raise LoweringError(f"the operator library runs in fp32, bf16 and int8, not in {plan.precision}")
     report = _optimize(serving, folder, plan.precision, kernels=True)
     if not report.kernels:
         shutil.rmtree(folder / SAVED_MODEL)
@@ -82,21 +86,21 @@ def _facts(report: Report) -> dict[str, float | str]:
 def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `model.onnx` with ONNX Runtime's own operators for attention, layer norms and GELU where they fit.
 
-    In int8, every product with a constant weight is quantised dynamically.
+    In int8, every product with a constant weight is quantised dynamically; in fp16, weights are stored in it.
 
     Raises:
         LoweringError: If the graph can not be converted, or int8 reaches no product.
     """
-    if plan.precision not in ("fp32", "int8"):
-        raise LoweringError(f"an imported SavedModel runs in ONNX Runtime in fp32 or int8, not in {plan.precision}")
     info = ExecutableInfo.load(serving)
     fused = fuse(convert(serving / SAVED_MODEL), _samples(serving / SAVED_MODEL))
     model = fused.model
+    halved = store_in_half(model) if plan.precision == "fp16" else 0
     quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
     executed = executed_graph(folder / MODEL)
     facts: dict[str, float | str] = {
         "nodes_after": len(executed.node),
         "nodes_quantized": quantized,
+        "weights_in_fp16": halved,
         **count_fused(executed),
     }
     replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
@@ -115,25 +119,25 @@ def _samples(saved_model: Path) -> list[Sample]:
 
 
 def lower_to_openvino(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
-    """Writes `model.onnx`, which OpenVINO compiles when it is loaded.
+    """Writes `model.onnx`, which OpenVINO compiles when it is loaded; in fp16, weights are stored in it.
 
     Raises:
-        LoweringError: If the plan asks for anything but fp32, or OpenVINO can not execute the graph.
+        LoweringError: If OpenVINO can not execute the graph.
     """
     from optops.runtimes.openvino import compile_model
 
-    if plan.precision != "fp32":
-        raise LoweringError(f"an imported SavedModel runs in OpenVINO in fp32, not in {plan.precision}")
     info = ExecutableInfo.load(serving)
     model = convert(serving / SAVED_MODEL)
+    halved = store_in_half(model) if plan.precision == "fp16" else 0
     _save(model, folder)
     try:
         compiled = compile_model(folder / MODEL, plan.precision, threads=1)
     except RuntimeError as error:
         raise LoweringError(f"OpenVINO can not execute this graph: {error}") from error
-    facts: dict[str, float | str] = {"nodes_after": len(compiled.get_runtime_model().get_ops())}
-    replace(info, runtime="openvino", facts=facts).save(folder)
-    return Lowering(facts, [f"{facts['nodes_after']} operations"])
+    operations = len(compiled.get_runtime_model().get_ops())
+    facts: dict[str, float | str] = {"nodes_after": operations, "weights_in_fp16": halved}
+    replace(info, runtime="openvino", precision=plan.precision, facts=facts).save(folder)
+    return Lowering(facts, [f"{operations} operations"])
 
 
 def _save(model: Any, folder: Path) -> int:

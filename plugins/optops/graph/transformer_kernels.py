@@ -6,7 +6,7 @@ from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_weights import read_weights
 from optops.kernels import KernelsUnavailableError, PackedTranslator, instruction_set
-from optops.kernels.arrays import PRECISIONS, Precision
+from optops.kernels.arrays import Precision
 from optops.kernels.tensorflow import translate
 from optops.models.keras import tf
 from optops.models.transformer.config import PAD
@@ -28,11 +28,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes a SavedModel for the runtime `tensorflow+kernels`.
 
     Raises:
-        LoweringError: If the plan's precision is not one of the library's, or the library is not installed.
+        LoweringError: If the plan does not fit the model, or the library is not installed.
     """
-    types = {plan.precision, *plan.parts.values()}
-    if not types <= set(PRECISIONS):
-        raise LoweringError(f"{RUNTIME} runs Transformers in {', '.join(PRECISIONS)}, not in {plan.precision}")
     model, settings = load_trained(trainable)
     unknown = sorted(set(plan.parts) - {weight.name for weight in model.weights})
     if unknown:
@@ -53,7 +50,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         "instruction_set": instruction_set(),
         **{
             f"parts_{precision}": sum(part == precision for part in plan.parts.values())
-            for precision in sorted(types - {"fp32"})
+            for precision in sorted({plan.precision, *plan.parts.values()} - {"fp32"})
         },
     }
     executable_info(RUNTIME, plan.precision, model.config, settings, facts).save(folder)

@@ -15,20 +15,13 @@ from optops.models.transformer.config import END, PAD
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import ENCODER, SELECT, STEP, TRANSLATE
 
-PRECISIONS = ("fp32", "int8")
-
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes `encoder.onnx`, `step.onnx` and `select.onnx` for the driver `translate`.
 
     Raises:
-        LoweringError: If the plan's precision has no fast kernels here, or int8 did not reach what the plan names.
+        LoweringError: If int8 did not reach what the plan names.
     """
-    if plan.precision not in PRECISIONS:
-        raise LoweringError(
-            f"onnxruntime runs Transformers in {' and '.join(PRECISIONS)}, not in {plan.precision}: its CPU kernels "
-            "convert to fp32 and back around every node, which is never faster"
-        )
     model, settings = load_trained(trainable)
     weights = read_weights(model)
     graphs = {ENCODER: encoder_graph(weights, plan), STEP: step_graph(weights, plan, settings.beam)}

@@ -13,7 +13,6 @@ from optops.models.keras import tf
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 
-PRECISIONS = ("fp32", "bf16")
 NOTES = [
     "weights are constants",
     "scale, offset and mean of every layer normalisation folded into the products around it",
@@ -27,10 +26,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """Writes a rewritten SavedModel for runtime `tensorflow`.
 
     Raises:
-        LoweringError: If the plan's precision is not one that TensorFlow runs these products in.
+        LoweringError: If the plan does not fit the model.
     """
-    if plan.precision not in PRECISIONS or not set(plan.parts.values()) <= set(PRECISIONS):
-        raise LoweringError(f"tensorflow runs Transformers in {' and '.join(PRECISIONS)}, not in {plan.precision}")
     model, settings = load_trained(trainable)
     weights = fold_norms(read_weights(model))
     _check_names(plan, weights_names=[weight.name for weight in model.weights])

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optops.precision import Precision
+
 ARCHITECTURE_FILE = "architecture.json"
 WEIGHTS_FILE = "weights.npz"
 
@@ -48,6 +50,19 @@ class Description:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
+@dataclass(frozen=True)
+class LoweringFunction:
+    """What lowers models to one runtime.
+
+    Attributes:
+        function: `module:function`, called as `f(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering`.
+        precisions: Those of plans that it can lower; what the target offers may be less.
+    """
+
+    function: str
+    precisions: tuple[Precision, ...]
+
+
 class Architecture(ABC):
     """A family of tf_keras models.
 
@@ -67,11 +82,11 @@ class Architecture(ABC):
     def config_of(self, model: Any) -> dict[str, Any]:
         """Returns the config from which `build` makes a model of the same shape."""
 
-    def lowerings(self) -> Mapping[str, str]:
-        """Returns runtime -> `module:function` that lowers this architecture to it.
+    def lowerings(self) -> Mapping[str, LoweringFunction]:
+        """Returns runtime -> what lowers this architecture to it.
 
-        Such a function is called as `f(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering`; the key
-        `stock` names the export of the baseline: the model as its authors would serve it in TensorFlow, unchanged.
+        The key `stock` names the export of the baseline: the model as its authors would serve it in TensorFlow,
+        unchanged.
         """
         return {}
 

@@ -91,7 +91,9 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
     architecture.save(model, folder / "trainable", serving)
     architecture.load(folder / "trainable")
     (folder / "serving").mkdir()
-    load_function(architecture.lowerings()["stock"])(folder / "trainable", PrecisionPlan("fp32"), folder / "serving")
+    load_function(architecture.lowerings()["stock"].function)(
+        folder / "trainable", PrecisionPlan("fp32"), folder / "serving"
+    )
     return True
 
 

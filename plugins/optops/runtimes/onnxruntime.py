@@ -23,7 +23,7 @@ class OnnxRuntime(Runtime):
     """Loads `model.onnx` (driver `graph`) or `encoder.onnx`, `step.onnx` and `select.onnx` (driver `translate`)."""
 
     name: ClassVar[str] = "onnxruntime"
-    precisions: ClassVar[frozenset[str]] = frozenset({"fp32", "int8"})
+    precisions: ClassVar[frozenset[str]] = frozenset({"fp32", "fp16", "int8"})
 
     def unavailable(self) -> str | None:
         """Returns what to install if ONNX Runtime is not installed."""

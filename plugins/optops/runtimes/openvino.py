@@ -11,10 +11,10 @@ from optops.runtimes.onnxruntime import MODEL
 
 
 class OpenVinoRuntime(Runtime):
-    """Loads `model.onnx`; `bf16` is what products run in, inputs and outputs stay as they are."""
+    """Loads `model.onnx`; in `bf16` products run, in `fp16` weights are stored, inputs and outputs stay as they are."""
 
     name: ClassVar[str] = "openvino"
-    precisions: ClassVar[frozenset[str]] = frozenset({"fp32", "bf16", "int8"})
+    precisions: ClassVar[frozenset[str]] = frozenset({"fp32", "fp16", "bf16", "int8"})
 
     def unavailable(self) -> str | None:
         """Returns what to install if OpenVINO is not installed."""

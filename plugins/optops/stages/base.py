@@ -215,9 +215,7 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     if "model" in sections:
         sections["model"] = model_digests(workload, recipe)
     inputs: Mapping[str, Any] = {
-        name: [_identity(result) for result in results]
-        for name, results in spec.results.items()
-        if name != "open_run"
+        name: [_identity(result) for result in results] for name, results in spec.results.items() if name != "open_run"
     }
     return derive_key(
         spec.stage,

@@ -1,7 +1,9 @@
 """Drops models that are too bad already, and multiplies the rest by precisions and runtimes, within the budget."""
 
+from itertools import product
+
 from optops.candidate import Candidate
-from optops.graph.lowering import STOCK, runtimes_of
+from optops.graph.lowering import STOCK, lowerings_of, unfit
 from optops.models.base import load_architecture
 from optops.recipe import OFF, Fuse, Quantize
 from optops.runtimes import load_runtime
@@ -24,16 +26,16 @@ def run(job: Job) -> StageResult:
             available.append(name)
     fuse: list[Json] = []
     for candidate in reversed(candidates):
-        lowered = runtimes_of(candidate)
-        for runtime in available:
-            if runtime not in lowered:
-                dropped[f"{candidate.name} {runtime}"] = f"{candidate.architecture} has no lowering to {runtime}"
-                continue
-            for precision in precisions:
-                if runtime == STOCK or precision in load_runtime(runtime).precisions:
-                    fuse.append(_item(candidate, precision, runtime))
-                else:
-                    dropped[f"{precision} {runtime}"] = f"runtime {runtime} has no {precision} on this target"
+        lowerings = lowerings_of(candidate)
+        for runtime, precision in product(available, precisions):
+            reason = unfit(lowerings, runtime, [precision])
+            if reason is None and (runtime == STOCK or precision in load_runtime(runtime).precisions):
+                fuse.append(_item(candidate, precision, runtime))
+            elif reason is None:
+                dropped[f"{precision} {runtime}"] = f"runtime {runtime} has no {precision} on this target"
+            else:
+                part = f"{precision} {runtime}" if runtime in lowerings else runtime
+                dropped[f"{candidate.name} {part}"] = f"{candidate.architecture} {reason}"
     for item in fuse[recipe.budget.executables :]:
         dropped[item["label"]] = f"beyond the budget of {recipe.budget.executables} executables"
     fuse = fuse[: recipe.budget.executables]

@@ -37,7 +37,7 @@ def check_architecture(architecture: Architecture, config: Mapping[str, Any], fo
     _check_bad_weights_are_refused(architecture, folder)
     lowerings = architecture.lowerings()
     assert STOCK in lowerings, f"there is no lowering {STOCK!r}: the baseline could not be executed"
-    named = {f"lowering to {runtime}": dotted for runtime, dotted in lowerings.items()}
+    named = {f"lowering to {runtime}": lowering.function for runtime, lowering in lowerings.items()}
     for use, dotted in {**named, "live": architecture.live(), "planner": architecture.planner()}.items():
         module, _, function = dotted.partition(":")
         assert callable(getattr(import_module(module), function, None)), f"{use}: no such {dotted}"

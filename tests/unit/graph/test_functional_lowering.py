@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from optops.compression.quantization.functional import make_plan, simulate
@@ -22,6 +23,11 @@ FP32 = PrecisionPlan("fp32")
 
 def plan_for(folder, precision, model):
     return make_plan(folder, precision, lambda: iter([example_inputs(model, 16, seed) for seed in range(2)]))
+
+
+def make_plan_of(model, folder):
+    load_architecture("functional").save(model, folder, {})
+    return make_plan(folder, "fp16")
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
@@ -49,7 +55,7 @@ def test_a_model_of_any_topology_computes_the_same(runtime, trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("runtime", "precision"),
-    [("stock", "fp32"), ("tensorflow", "fp32"), *product(("onnxruntime", "openvino"), ("fp32", "int8"))],
+    [("stock", "fp32"), ("tensorflow", "fp32"), *product(("onnxruntime", "openvino"), ("fp32", "fp16", "int8"))],
 )
 def test_every_executable_conforms(runtime, precision, tmp_path):
     model = build_topology("two_inputs")
@@ -59,6 +65,32 @@ def test_every_executable_conforms(runtime, precision, tmp_path):
     beyond = {name: array * 2 for name, array in example_inputs(model).items()}
     with pytest.raises(ValueError, match=r"input 'image' holds 1\.9.*; the largest value allowed is 1"):
         load_executable(tmp_path / "serving", 1)(beyond)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_in_fp16_weights_take_half_the_space_and_results_are_those_of_the_rounded_weights(runtime, trained, tmp_path):
+    model, folder = trained
+    plan = plan_for(folder, "fp16", model)
+    lower(folder, plan, runtime, tmp_path / "half")
+    inputs, rounded = example_inputs(model, examples=2), simulate(model, plan)
+    given = load_executable(tmp_path / "half", 1)(inputs)
+    for name, array in outputs_of(rounded, inputs).items():
+        np.testing.assert_allclose(given[name], array, rtol=1e-3, atol=1e-3 * np.abs(array).max(), err_msg=name)
+    stored = onnx.load(str(tmp_path / "half" / "model.onnx")).graph.initializer
+    assert len([tensor for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT16]) >= len(plan.parts)
+    assert not [t for t in stored if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1 and np.prod(t.dims) > 64]
+
+
+def test_weights_that_fp16_can_not_hold_stay_in_fp32_and_are_named(tmp_path):
+    model = build_topology("two_inputs")
+    names = list(make_plan_of(model, tmp_path / "before").parts)
+    kernels = {name: next(w for w in model.get_layer(name).weights if "kernel" in w.name) for name in names[:2]}
+    kernels[names[0]].assign(kernels[names[0]] * 1e6)
+    kernels[names[1]].assign(kernels[names[1]] * 1e-7)
+    plan = make_plan_of(model, tmp_path / "after")
+    assert set(plan.parts) == set(names[2:])
+    assert set(plan.notes) == set(names[:2])
+    assert re.search(r"weights of up to .*e\+05 are beyond what fp16", plan.notes[names[0]])
 
 
 @pytest.mark.parametrize(

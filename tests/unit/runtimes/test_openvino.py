@@ -51,7 +51,7 @@ def test_sizes_may_change_from_call_to_call_and_results_stay(lowered):
 def test_bf16_is_refused_where_the_cpu_lacks_it(lowered, monkeypatch):
     if has_bf16():
         monkeypatch.setattr("optops.graph.functional_openvino.has_bf16", lambda: False)
-    with pytest.raises(LoweringError, match="in fp32 and int8, not in bf16"):
+    with pytest.raises(LoweringError, match="bf16 where the CPU does; this one does not: take fp32"):
         lower(lowered[1] / "trainable", PrecisionPlan("bf16"), "openvino", lowered[1] / "half")
 
 
@@ -63,5 +63,21 @@ def test_an_imported_saved_model_runs_too(lowered, tmp_path):
     given = load_executable(tmp_path / "serving", 1)(inputs)
     for name, array in outputs_of(model, inputs).items():
         np.testing.assert_allclose(given[name], array, atol=1e-4)
-    with pytest.raises(LoweringError, match="runs in OpenVINO in fp32, not in int8"):
+    with pytest.raises(LoweringError, match=r"not in int8; int8 is there on tensorflow\+kernels, onnxruntime"):
         lower_serving(tmp_path / "imported", PrecisionPlan("int8"), "openvino", tmp_path / "serving")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_imported_saved_model_in_fp16_takes_half_the_space_and_gives_nearly_the_same(lowered, tmp_path, runtime):
+    model, folder = lowered
+    lower(folder / "trainable", PrecisionPlan("fp32"), "stock", tmp_path / "imported")
+    for precision in ("fp32", "fp16"):
+        lower_serving(tmp_path / "imported", PrecisionPlan(precision), runtime, tmp_path / precision)
+    whole, half = ((tmp_path / precision / "model.onnx").stat().st_size for precision in ("fp32", "fp16"))
+    weights = 2 * sum(weight.numpy().size for weight in model.weights if len(weight.shape) > 1)
+    assert whole - half > 0.6 * weights  # the rest are the names of what gives the weights back
+    inputs = example_inputs(model, 2)
+    executable = load_executable(tmp_path / "fp16", 1)
+    assert executable.info.precision == "fp16"
+    for name, array in outputs_of(model, inputs).items():
+        np.testing.assert_allclose(executable(inputs)[name], array, atol=2e-3 * np.abs(array).max())

@@ -8,6 +8,8 @@ import numpy as np
 from optops.models.base import WEIGHTS_FILE
 
 LEVELS = 127
+SMALLEST_HALF_SIGNAL = 50
+"""In dB, of weights in fp16; of ordinary ones it is about 74."""
 
 
 def signal_to_noise(kernel: np.ndarray) -> float:
@@ -22,6 +24,14 @@ def signal_to_noise(kernel: np.ndarray) -> float:
     noise = np.square(np.round(wide / scale) * scale - wide).sum()
     power = np.square(wide).sum()
     return float(10 * np.log10(power / noise)) if noise and power else float("inf")
+
+
+def fits_half(weights: np.ndarray) -> bool:
+    """Returns whether fp16 holds weights well: it ends at 65,504, and below 6e-5 it has fewer and fewer digits."""
+    wide = weights.astype(np.float64)
+    with np.errstate(over="ignore"):
+        noise = np.square(wide.astype(np.float16) - wide).sum()
+    return bool(np.square(wide).sum() >= noise * 10 ** (SMALLEST_HALF_SIGNAL / 10))
 
 
 def weight_signals(trainable: Path) -> Mapping[str, float]:

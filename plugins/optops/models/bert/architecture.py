@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from optops.models.base import Architecture
+from optops.models.base import Architecture, LoweringFunction
 from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
 
@@ -21,14 +21,14 @@ class BertArchitecture(Architecture):
         """Returns the config with the sizes of every layer."""
         return model.config.to_json()
 
-    def lowerings(self) -> Mapping[str, str]:
+    def lowerings(self) -> Mapping[str, LoweringFunction]:
         """Returns the stock export and the lowerings to TensorFlow, the operator library, ONNX Runtime and OpenVINO."""
         return {
-            "stock": "optops.graph.bert_stock:export",
-            "tensorflow": "optops.graph.bert_tensorflow:lower",
-            "tensorflow+kernels": "optops.graph.bert_kernels:lower",
-            "onnxruntime": "optops.graph.bert_onnx:lower",
-            "openvino": "optops.graph.bert_openvino:lower",
+            "stock": LoweringFunction("optops.graph.bert_stock:export", ("fp32",)),
+            "tensorflow": LoweringFunction("optops.graph.bert_tensorflow:lower", ("fp32", "bf16")),
+            "tensorflow+kernels": LoweringFunction("optops.graph.bert_kernels:lower", ("fp32", "bf16", "int8")),
+            "onnxruntime": LoweringFunction("optops.graph.bert_onnx:lower", ("fp32", "int8")),
+            "openvino": LoweringFunction("optops.graph.bert_openvino:lower", ("fp32", "bf16")),
         }
 
     def live(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optops.models.base import Architecture
+from optops.models.base import Architecture, LoweringFunction
 from optops.models.functional.config import from_config, to_config
 from optops.models.functional.derived import derive_anew
 
@@ -48,13 +48,13 @@ class FunctionalArchitecture(Architecture):
         derive_anew(model)
         return model
 
-    def lowerings(self) -> Mapping[str, str]:
+    def lowerings(self) -> Mapping[str, LoweringFunction]:
         """Returns the stock export and the lowerings to TensorFlow, ONNX Runtime and OpenVINO."""
         return {
-            "stock": "optops.graph.functional_stock:export",
-            "tensorflow": "optops.graph.functional_tensorflow:lower",
-            "onnxruntime": "optops.graph.functional_onnx:lower",
-            "openvino": "optops.graph.functional_openvino:lower",
+            "stock": LoweringFunction("optops.graph.functional_stock:export", ("fp32",)),
+            "tensorflow": LoweringFunction("optops.graph.functional_tensorflow:lower", ("fp32",)),
+            "onnxruntime": LoweringFunction("optops.graph.functional_onnx:lower", ("fp32", "fp16", "int8")),
+            "openvino": LoweringFunction("optops.graph.functional_openvino:lower", ("fp32", "fp16", "bf16", "int8")),
         }
 
     def planner(self) -> str:

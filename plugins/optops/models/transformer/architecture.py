@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from optops.models.base import Architecture
+from optops.models.base import Architecture, LoweringFunction
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
 
@@ -21,13 +21,13 @@ class TransformerArchitecture(Architecture):
         """Returns the config with the sizes of every layer."""
         return model.config.to_json()
 
-    def lowerings(self) -> Mapping[str, str]:
+    def lowerings(self) -> Mapping[str, LoweringFunction]:
         """Returns the stock export and the lowerings to TensorFlow, the operator library and ONNX Runtime."""
         return {
-            "stock": "optops.graph.transformer_stock:export",
-            "tensorflow": "optops.graph.transformer_tensorflow:lower",
-            "tensorflow+kernels": "optops.graph.transformer_kernels:lower",
-            "onnxruntime": "optops.graph.transformer_onnx:lower",
+            "stock": LoweringFunction("optops.graph.transformer_stock:export", ("fp32",)),
+            "tensorflow": LoweringFunction("optops.graph.transformer_tensorflow:lower", ("fp32", "bf16")),
+            "tensorflow+kernels": LoweringFunction("optops.graph.transformer_kernels:lower", ("fp32", "bf16", "int8")),
+            "onnxruntime": LoweringFunction("optops.graph.transformer_onnx:lower", ("fp32", "int8")),
         }
 
     def live(self) -> str:

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from optops.compression.quantization.functional.edges import kept_in_float
 from optops.compression.quantization.functional.measured import measure
-from optops.compression.quantization.functional.network import Network
+from optops.compression.quantization.functional.network import Network, kernel_of
 from optops.compression.quantization.functional.search import search_layers
+from optops.compression.quantization.signal import fits_half
 from optops.models.base import Description, load_architecture
 from optops.precision import PRECISIONS, Judge, Precision, PrecisionPlan
 
@@ -49,5 +52,13 @@ def float_plan(model: Any, precision: str) -> PrecisionPlan:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
-    kind = cast(Precision, precision)
-    return PrecisionPlan(kind, {} if kind == "fp32" else dict.fromkeys(Network.of(model).quantizable, kind))
+    if precision == "fp32":
+        return PrecisionPlan("fp32")
+    kind, layers = cast(Precision, precision), Network.of(model).quantizable
+    notes = {name: note for name, layer in layers.items() if precision == "fp16" and (note := _lost_in_half(layer))}
+    return PrecisionPlan(kind, {name: kind for name in layers if name not in notes}, notes=notes)
+
+
+def _lost_in_half(layer: Any) -> str:
+    kernel = kernel_of(layer).numpy()
+    return "" if fits_half(kernel) else f"weights of up to {np.abs(kernel).max():.3g} are beyond what fp16 holds well"
