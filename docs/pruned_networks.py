@@ -19,6 +19,7 @@ import numpy as np
 from optops.compression import follow_channels
 from optops.compression.pruning.channels.prune import least_important
 from optops.compression.pruning.channels.rebuild import mask_channels, without_channels
+from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
 FOLDER = Path(__file__).parent
@@ -40,6 +41,7 @@ def examine(name: str) -> dict[str, Any]:
         # The initial ones of a batch norm or a layer scale say nothing about channels.
         if len(weight.shape) == 1:
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
+    derive_anew(model)
     images = random.random((2, SIZE, SIZE, 3)).astype(np.float32)
     graph = follow_channels(model)
     row: dict[str, Any] = {

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from optops.recipe import Distill, Prune, Recipe
+from optops.recipe import Recipe
+from optops.sections import Distill, Prune
 from optops.workloads.base import WORKLOADS, load_workload
 
 INTRODUCTION = """# The recipe

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from optops.pipeline import recipe_json
-from optops.recipe import Int8Train, Quantize, Recipe
+from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
+from optops.sections import Int8Train, Quantize
 from optops.workloads.translation.settings import TranslationDistill, TranslationPrune
 
 MINIMAL = """

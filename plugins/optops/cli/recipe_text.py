@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from optops.recipe import OFF, Recipe
+from optops.recipe import Recipe
+from optops.sections import OFF
 from optops.workloads.base import load_workload
 
 FILL_IN = "FILL_IN"

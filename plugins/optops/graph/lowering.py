@@ -44,7 +44,7 @@ def lowerings_of(candidate: Candidate) -> Mapping[str, LoweringFunction]:
 def unfit(lowerings: Mapping[str, LoweringFunction], runtime: str, precisions: Collection[str]) -> str | None:
     """Returns why a model can not be lowered to a runtime in some precisions, or None if it can."""
     if runtime not in lowerings:
-        return f"has no lowering to {runtime}; it has {', '.join(lowerings)}"
+        return f"has no lowering to {runtime!r}; it has {', '.join(lowerings)}"
     able = lowerings[runtime].precisions
     for precision in precisions:
         if precision not in able:

@@ -13,7 +13,8 @@ from airflow.sdk import Param
 from pydantic import BaseModel
 
 from optops.precision import PRECISIONS
-from optops.recipe import OFF, Approval, Fuse, Gate, Quantize, Recipe
+from optops.recipe import Recipe
+from optops.sections import OFF, Approval, Fuse, Gate, Quantize
 from optops.workloads.base import load_workload, workload_of
 
 DATA_FOLDER = "data_folder"

@@ -2,7 +2,7 @@
 
 from optops.models.base import load_architecture
 from optops.models.training.threads import share_cores
-from optops.recipe import Distill
+from optops.sections import Distill
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets

@@ -25,7 +25,8 @@ Full precision may differ only by ties. In a reduced precision predictions do ch
 def run(job: Job) -> StageResult:
     """Returns the executable as a candidate."""
     item = job.spec.item or {}
-    parent, plan_result = planned_model(job, item), plan_of(job, item)
+    plan_result = plan_of(job, item)
+    parent = planned_model(job, item, plan_result)
     source = job.fetch(parent)
     plan = PrecisionPlan.load(job.tracking.fetch(Artifact(**plan_result.output["plan"])))
     folder = job.new_folder()

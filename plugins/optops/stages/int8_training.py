@@ -5,7 +5,7 @@ from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.precision import Judge, PrecisionPlan
-from optops.recipe import Int8Train, Teaching
+from optops.sections import Int8Train, Teaching
 from optops.stages.base import Job
 from optops.stages.teaching import with_assets
 from optops.stages.training import fit_model, publish

@@ -20,14 +20,13 @@ def candidate_of(job: Job, stage: str, item: Mapping[str, Any]) -> Candidate:
     raise StageError(f"item {item.get('label')!r} names candidate {item.get('candidate')}, which {stage} did not make")
 
 
-def planned_model(job: Job, item: Mapping[str, Any]) -> Candidate:
-    """Returns the candidate that an item of `fuse` lowers: the one that was trained for its plan, if it was.
+def planned_model(job: Job, item: Mapping[str, Any], plan: StageResult) -> Candidate:
+    """Returns the candidate that an item of `fuse` lowers: the one that was trained for its plan, if one was.
 
     Raises:
         StageError: If it is not there.
     """
-    trained = plan_of(job, item).candidates
-    return trained[0] if trained else candidate_of(job, "prune", item)
+    return plan.candidates[0] if plan.candidates else candidate_of(job, "prune", item)
 
 
 def plan_of(job: Job, item: Mapping[str, Any]) -> StageResult:

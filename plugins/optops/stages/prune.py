@@ -9,7 +9,7 @@ from optops.compression.pruning.steps import PenalizedLoss, PruningData, Step, f
 from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
-from optops.recipe import STRUCTURED, Prune
+from optops.sections import STRUCTURED, Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, StageError
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets

@@ -7,7 +7,7 @@ from optops.candidate import Candidate
 from optops.models.base import load_architecture, load_function
 from optops.pipeline import CALIBRATION
 from optops.precision import Judge, PrecisionPlan
-from optops.recipe import Int8Train
+from optops.sections import Int8Train
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, allowed_loss
 from optops.stages.items import candidate_of

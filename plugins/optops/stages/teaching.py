@@ -10,8 +10,8 @@ from optops.home import file_lock, subfolder
 from optops.models.base import load_architecture
 from optops.pipeline import TRAIN
 from optops.precision import PrecisionPlan
-from optops.recipe import Teaching
 from optops.runtimes import load_runtime
+from optops.sections import Teaching
 from optops.stages.base import Job
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from optops.models.training.loop import fit
 from optops.models.training.settings import History, Loss, Progress, TrainingSettings
 from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
-from optops.recipe import Train
 from optops.runtimes.base import Executable
+from optops.sections import Train
 from optops.stages.base import Job
 from optops.stages.checkpoints import keep, restore
 from optops.workloads.base import Phase

@@ -9,6 +9,7 @@ import numpy as np
 
 from optops.graph.lowering import STOCK
 from optops.models.base import WEIGHTS_FILE, Architecture, Description
+from optops.precision import PRECISIONS
 
 
 def check_architecture(architecture: Architecture, config: Mapping[str, Any], folder: Path) -> None:
@@ -37,6 +38,9 @@ def check_architecture(architecture: Architecture, config: Mapping[str, Any], fo
     _check_bad_weights_are_refused(architecture, folder)
     lowerings = architecture.lowerings()
     assert STOCK in lowerings, f"there is no lowering {STOCK!r}: the baseline could not be executed"
+    for runtime, lowering in lowerings.items():
+        unknown = set(lowering.precisions) - set(PRECISIONS)
+        assert lowering.precisions and not unknown, f"lowering to {runtime} names precisions {lowering.precisions}"
     named = {f"lowering to {runtime}": lowering.function for runtime, lowering in lowerings.items()}
     for use, dotted in {**named, "live": architecture.live(), "planner": architecture.planner()}.items():
         module, _, function = dotted.partition(":")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from optops.recipe import Distill, Prune, Recipe, Teaching, Train
+from optops.recipe import Recipe
+from optops.sections import Distill, Prune, Teaching, Train
 
 if TYPE_CHECKING:
     import numpy as np

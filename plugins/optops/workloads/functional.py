@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from optops.recipe import Distill, Prune
+from optops.sections import Distill, Prune
 
 
 class FunctionalDistill(Distill):

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Section
+from optops.sections import Section
 
 SPLIT_NAMES = ("train", "validation", "test")
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from optops.operators.frozen_recipe import FrozenRecipe
 from optops.operators.parameters import SWITCHES, defaults, form, overrides
-from optops.recipe import Distill, Quantize
 from optops.recipe_file import RecipeError, read_recipe
+from optops.sections import Distill, Quantize
 from optops.workloads.translation.settings import TranslationPrune
 
 

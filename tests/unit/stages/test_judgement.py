@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from optops.recipe import Gate
+from optops.sections import Gate
 from optops.stages.base import StageError
 from optops.stages.judgement import Sample, bootstrap_margins, judge
 from optops.workloads.base import load_workload

@@ -13,7 +13,7 @@ from optops.models.training.losses import (
     smoothed_cross_entropy,
     token_accuracy,
 )
-from optops.recipe import Teaching
+from optops.sections import Teaching
 
 FeatureKind = Literal["layers", "relations"]
 

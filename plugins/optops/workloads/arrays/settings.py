@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import OFF, Section
+from optops.sections import OFF, Section
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from optops.recipe import Recipe, Teaching, Train
+from optops.recipe import Recipe
+from optops.sections import Teaching, Train
 from optops.workloads.arrays.settings import (
     CHECKS,
     STARTING_VALUES,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from optops.recipe import Recipe, Teaching, Train
+from optops.recipe import Recipe
+from optops.sections import Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.detection.settings import (
     CHECKS,

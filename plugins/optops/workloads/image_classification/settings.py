@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Section
+from optops.sections import Section
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import Fractions, SplitData
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from optops.recipe import Distill, Recipe, Teaching, Train
+from optops.recipe import Recipe
+from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import SPLIT_NAMES

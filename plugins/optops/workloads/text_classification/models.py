@@ -11,7 +11,8 @@ from optops.models.bert.model import Bert
 from optops.models.bert.slicing import from_teacher
 from optops.models.keras import keras
 from optops.models.training.batching import TextBatches
-from optops.recipe import Distill, Recipe
+from optops.recipe import Recipe
+from optops.sections import Distill
 from optops.workloads.base import Phase
 from optops.workloads.text_classification.classifying import load_classes
 from optops.workloads.text_classification.settings import Pretrain, TextModel

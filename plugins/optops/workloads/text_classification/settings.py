@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Distill, Prune, Section, Train
+from optops.sections import Distill, Prune, Section, Train
 from optops.workloads.splits import Fractions, SplitData
 
 CHECKS = (

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.recipe import Distill, Prune, Section
+from optops.sections import Distill, Prune, Section
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optops.recipe import Distill
+from optops.sections import Distill
 from optops.workloads.base import Report
 from optops.workloads.translation.settings import TranslationModel
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from optops.recipe import Distill, Recipe, Teaching, Train
+from optops.recipe import Recipe
+from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, named_files, section
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.translation.settings import (

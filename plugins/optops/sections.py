@@ -1,0 +1,346 @@
+"""What a recipe may say, section by section. Light enough to be read while Airflow parses."""
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
+from pydantic import field_validator as on_field
+
+from optops.precision import Precision
+from optops.spelling import hint
+
+OFF: Literal["off"] = "off"
+
+
+def read_switch(value: Any) -> Any:
+    """Returns `off`, or the section that stands there, whatever YAML made of the word."""
+    # YAML 1.1 reads a bare `off` as False and `on` as True.
+    if value is False or value == OFF:
+        return OFF
+    return {} if value is True or value is None or value == "on" else value
+
+
+def switch(section: type[BaseModel]) -> BeforeValidator:
+    """Returns what lets `off` and `on`, however YAML reads them, stand in place of a section, in JSON schemas too."""
+    return BeforeValidator(read_switch, json_schema_input_type=section | Literal["off", "on"] | bool | None)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class CheckSetting(Section):
+    """How one label check is judged."""
+
+    severity: Literal["critical", "warning", "off"] | None = Field(
+        None, description="`critical` fails the run above the limit, `warning` reports, `off` skips the check."
+    )
+    limit: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Share of a split's examples that may have this defect; the check's own if not given."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_off(cls, value: Any) -> Any:
+        return {"severity": "off"} if value is False or value == OFF else value
+
+
+class CheckLabels(Section):
+    """What `check_labels` looks for and what it does about it."""
+
+    quarantine: bool = Field(
+        False, description="Remove offending examples from the training split and go on, recording which."
+    )
+    checks: dict[str, CheckSetting] = Field(
+        default_factory=dict, description="Overrides per check: severity and limit. Unnamed checks keep the workload's."
+    )
+    thresholds: SerializeAsAny[BaseModel] | dict[str, Any] = Field(
+        default_factory=dict, description="The workload's thresholds, for example the longest example allowed."
+    )
+
+
+class Train(Section):
+    """How a model is trained (and how a student or a pruned model is, unless its own section says otherwise)."""
+
+    epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
+    patience: int = Field(
+        4,
+        ge=1,
+        description="Stop after so many epochs without a better validation metric; not for `schedule: cosine`.",
+    )
+    batch_tokens: int = Field(2048, ge=1, description="Size of a batch: tokens, or the workload's unit, per step.")
+    accumulate: int = Field(
+        1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
+    )
+    replicas: int = Field(
+        2,
+        ge=1,
+        description="Parts of a batch whose gradients are computed side by side, each on a share of the cores.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of products while training; bf16 is faster where the processor computes with it."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
+    schedule: Literal["inverse_square_root", "cosine"] = Field(
+        "inverse_square_root",
+        description="After the warm-up: decay until training stops improving, or down to zero at the last epoch.",
+    )
+    warmup_steps: int = Field(400, ge=0, description="Steps until the learning rate reaches its peak.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of probability spread over all labels.")
+    average_checkpoints: int = Field(
+        4, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
+    )
+    gradient_clip: float = Field(1.0, gt=0, description="Largest global norm of the gradient.")
+
+
+class Teaching(Section):
+    """What a model learns from its teacher: alpha * soft + (1 - alpha) * hard + beta * features."""
+
+    labels: Literal["teacher", "interpolated", "given"] = Field(
+        "teacher",
+        description="What it learns to say: the teacher's own outputs (sequence-level distillation), those of the "
+        "teacher's best outputs that are closest to the given labels (`interpolated`), or the `given` labels.",
+    )
+    alpha: Share = Field(0.5, description="Weight of the teacher's distribution; 1 - alpha is that of the labels.")
+    temperature: float = Field(1.0, gt=0, description="Temperature that softens both distributions.")
+    beta: float = Field(0.0, ge=0, description="Weight of the features at the first step; 0 leaves them out.")
+    beta_until: float = Field(
+        1.0, gt=0, le=1, description="Share of the training after which the weight of the features has fallen to 0."
+    )
+    features: Literal["layers", "relations"] = Field(
+        "layers",
+        description="Attention maps and hidden states layer by layer, or attention maps and value relations of the "
+        "last layers (MiniLM).",
+    )
+    train: Train = Field(default_factory=lambda: Train(), description="How it is trained.")
+
+
+class Distill(Teaching):
+    """How a student is made from the trained model."""
+
+    student: dict[str, Any] = Field(
+        default_factory=dict, description="Sizes of the student that differ from the model's."
+    )
+    initialize: bool = Field(True, description="Start the student from evenly spaced layers of the teacher.")
+    train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
+
+
+STRUCTURED: Literal["structured"] = "structured"
+
+
+class Prune(Teaching):
+    """How pruning makes models smaller; each learns from what it was before."""
+
+    structured_only: ClassVar[tuple[str, ...]] = ("importance_examples",)
+    """Keys that mean nothing to the other methods."""
+
+    method: Literal["structured", "magnitude", "two_of_four"] = Field(
+        STRUCTURED,
+        description="`structured` cuts out what a model consists of, for example heads, channels and layers: less to "
+        "compute. `magnitude` and `two_of_four` set the smallest weights to zero, the latter two of any four: a "
+        "smaller file at the same speed, for `objective: size`.",
+    )
+    ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.3,),
+        min_length=1,
+        description="Shares to remove in all, one after the other (of the units, heads or channels; or of all "
+        "weights); each is pruned from the one before and becomes a candidate, so that the benchmark and the "
+        "validation split choose.",
+    )
+    models: Literal["all", "last"] = Field(
+        "all", description="Prune the trained model and its student, or the last of them alone."
+    )
+    importance_examples: int = Field(
+        512,
+        ge=1,
+        description="Training examples that the importance is measured on; fewer if their arrays take over 1 GiB.",
+    )
+    train: Train = Field(
+        default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
+        description="How each pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
+    )
+
+    @on_field("ratios")
+    @classmethod
+    def _rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(later <= earlier for earlier, later in pairwise(value)):
+            raise ValueError(f"ratios {list(value)} must rise: each is the share removed in all")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_fit_the_method(self) -> Self:
+        foreign = [
+            name for name in self.structured_only if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.method != STRUCTURED and foreign:
+            raise ValueError(f"{', '.join(foreign)}: only `method: structured` has it, not {self.method}; remove it")
+        if self.method == "two_of_four" and self.ratios != (0.5,):
+            raise ValueError(f"two_of_four sets half of the weights to zero; write `ratios: [0.5]`, not {self.ratios}")
+        return self
+
+
+class Int8Train(Train):
+    """How a model is trained for its int8 plan."""
+
+    epochs: int = Field(3, ge=1, description="So many passes over the training split.")
+    batch_tokens: int = Field(
+        16, ge=1, description="Size of a batch in the workload's unit: examples, images, patches."
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the learning rate.")
+    schedule: Literal["inverse_square_root", "cosine"] = Field(
+        "cosine", description="After the warm-up: decay until training stops improving, or down to zero at the end."
+    )
+    warmup_steps: int = Field(50, ge=0, description="Steps until the learning rate reaches its peak.")
+    average_checkpoints: int = Field(
+        1, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
+    )
+
+
+class Quantize(Section):
+    """Which precisions are offered."""
+
+    precisions: tuple[Precision, ...] = Field(
+        ("fp32", "int8"), min_length=1, description="Precisions to try; what the target lacks is left out and said."
+    )
+    train: Annotated[Int8Train | Literal["off"], switch(Int8Train)] = Field(
+        "off",
+        description="How a functional model is trained where int8 loses more than it may, before layers go back to "
+        "float (quantisation-aware training); `off`, or `on` for these defaults.",
+    )
+
+    @model_validator(mode="after")
+    def _there_is_int8_to_train_for(self) -> Self:
+        if self.train != OFF and "int8" not in self.precisions:
+            raise ValueError(
+                f"train is for int8, which is not among precisions {list(self.precisions)}; add int8, or write "
+                "`train: off`"
+            )
+        return self
+
+
+class Fuse(Section):
+    """Which runtimes executables are made for."""
+
+    runtimes: tuple[str, ...] = Field(
+        ("tensorflow+kernels", "onnxruntime", "openvino", "tensorflow"),
+        min_length=1,
+        description="Runtimes to lower to; unavailable ones are left out.",
+    )
+
+    @on_field("runtimes")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from optops.runtimes.base import RUNTIMES, runtime_names
+
+        for name in value:
+            # Looking at entry points takes a while, and this runs whenever Airflow parses.
+            if name not in RUNTIMES and name not in runtime_names():
+                raise ValueError(f"runtime {name!r} is unknown; {hint(name, runtime_names())}")
+        return value
+
+
+class Budget(Section):
+    """How much the search may try."""
+
+    executables: int = Field(24, ge=1, description="At most so many combinations of model, precision and runtime.")
+
+
+class Target(Section):
+    """The hardware and thread budget that the recipe optimises for."""
+
+    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the model will run.")
+    threads: int = Field(2, ge=1, le=512, description="Threads that the served model may use.")
+
+
+class Benchmark(Section):
+    """The benchmark matrix and its time budget."""
+
+    batches: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (1, 8, 32), min_length=1, description="Batch sizes to measure."
+    )
+    primary_batch: int = Field(1, ge=1, description="The cell that must reach the minimum speed-up; one of `batches`.")
+    seconds_per_cell: float = Field(
+        10.0, gt=0, le=3600, description="Time budget of one cell; p99 is reported if it allows 662 samples."
+    )
+    objective: Literal["latency", "size"] = Field(
+        "latency",
+        description="What `better` means among candidates: speed in the primary cell, or the size of the compressed "
+        "executable.",
+    )
+
+    @model_validator(mode="after")
+    def _primary_is_measured(self) -> Self:
+        if self.primary_batch not in self.batches:
+            raise ValueError(f"primary_batch {self.primary_batch} is not among batches {list(self.batches)}; add it")
+        return self
+
+
+class Gate(Section):
+    """What the nominee must prove."""
+
+    tolerance: float = Field(0.02, ge=0, description="How much worse than the baseline the metric may be.")
+    tolerance_kind: Literal["relative", "absolute"] = Field(
+        "relative", description="Whether the tolerance is a share of the baseline's metric or in its units."
+    )
+    minimum_speedup: float = Field(
+        1.0, gt=0, description="Lower bound of the speed-up that the primary cell must reach."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of both bounds.")
+    resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
+    anomalous_gain: float = Field(
+        0.2, gt=0, description="A relative gain over the baseline above this is not believed: verdict `anomalous`."
+    )
+    nominees: int = Field(
+        3, ge=1, le=3, description="How many nominees are tried at most, the k-th at level alpha / k."
+    )
+
+    @model_validator(mode="after")
+    def _leaves_something_to_prove(self) -> Self:
+        if self.tolerance_kind == "relative" and self.tolerance >= 1:
+            raise ValueError(
+                f"a relative tolerance of {self.tolerance:g} allows any loss; give a share below 1 (0.02 is 2 %), "
+                "or set tolerance_kind to absolute"
+            )
+        return self
+
+
+class Registry(Section):
+    """Where the winner goes."""
+
+    name: Name = Field(description="Name of the registered model in MLflow.")
+    experiment: str | None = Field(None, description="MLflow experiment; `optops/NAME` if not given.")
+
+
+class Schedule(Section):
+    """When the DAG runs by itself."""
+
+    cron: str | None = Field(None, description="A cron expression, for example `0 3 * * 1`.")
+    asset: str | None = Field(None, description="URI of an asset of newly labelled data that triggers a run.")
+
+    @on_field("cron")
+    @classmethod
+    def _has_five_fields(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("@") and len(value.split()) != 5:
+            raise ValueError(f"{value!r} has {len(value.split())} fields; a cron expression has five, e.g. '0 3 * * 1'")
+        return value
+
+
+class Approval(Section):
+    """Whether a person must agree before promotion."""
+
+    mode: Literal["automatic", "required"] = Field("automatic", description="`required` waits for a person.")
+    approvers: tuple[str, ...] = Field((), description="Airflow user names that may answer; anyone allowed if empty.")
+    timeout_hours: float = Field(72, gt=0, description="Reject if nobody answered by then.")
