@@ -11,6 +11,12 @@ from optops.sections import Section
 SPLIT_NAMES = ("train", "validation", "test")
 
 
+def within_folder(path: str) -> str:
+    """Returns a path as it lies below the folder of the data; of one that leads elsewhere the name alone is kept."""
+    leads_elsewhere = Path(path).is_absolute() or ".." in Path(path).parts
+    return Path(path).name if leads_elsewhere else path
+
+
 class Fractions(Section):
     """How one corpus is split; the shares of splits that have files of their own are left out."""
 

@@ -109,13 +109,13 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
         parse_recipe(RECIPE.replace(wrong, right), folder / "tiny.yaml")
 
 
-def test_relocated_data_keeps_the_names_of_its_folders():
-    moved = WORKLOAD.relocate({"scale": 2, "train": {"high": "/far/HR", "low": "/far/LR"}, "test": "x/test"}, "/near")
-    assert moved == {
-        "scale": 2,
+def test_relocated_data_lies_as_it_did_and_of_what_lay_elsewhere_the_name_is_kept():
+    data = {"train": {"high": "/far/HR", "low": "../LR"}, "validation": "set5/HR", "test": "set14/HR"}
+    assert WORKLOAD.relocate(data, "/near") == {
         "folder": "/near",
         "train": {"high": "HR", "low": "LR"},
-        "test": {"high": "test", "low": None},
+        "validation": {"high": "set5/HR", "low": None},
+        "test": {"high": "set14/HR", "low": None},
     }
 
 

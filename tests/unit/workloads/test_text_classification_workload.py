@@ -344,8 +344,8 @@ def test_a_student_has_the_sizes_that_the_recipe_changes(recipe, workload, train
 
 
 def test_files_can_be_taken_from_another_folder(workload):
-    moved = workload.relocate({"folder": "a", "train": "b/train.csv", "corpus": "all.csv.gz"}, "/elsewhere")
-    assert moved == {"folder": "/elsewhere", "train": "train.csv", "corpus": "all.csv.gz"}
+    data = {"folder": "a", "train": "b/all.csv", "test": "c/all.csv", "validation": "/far/d/all.csv"}
+    assert workload.relocate(data, "/elsewhere") == {**data, "folder": "/elsewhere", "validation": "all.csv"}
 
 
 def test_the_sections_on_the_page_are_valid():

@@ -93,10 +93,11 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
 
 
 def test_relocated_data_keeps_the_names_of_its_files(recipe):
-    data = {"source_language": "en", "train": {"source": "/far/away/train.en", "target": "/far/train.de"}}
-    moved = WORKLOAD.relocate(data, "/near")
+    train, test = {"source": "/far/away/train.en", "target": "/far/train.de"}, {"source": "a/x.en", "target": "b/x.en"}
+    moved = WORKLOAD.relocate({"source_language": "en", "train": train, "test": test}, "/near")
     assert moved["folder"] == "/near"
     assert moved["train"] == {"source": "train.en", "target": "train.de", "swap": False}
+    assert moved["test"] == {**test, "swap": False}
 
 
 def test_files_of_one_name_in_several_folders_keep_their_examples_apart(tmp_path):

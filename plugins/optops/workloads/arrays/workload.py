@@ -18,6 +18,7 @@ from optops.workloads.arrays.settings import (
     ArrayThresholds,
 )
 from optops.workloads.base import Report, Sections, Workload, named_files, section
+from optops.workloads.splits import within_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,9 +83,9 @@ class ArraysWorkload(Workload):
         return section(ArrayData, data).paths()
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-        """Returns the section with its files taken from another folder, under their own names."""
+        """Returns the section with its files taken from another folder: there they lie as in this one."""
         keys = ("train", "validation", "test", "corpus")
-        names = {key: Path(data[key]).name for key in keys if data.get(key) is not None}
+        names = {key: within_folder(data[key]) for key in keys if data.get(key) is not None}
         return {**data, "folder": folder, **names}
 
     def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":

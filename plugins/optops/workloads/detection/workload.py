@@ -19,7 +19,7 @@ from optops.workloads.detection.settings import (
     Thresholds,
 )
 from optops.workloads.functional import ChannelPrune
-from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splits import SPLIT_NAMES, within_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -251,5 +251,4 @@ class DetectionWorkload(Workload):
 
 
 def _within(value: Any) -> Any:
-    """Returns a path as it lies below the folder of the data; of an absolute one the name alone is known."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return within_folder(value) if isinstance(value, str) else value

@@ -18,7 +18,7 @@ from optops.workloads.image_classification.settings import (
     ClassifierModel,
     Thresholds,
 )
-from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splits import SPLIT_NAMES, within_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +69,9 @@ class ImageClassificationWorkload(Workload):
             yield from listed_images(place)
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-        """Returns the section with its folders and files taken from another folder, under their own names."""
+        """Returns the section with its folders and files taken from another folder: there they lie as in this one."""
         names = [name for name in (*SPLIT_NAMES, "corpus") if data.get(name) is not None]
-        return {**data, "folder": folder, **{name: Path(data[name]).name for name in names}}
+        return {**data, "folder": folder, **{name: within_folder(data[name]) for name in names}}
 
     def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
         """Finds all images, by split; decodes none."""

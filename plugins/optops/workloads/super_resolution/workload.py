@@ -10,7 +10,7 @@ from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.functional import ChannelPrune
-from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.super_resolution.settings import (
     CHECKS,
     STARTING_VALUES,
@@ -69,13 +69,13 @@ class SuperResolutionWorkload(Workload):
         return found
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-        """Returns the section with its folders taken from another one, under their own names."""
+        """Returns the section with its folders taken from another one: there they lie as in this one."""
         moved: dict[str, Any] = {**data, "folder": folder}
         for name in (*SPLIT_NAMES, "corpus"):
             if moved.get(name) is not None:
                 folders = ImageFolders.model_validate(moved[name])
-                low = None if folders.low is None else Path(folders.low).name
-                moved[name] = {"high": Path(folders.high).name, "low": low}
+                low = None if folders.low is None else within_folder(str(folders.low))
+                moved[name] = {"high": within_folder(str(folders.high)), "low": low}
         return moved
 
     def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":

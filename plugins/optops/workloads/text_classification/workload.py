@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Phase, Report, Sections, Workload, named_files, section
-from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.text_classification.settings import (
     CHECKS,
     STARTING_VALUES,
@@ -71,9 +71,9 @@ class TextClassificationWorkload(Workload):
         return section(TextData, data).files()
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-        """Returns the section with its files taken from another folder, under their own names."""
+        """Returns the section with its files taken from another folder: there they lie as in this one."""
         names = [name for name in (*SPLIT_NAMES, "corpus") if isinstance(data.get(name), str)]
-        return {**data, "folder": folder, **{name: Path(data[name]).name for name in names}}
+        return {**data, "folder": folder, **{name: within_folder(data[name]) for name in names}}
 
     def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
         """Reads all texts, by split."""

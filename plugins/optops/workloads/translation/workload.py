@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, named_files, section
-from optops.workloads.splits import SPLIT_NAMES
+from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.translation.settings import (
     CHECKS,
     STARTING_VALUES,
@@ -80,13 +80,13 @@ class TranslationWorkload(Workload):
         return found
 
     def relocate(self, data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-        """Returns the section with its files taken from another folder, under their own names."""
+        """Returns the section with its files taken from another folder: there they lie as in this one."""
         moved: dict[str, Any] = {**data, "folder": folder}
         for name in (*SPLIT_NAMES, "corpus"):
             if name in moved:
                 pair = TextPair.model_validate(moved[name])
-                target = None if pair.target is None else Path(pair.target).name
-                moved[name] = {"source": Path(pair.source).name, "target": target, "swap": pair.swap}
+                target = None if pair.target is None else within_folder(str(pair.target))
+                moved[name] = {"source": within_folder(str(pair.source)), "target": target, "swap": pair.swap}
         return moved
 
     def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
