@@ -96,7 +96,7 @@ class _Follower:
             fixed = node.call_kwargs.get("training")
             mode = training if fixed is None else bool(fixed)
             if is_nested(node.layer):
-                given = self.run(node.layer, _entering(node, taken), mode, (*path, node.layer.name))
+                given = self.run(node.layer, _checked(node, taken), mode, (*path, node.layer.name))
             else:
                 given = [self.number() for _ in tf.nest.flatten(node.outputs)]
                 self.paths.setdefault(node.layer, (*path, node.layer.name))
@@ -165,18 +165,29 @@ def _input_like(tensor: Any, name: str) -> Any:
     return keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
 
 
-def _entering(node: Any, taken: Sequence[int]) -> list[int]:
-    """Returns what a nested model's inputs are, in the order of its own."""
-    model = node.layer
+def entering(node: Any, taken: Sequence[int]) -> list[Any]:
+    """Returns which of the tensors that a call of a nested model takes are its inputs, in the order of its own.
+
+    Args:
+        node: Of the call.
+        taken: A number for each of the tensors, in the order of the call.
+
+    Returns:
+        Their numbers, and constants as they are.
+    """
     args, kwargs = arguments_of(node, taken)
-    given = args[0] if args else kwargs["inputs"]
-    entering = list(model._flatten_to_reference_inputs(given))
+    return list(node.layer._flatten_to_reference_inputs(args[0] if args else kwargs["inputs"]))
+
+
+def _checked(node: Any, taken: Sequence[int]) -> list[int]:
+    """Returns what `entering` does, and refuses what the nested model would cast or reshape."""
+    model, numbers = node.layer, entering(node, taken)
     outer = dict(zip(taken, node.keras_inputs, strict=True))
-    for number, tensor in zip(entering, model.inputs, strict=True):
+    for number, tensor in zip(numbers, model.inputs, strict=True):
         came = outer.get(number)
         if came is None or came.dtype != tensor.dtype or came.shape.rank != tensor.shape.rank:
             raise TypeError(
                 f"nested model {model.name!r} takes {tensor.dtype.name} {tensor.shape} and is called with "
                 f"{'a constant' if came is None else f'{came.dtype.name} {came.shape}'}; call it with what it takes"
             )
-    return entering
+    return numbers

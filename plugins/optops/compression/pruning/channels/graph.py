@@ -10,7 +10,8 @@ import numpy as np
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.layers import RULES, NoRuleError, Trace, embedding
 from optops.compression.pruning.channels.operations import OPERATIONS
-from optops.models.keras import keras, tf
+from optops.models.functional.calls import entering, is_nested
+from optops.models.keras import tf
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def follow_channels(model: Any) -> ChannelGraph:
     Raises:
         TypeError: If the model is neither functional nor sequential, or not built.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "_is_graph_network", False):
+    if not is_nested(model):
         raise TypeError(
             f"{getattr(model, 'name', model)} is a {type(model).__name__}, whose layers can not be followed; give a "
             "functional or a built sequential Keras model"
@@ -107,7 +108,10 @@ def _run(trace: Trace, model: Any, inputs: Sequence[Atoms | None]) -> list[Atoms
 def _call(trace: Trace, node: Any, inputs: list[Atoms | None]) -> list[Atoms | None]:
     layer = node.layer
     outputs = tf.nest.flatten(node.outputs)
-    if isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False):
+    if is_nested(layer):
+        # A constant has no channels that are followed.
+        places = entering(node, range(len(inputs)))
+        inputs = [inputs[place] if isinstance(place, int) else None for place in places]
         for number, atoms in enumerate(inputs):
             if atoms is not None:
                 trace.ties.tie(atoms, trace.slot(layer, input_slot(number), len(atoms)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from optops.compression.pruning.channels.atoms import Atoms, Ties
-from optops.models.keras import keras
+from optops.models.keras import keras, tf
 
 LAYERS = keras.layers
 
@@ -70,6 +70,7 @@ Rule = Callable[[Trace, Any, Sequence[Atoms], Any], Atoms]
 
 def passes(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """Every channel of the output is made of its own channel of the one input alone."""
+    _refuse_channels_first(layer)
     (only,) = inputs
     return only
 
@@ -98,7 +99,7 @@ def concatenate_along(axis: int, trace: Trace, layer: Any, inputs: Sequence[Atom
 
 def convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A kernel [..., inputs / groups, outputs]; groups stay of equal size, so their channels go place by place."""
-    into, out = _ends(trace, layer, inputs, layer.filters)
+    into, out = _ends(trace, layer, inputs, layer.filters, node)
     groups, rank = layer.groups, layer.kernel.shape.rank
     each = len(into) // groups
     if groups > 1:
@@ -113,7 +114,7 @@ def convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) ->
 
 def transposed_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A kernel [..., outputs, inputs]."""
-    into, out = _ends(trace, layer, inputs, layer.filters)
+    into, out = _ends(trace, layer, inputs, layer.filters, node)
     rank = layer.kernel.shape.rank
     kernel = Weight(layer.kernel, "kernel", {rank - 1: into, rank - 2: out}, rank - 2)
     trace.hold(layer, kernel, Weight(layer.bias, "bias", {0: out}))
@@ -122,7 +123,7 @@ def transposed_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], no
 
 def depthwise_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A kernel [..., inputs, multiplier]: each channel makes `multiplier` of its own."""
-    into, out = _ends(trace, layer, inputs, len(inputs[0]) * layer.depth_multiplier)
+    into, out = _ends(trace, layer, inputs, len(inputs[0]) * layer.depth_multiplier, node)
     trace.ties.tie(np.repeat(into, layer.depth_multiplier), out)
     rank = layer.depthwise_kernel.shape.rank
     kernel = Weight(layer.depthwise_kernel, "kernel", {rank - 2: into})
@@ -132,7 +133,7 @@ def depthwise_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], nod
 
 def separable_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A depthwise convolution, then a product over its channels."""
-    into, out = _ends(trace, layer, inputs, layer.filters)
+    into, out = _ends(trace, layer, inputs, layer.filters, node)
     middle = np.repeat(into, layer.depth_multiplier)
     rank = layer.depthwise_kernel.shape.rank
     depthwise = Weight(layer.depthwise_kernel, "kernel", {rank - 2: into})
@@ -143,7 +144,7 @@ def separable_convolution(trace: Trace, layer: Any, inputs: Sequence[Atoms], nod
 
 def dense(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A kernel [inputs, outputs]."""
-    into, out = _ends(trace, layer, inputs, layer.units)
+    into, out = _ends(trace, layer, inputs, layer.units, node)
     trace.hold(layer, Weight(layer.kernel, "kernel", {0: into, 1: out}, 1), Weight(layer.bias, "bias", {0: out}))
     return out
 
@@ -180,6 +181,7 @@ def parametric_relu(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any
 
 def flatten(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """All places one after the other, the channels of each side by side."""
+    _refuse_channels_first(layer)
     places = node.input_tensors.shape[1:-1]
     if None in places:
         raise NoRuleError("it flattens a size that is not known")
@@ -199,8 +201,8 @@ def reshape(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Ato
 
 def activation(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """One value at a time; a softmax mixes all channels."""
-    if layer.activation in (keras.activations.softmax, keras.activations.get("log_softmax")):
-        raise NoRuleError("it mixes all channels")
+    if not _is_one_by_one(layer.activation, node.outputs):
+        raise NoRuleError("it mixes all channels, or treats each its own way")
     return passes(trace, layer, inputs, node)
 
 
@@ -217,16 +219,43 @@ def normalization_over_channels(trace: Trace, layer: Any, inputs: Sequence[Atoms
     raise NoRuleError("it normalises all channels together")
 
 
-def _ends(trace: Trace, layer: Any, inputs: Sequence[Atoms], outputs: int) -> tuple[Atoms, Atoms]:
-    if getattr(layer, "data_format", None) == "channels_first":
-        raise NoRuleError("its channels are not the last axis")
+def _ends(trace: Trace, layer: Any, inputs: Sequence[Atoms], outputs: int, node: Any) -> tuple[Atoms, Atoms]:
+    _refuse_channels_first(layer)
     (only,) = inputs
     into = trace.slot(layer, "in", len(only))
     trace.ties.tie(only, into)
     out = trace.slot(layer, "out", outputs)
-    if getattr(layer, "activation", None) is keras.activations.softmax:
-        trace.ties.fix(out, f"the softmax of {layer.name} mixes all channels")
+    function = getattr(layer, "activation", None)
+    if function is not None and not _is_one_by_one(function, node.outputs):
+        trace.ties.fix(out, f"the activation of {layer.name} mixes all channels, or treats each its own way")
     return into, out
+
+
+def _refuse_channels_first(layer: Any) -> None:
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise NoRuleError("its channels are not the last axis")
+
+
+def _is_one_by_one(function: Any, like: Any) -> bool:
+    """Returns whether a function makes each channel of that channel alone, and of all of them the same.
+
+    It is tried out, for it may be anybody's: what it makes of some channels in another order is what it made of them
+    among all. A layer with a weight for each channel does not take some of them.
+
+    Args:
+        function: From a tensor to one of its shape.
+        like: A tensor of the rank, type and channels that it takes.
+    """
+    values = tf.cast(tf.random.stateless_normal([*[2] * (like.shape.rank - 1), like.shape[-1]], [1, 2]), like.dtype)
+    some = tf.range(like.shape[-1] - 1, -1, -2)
+    try:
+        among, alone = (
+            tf.cast(made, tf.float32).numpy()
+            for made in (tf.gather(function(values), some, axis=-1), function(tf.gather(values, some, axis=-1)))
+        )
+    except (TypeError, ValueError, tf.errors.OpError):
+        return False
+    return among.shape == alone.shape and np.allclose(among, alone, rtol=0.02, atol=1e-6)
 
 
 RULES: dict[type, Rule] = {

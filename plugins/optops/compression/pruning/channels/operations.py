@@ -46,8 +46,13 @@ def depth_to_space(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any)
 def _refuse_arrays(node: Any) -> None:
     tensors = {id(tensor) for tensor in node.keras_inputs}
     for value in (*node.call_args, *node.call_kwargs.values()):
-        if id(value) not in tensors and not isinstance(value, SAME_FOR_ALL):
+        if id(value) not in tensors and not isinstance(value, SAME_FOR_ALL) and not _is_one_number(value):
             raise NoRuleError(f"it takes a {type(value).__name__}, which may have a number for each channel")
+
+
+def _is_one_number(value: Any) -> bool:
+    # `1.0 - tensor` is recorded with a tensor for the number.
+    return isinstance(value, np.ndarray | np.generic | tf.Tensor) and np.size(value) == 1
 
 
 OPERATIONS: dict[str, Rule] = {

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
+from optops.models.functional.calls import is_nested
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
@@ -38,14 +39,19 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
     copies: dict[Any, Any] = {}
 
     def copy(layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            return keras.models.clone_model(layer, cut.inputs(layer), copy)
-        copies[layer] = type(layer).from_config(cut.config(layer))
+        # Nested models may share a layer or a model with each other and with the one that they are in.
+        if layer not in copies:
+            copies[layer] = (
+                keras.models.clone_model(layer, cut.inputs(layer), copy)
+                if is_nested(layer)
+                else type(layer).from_config(cut.config(layer))
+            )
         return copies[layer]
 
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
-        smaller_layer.set_weights(cut.arrays(layer))
+        if not is_nested(layer):
+            smaller_layer.set_weights(cut.arrays(layer))
     derive_anew(smaller)
     return smaller
 
@@ -83,6 +89,9 @@ class _Cut:
     def config(self, layer: Any) -> dict[str, Any]:
         """Returns a layer's settings."""
         config: dict[str, Any] = layer.get_config()
+        if callable(function := getattr(layer, "activation", None)) and not isinstance(function, keras.layers.Layer):
+            # Written as a name, a function of one's own could not be found again.
+            config["activation"] = function
         out, shape = (self.graph.trace.slots.get((layer, slot)) for slot in ("out", "shape"))
         for setting in COUNTED:
             if out is not None and setting in config:

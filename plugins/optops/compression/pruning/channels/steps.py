@@ -8,8 +8,8 @@ from optops.compression.pruning.channels.batch_norm import measure_batch_norms, 
 from optops.compression.pruning.channels.criteria import Criterion
 from optops.compression.pruning.channels.graph import follow_channels
 from optops.compression.pruning.channels.prune import prune_channels
+from optops.compression.pruning.channels.rebuild import without_channels
 from optops.compression.pruning.steps import Batch, PruningData, Step
-from optops.models.keras import keras
 
 CriterionName = Literal["batch_norm_scale", "l1_norm", "l2_norm", "taylor"]
 
@@ -61,7 +61,7 @@ def prune_steps(
     report(f"{len(graph.groups)} groups of channels that go together:\n{graph}")
     smaller = model
     if settings.sparsity_epochs:
-        smaller = _copy(model)
+        smaller = without_channels(model, graph, set())
         followed = follow_channels(smaller)
         yield Step(
             0.0,
@@ -114,9 +114,3 @@ def _criterion(name: CriterionName, model: Any, data: PruningData) -> Criterion:
         return result[0] if isinstance(result, tuple) else result
 
     return criteria.taylor(model, loss, data.batches)
-
-
-def _copy(model: Any) -> Any:
-    copied = keras.models.clone_model(model)
-    copied.set_weights(model.get_weights())
-    return copied

@@ -1,0 +1,110 @@
+"""What ties channels, and what keeps them: activations of any kind, other axes, layers that several models share."""
+
+import numpy as np
+import pytest
+
+from optops.compression import follow_channels, prune_channels
+from optops.compression.pruning.channels.rebuild import mask_channels, without_channels
+from optops.models.keras import keras, tf
+from optops.testing.topologies import example_inputs, outputs_of, randomize
+
+L = keras.layers
+
+
+def conv(filters, **settings):
+    return L.Conv2D(filters, 3, **{"padding": "same", **settings})
+
+
+def hard_swish(x):
+    return x * tf.nn.relu6(x + 3.0) / 6.0
+
+
+def assert_equals_its_masked_form(model):
+    """Without half of each group, a model computes what it does with them masked."""
+    randomize(model)
+    graph, inputs = follow_channels(model), example_inputs(model)
+    removed = {int(atom) for group in graph.groups for atom in group.channels[::2]}
+    smaller = without_channels(model, graph, removed)
+    mask_channels(graph, removed)
+    assert smaller.count_params() < model.count_params()
+    masked = outputs_of(model, inputs)
+    for name, found in outputs_of(smaller, inputs).items():
+        np.testing.assert_allclose(found, masked[name], atol=2e-5, rtol=2e-5)
+    return graph
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *("softmax", "log_softmax", tf.nn.softmax, lambda x: tf.math.l2_normalize(x, -1), lambda x: x[..., ::-1]),
+        *(L.Softmax(), L.PReLU(shared_axes=[1, 2])),
+    ],
+    ids=["softmax", "log_softmax", "tf.nn.softmax", "l2_normalize", "reversed", "Softmax", "PReLU"],
+)
+@pytest.mark.parametrize("within", [True, False])
+def test_an_activation_that_mixes_channels_needs_them_all(activation, within):
+    x = keras.Input([8, 8, 3])
+    mixed = conv(16, name="mixed", activation=activation if within else None)
+    y = mixed(x) if within else L.Activation(activation)(mixed(x))
+    graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(conv(16, name="free")(y))))
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert "mixes all channels, or treats each its own way" in graph.left_whole["mixed"]
+
+
+@pytest.mark.parametrize("activation", [hard_swish, tf.nn.silu, L.LeakyReLU(0.2), "gelu", "hard_sigmoid"])
+def test_channels_before_any_activation_of_single_numbers_may_go(activation):
+    x = keras.Input([8, 8, 3])
+    y = L.Activation(activation)(conv(16, name="apart")(conv(16, name="within", activation=activation)(x)))
+    graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(y)))
+    assert [group.layers for group in graph.groups] == [("within",), ("apart",)]
+
+
+def test_one_minus_a_gate_is_channel_by_channel():
+    x = keras.Input([8, 8, 3])
+    y = conv(16)(x)
+    gate = conv(16, activation="sigmoid")(y)
+    graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(gate * conv(16)(y) + (1.0 - gate) * y)))
+    assert len(graph.groups) == 1
+
+
+@pytest.mark.parametrize(
+    "pool", [L.GlobalAveragePooling2D, L.GlobalMaxPooling2D, L.Flatten, lambda **settings: L.UpSampling2D(**settings)]
+)
+@pytest.mark.parametrize("moved", [True, False])
+def test_what_takes_channels_from_another_axis_than_the_last_needs_them_all(pool, moved):
+    x = keras.Input([8, 6, 3])
+    y = conv(16, name="before")(x)
+    y = L.Permute((3, 1, 2))(y) if moved else y
+    y = L.Flatten()(pool(data_format="channels_first")(y))
+    graph = assert_equals_its_masked_form(keras.Model(x, L.Dense(2)(L.Dense(16, name="after")(y))))
+    assert [group.layers for group in graph.groups] == [("after",)]
+
+
+def test_a_layer_that_several_nested_models_share_is_cut_once_and_keeps_its_weights():
+    image = keras.Input([8, 8, 3])
+    first, second = conv(16, activation="relu"), conv(16, activation="relu")
+    deep = keras.Model(image, second(first(image)), name="deep")
+    shallow = keras.Model(image, first(image), name="shallow")
+    x = keras.Input([8, 8, 3])
+    y = L.Concatenate()([deep(x), shallow(x), first(x)])
+    model = keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
+    assert_equals_its_masked_form(model)
+    assert len(prune_channels(model, 0.5).trainable_variables) == len(model.trainable_variables)
+
+
+def test_a_model_that_two_others_have_within_them_is_cut_once():
+    a, b, c = (keras.Input([8, 8, 16]) for _ in range(3))
+    block = keras.Model(a, conv(16, activation="relu")(conv(24)(a)), name="block")
+    one = keras.Model(b, block(b), name="one")
+    two = keras.Model(c, L.Add()([block(c), c]), name="two")
+    x = keras.Input([8, 8, 3])
+    assert_equals_its_masked_form(keras.Model(x, conv(2)(two(one(conv(16)(x))))))
+
+
+def test_a_nested_model_takes_its_inputs_by_name_in_any_order():
+    z, a = keras.Input([8, 8, 16], name="z"), keras.Input([8, 8, 24], name="a")
+    inner = keras.Model([z, a], L.Concatenate()([conv(16)(z), conv(8)(a)]), name="inner")
+    x = keras.Input([8, 8, 3])
+    y = inner({"a": conv(24, name="second")(x), "z": conv(16, name="first")(x)})
+    graph = assert_equals_its_masked_form(keras.Model(x, conv(2)(y)))
+    assert ("first",) in [group.layers for group in graph.groups]
