@@ -10,16 +10,33 @@ WITHIN = ("linear", "relu", "relu6")
 """Activations that runtimes compute along with the layer, in int8 too."""
 
 
+def settings_of(layer: Any) -> dict[str, Any]:
+    """Returns the config that makes a layer again, with its activation as it is: by name, one's own is not found."""
+    config: dict[str, Any] = layer.get_config()
+    function = getattr(layer, "activation", None)
+    if callable(function) and not isinstance(function, keras.layers.Layer):
+        config["activation"] = function
+    return config
+
+
+def activation_weights(layer: Any) -> list[Any]:
+    """Returns those of a layer's weights that belong to its activation: a PReLU, for example."""
+    activation = getattr(layer, "activation", None)
+    return list(activation.weights) if isinstance(activation, keras.layers.Layer) else []
+
+
 def split_activations(calls: Calls) -> dict[Any, Any]:
     """Returns, for each layer that int8 can run but not with its activation, a layer that computes the activation.
 
-    Layers that give an output of the model keep theirs: the output is named after them, and it is not rounded.
+    Layers that give an output of the model keep theirs: the output is named after them, and it is not rounded. An
+    activation with weights becomes a layer in any case.
     """
     leaving = {call.layer for call in calls.calls if set(call.outputs).intersection(calls.outputs)}
     used = set(calls.names.values())
     found: dict[Any, Any] = {}
     for layer, name in calls.names.items():
-        if type(layer) in (*QUANTIZABLE, keras.layers.SeparableConv2D) and layer not in leaving:
+        splits = type(layer) in (*QUANTIZABLE, keras.layers.SeparableConv2D)
+        if splits and (layer not in leaving or activation_weights(layer)):
             activation = layer.activation
             if isinstance(activation, keras.layers.Layer):
                 kind, config = type(activation), activation.get_config()

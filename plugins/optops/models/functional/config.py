@@ -111,6 +111,12 @@ def _computes(function: str) -> bool:
     return name in FUNCTIONS if not module else module in OPERATIONS
 
 
+def _is_connection(value: list[Any]) -> bool:
+    """Returns whether a list names a tensor that a layer takes as `value`: by layer, call and place."""
+    # The second and third of a lambda, its defaults and closure, are lists or nothing.
+    return len(value) == 3 and isinstance(value[0], str) and all(type(number) is int for number in value[1:])
+
+
 def _objects(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields all that is built by the name of its class, with the name of the layer that it is or belongs to."""
     if isinstance(value, Mapping):
@@ -119,7 +125,7 @@ def _objects(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             name = config["name"]
         if "class_name" in value and "config" in value:
             yield name, value
-        elif isinstance(value.get("value"), list):
+        elif isinstance(value.get("value"), list) and not _is_connection(value["value"]):
             # So Keras writes the bytecode of a lambda.
             yield name, {"class_name": "Lambda", "config": {}}
         for part in value.values():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.functional.activations import split_activations
+from optops.models.functional.activations import activation_weights, settings_of, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.separable import SeparateLayers
@@ -73,6 +73,8 @@ def fold_batch_norms(model: Any) -> Any:
     folded = rebuild(calls, call_layer)
     for layer, copy in copies.items():
         _set_weights(layer, copy, folds.get(layer))
+    for layer, activation in activations.items():
+        activation.set_weights([weight.numpy() for weight in activation_weights(layer)])
     derive_anew(folded)
     return folded
 
@@ -153,7 +155,7 @@ def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[str]) -> Any:
-    config = {**layer.get_config(), "name": name, **changes}
+    config = {**settings_of(layer), "name": name, **changes}
     return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else type(layer).from_config(config)
 
 
@@ -162,7 +164,9 @@ def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:
         copy.depthwise.set_weights([layer.depthwise_kernel])
         _set_product(layer, copy.pointwise, "kernel", norm)
     elif norm is None:
-        copy.set_weights(layer.get_weights())
+        # What an activation has of its own goes with it where it became a layer.
+        own = layer.get_weights()[: len(copy.weights)]
+        copy.set_weights(own)
     else:
         name, _ = OUTPUT_AXES[type(layer)]
         for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
+from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import is_nested
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
@@ -88,10 +89,7 @@ class _Cut:
 
     def config(self, layer: Any) -> dict[str, Any]:
         """Returns a layer's settings."""
-        config: dict[str, Any] = layer.get_config()
-        if callable(function := getattr(layer, "activation", None)) and not isinstance(function, keras.layers.Layer):
-            # Written as a name, a function of one's own could not be found again.
-            config["activation"] = function
+        config = settings_of(layer)
         out, shape = (self.graph.trace.slots.get((layer, slot)) for slot in ("out", "shape"))
         for setting in COUNTED:
             if out is not None and setting in config:

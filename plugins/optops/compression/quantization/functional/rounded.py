@@ -68,3 +68,9 @@ class RoundTensor(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what the constructor takes."""
         return {**super().get_config(), "limits": list(self.limits)}
+
+
+def rounding_layer(tensor: str, limits: Range) -> RoundTensor:
+    """Returns the layer that rounds a tensor, called after it."""
+    # `conv2d_1` is the name of another layer than that which gives `conv2d:1`.
+    return RoundTensor(limits, name=f"{tensor.replace(':', '.')}_rounded")

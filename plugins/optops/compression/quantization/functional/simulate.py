@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
-from optops.compression.quantization.functional.rounded import RoundTensor
+from optops.compression.quantization.functional.rounded import rounding_layer
 from optops.compression.quantization.rounding import round_weights
+from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import Call, rebuild
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import tf
@@ -44,8 +45,7 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
         if name not in plan.ranges:
             return value
         if number not in rounded:
-            layer = RoundTensor(plan.ranges[name], name=f"{name.replace(':', '_')}_rounded")
-            rounded[number] = layer(value)
+            rounded[number] = rounding_layer(name, plan.ranges[name])(value)
         return rounded[number]
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -75,7 +75,7 @@ def _check(network: Network, plan: PrecisionPlan) -> None:
 
 
 def _copy(layer: Any, with_bias: bool) -> Any:
-    config = layer.get_config()
+    config = settings_of(layer)
     return type(layer).from_config({**config, "use_bias": True} if with_bias else config)
 
 

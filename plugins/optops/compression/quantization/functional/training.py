@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
-from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
+from optops.compression.quantization.functional.rounded import round_kernel, rounding_layer
 from optops.compression.quantization.functional.simulate import simulate
 from optops.models.functional.calls import Call, rebuild
 from optops.models.functional.folding import OUTPUT_AXES
@@ -53,7 +53,7 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
     def read(number: int, value: Any) -> Any:
         name = network.names[number]
         if name in plan.ranges and number not in rounded:
-            rounded[number] = RoundTensor(plan.ranges[name], name=f"{name.replace(':', '_')}_rounded")(value)
+            rounded[number] = rounding_layer(name, plan.ranges[name])(value)
         return rounded.get(number, value)
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,71 @@
+"""Networks that Keras allows and few write are quantised as they compute, too."""
+
+import numpy as np
+import pytest
+
+from optops.compression import quantize
+from optops.models.functional.folding import fold_batch_norms
+from optops.models.keras import keras, tf
+from optops.runtimes import load_executable
+from optops.testing.topologies import example_inputs, outputs_of, randomize
+
+L = keras.layers
+
+
+def hard_swish(x):
+    return x * tf.nn.relu6(x + 3.0) / 6.0
+
+
+def siamese():
+    """A layer called twice and one whose name is that of the second call's tensor with an underscore."""
+    left, right = keras.Input([8, 8, 3], name="left"), keras.Input([8, 8, 3], name="right")
+    first = L.Conv2D(8, 3, padding="same", name="conv2d")
+    y = L.Conv2D(8, 3, name="conv2d_1")(L.Concatenate()([first(left), first(right)]))
+    return keras.Model([left, right], L.Dense(2)(L.GlobalAveragePooling2D()(y)))
+
+
+def activated(activation, leaves=False):
+    x = keras.Input([8, 8, 3])
+    y = L.Conv2D(8, 3, activation=activation, name="activated")(L.Conv2D(8, 3, padding="same")(x))
+    return keras.Model(x, y if leaves else L.Conv2D(4, 3)(y))
+
+
+def attention():
+    x = keras.Input([8, 8, 3])
+    y = L.Reshape((16, 16))(L.Conv2D(16, 2, strides=2)(x))
+    y = L.LayerNormalization()(L.Add()([y, L.MultiHeadAttention(2, 8)(y, value=y)]))
+    return keras.Model(x, L.Dense(3)(L.Dense(16, activation="gelu")(y)))
+
+
+def relative_error(found, expected):
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.var(expected)))
+
+
+@pytest.mark.parametrize("make", [siamese, lambda: activated(L.PReLU(shared_axes=[1, 2])), attention])
+def test_what_onnxruntime_executes_is_close_to_the_float_model(make, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = make()
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    expected = outputs_of(model, inputs)
+    quantized = quantize(model, [inputs])
+    quantized.export(tmp_path, "onnxruntime")
+    executed = load_executable(tmp_path, 1)(inputs)
+    assert "int8" in quantized.plan.parts.values()
+    for name, found in outputs_of(quantized.simulated, inputs).items():
+        assert relative_error(found, expected[name]) < 0.1
+        assert relative_error(executed[name], expected[name]) < 0.1
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("activation", [L.PReLU(shared_axes=[1, 2]), L.PReLU(), hard_swish])
+def test_an_activation_of_any_kind_is_computed_in_the_canonical_form_and_simulated(activation, leaves):
+    model = activated(activation, leaves)
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(1).normal(0, 0.3, weight.shape))
+    inputs = example_inputs(model, examples=8)
+    (expected,) = outputs_of(model, inputs).values()
+    (folded,) = outputs_of(fold_batch_norms(model), inputs).values()
+    np.testing.assert_allclose(folded, expected, atol=1e-5)
+    (simulated,) = outputs_of(quantize(model, [inputs]).simulated, inputs).values()
+    assert 0 < relative_error(simulated, expected) < 0.1
