@@ -74,6 +74,14 @@ def image_files(folder: Path) -> list[Path]:
     return found
 
 
+def is_file(path: Path) -> bool:
+    """Returns whether there is such a file; of a name that no file can have (too long, with a NUL), there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> ImageFacts:
     """Returns what an image is and whether all of it can be decoded; never raises for a bad one."""
     try:
@@ -160,7 +168,11 @@ def image_of_input(value: Any, index: int = 0) -> "Image":
         if isinstance(value, str):
             value = _bytes_of_text(value)
         if isinstance(value, bytes | bytearray | memoryview):
-            return open_image(bytes(value))
+            image = open_image(bytes(value))
+            if image.mode in ("F", "I"):
+                # Refuses numbers that have no scale here, where the input is named.
+                pixels_of(image, "L")
+            return image
     except ImageError as error:
         raise ImageError(f"input {index}: {error}") from None
     raise ImageError(

@@ -372,6 +372,21 @@ def test_measured_batch_norms_have_the_statistics_of_the_batches():
     assert layer.momentum == 0.99
     with pytest.raises(ValueError, match="there are no batches"):
         measure_batch_norms(model, [])
+    with pytest.raises(ValueError, match="what reaches 'norm_0' is NaN"):
+        measure_batch_norms(model, [np.full((2, 8, 8, 3), np.nan, np.float32)])
+
+
+def test_a_frozen_batch_norm_is_measured_too_and_stays_frozen():
+    model, free = normed([1.0]), normed([1.0])
+    model.get_layer("norm_0").trainable = False
+    free.set_weights(model.get_weights())
+    batch = np.random.default_rng(1).normal(3, 2, (16, 8, 8, 3)).astype(np.float32)
+    for each in (model, free):
+        measure_batch_norms(each, [batch])
+    found, expected = (each.get_layer("norm_0") for each in (model, free))
+    assert not found.trainable
+    np.testing.assert_array_equal(found.moving_mean, expected.moving_mean)
+    np.testing.assert_array_equal(found.moving_variance, expected.moving_variance)
 
 
 @pytest.mark.parametrize(
@@ -393,11 +408,12 @@ def test_what_can_not_be_pruned_is_refused_with_the_reason(call, error, says):
         call(build(residual))
 
 
-def test_weights_that_are_not_finite_are_refused_by_name():
+@pytest.mark.parametrize("weight", ["kernel:0", "bias:0", "gamma:0", "moving_variance:0"])
+def test_weights_that_are_not_finite_are_refused_by_name(weight):
     model = build(residual)
-    layer = next(layer for layer in model.layers if isinstance(layer, L.Conv2D))
-    kernel, bias = layer.get_weights()
-    kernel[0, 0, 0, 0] = np.nan
-    layer.set_weights([kernel, bias])
-    with pytest.raises(ValueError, match=f"the weights {layer.name}/kernel:0 are not finite"):
+    variable = next(variable for variable in model.weights if variable.name.endswith(weight))
+    values = variable.numpy()
+    values.flat[0] = np.nan
+    variable.assign(values)
+    with pytest.raises(ValueError, match=f"the weights {variable.name} are not finite"):
         prune_channels(model, 0.5)

@@ -1,9 +1,12 @@
 """What models learn from another model's outputs."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
-from optops.compression.distillation.outputs import mixed_loss, teacher_loss
+from optops.compression.distillation.outputs import check_outputs, mixed_loss, teacher_loss
 from optops.models.keras import keras
 
 
@@ -62,3 +65,25 @@ def test_what_losses_report_and_train_beside_the_model_is_kept_when_they_are_mix
 def test_a_batch_without_the_models_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="not the model's input 'x'"):
         teacher_loss(two_outputs(1))(two_outputs(2), {"image": np.zeros((1, 6), np.float32)}, 0.0)
+
+
+def with_heads(heads: Any) -> keras.Model:
+    image = keras.Input((6,), name="x")
+    made = {name: keras.layers.Dense(units)(image) for name, units in dict(heads).items()}
+    return keras.Model(image, made if isinstance(heads, dict) else list(made.values()))
+
+
+@pytest.mark.parametrize(
+    ("student", "given"),
+    [
+        ({"a": 3, "b": 1}, "a (None, 3), b (None, 1)"),  # would be spread over the teacher's two
+        ({"a": 3}, "a (None, 3)"),
+        ({"a": 3, "c": 2}, "a (None, 3), c (None, 2)"),
+        ([("a", 3), ("b", 2)], "(None, 3), (None, 2)"),
+    ],
+)
+def test_a_student_with_other_outputs_than_its_teacher_is_refused(student: Any, given: str) -> None:
+    teacher = with_heads({"b": 2, "a": 3})
+    with pytest.raises(ValueError, match=re.escape(f"gives a (None, 3), b (None, 2), the student {given}; give")):
+        check_outputs(teacher, with_heads(student))
+    check_outputs(teacher, with_heads({"a": 3, "b": 2}))

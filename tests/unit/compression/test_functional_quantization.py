@@ -318,6 +318,8 @@ def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():
         quantize(model, [])
     with pytest.raises(ValueError, match="not the model's input 'image'"):
         quantize(model, [{"picture": images(1)}])
+    with pytest.raises(ValueError, match=r"'image' is \[.*\] in a batch; the model takes \(None, "):
+        quantize(model, [images(4)[..., 0]])
     with pytest.raises(ValueError, match="together"):
         quantize(model, [images(1)], tolerance=0.1)
     with pytest.raises(TypeError, match="functional"):

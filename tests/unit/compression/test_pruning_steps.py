@@ -92,6 +92,19 @@ def test_sparsity_training_comes_first_and_is_no_candidate(model: Any, data: Pru
     assert second.penalty is None
 
 
+def test_what_is_prepared_for_pruning_computes_what_the_model_does(data: PruningData) -> None:
+    image = keras.Input((8, 8, 3), name="image")
+    normal = keras.layers.Normalization()
+    normal.adapt(data.batches[0]["image"])
+    shared = keras.layers.Conv2D(8, 3, padding="same", name="conv_0")
+    inner = keras.Model(image, shared(image))
+    x = keras.layers.BatchNormalization()(inner(normal(image)) + shared(normal(image)))
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    first = next(prune_steps(model, Settings(sparsity_epochs=1), data, lambda line: None))
+    values = data.batches[0]["image"]
+    np.testing.assert_allclose(first.model(values), model(values), atol=1e-6)
+
+
 def test_a_penalty_is_added_to_the_loss_and_reported(model: Any, data: PruningData) -> None:
     batch = data.batches[0]
     both, scalars = PenalizedLoss(loss, lambda: tf.constant(2.0))(model, batch, 0.0)

@@ -69,3 +69,18 @@ def test_an_activation_of_any_kind_is_computed_in_the_canonical_form_and_simulat
     np.testing.assert_allclose(folded, expected, atol=1e-5)
     (simulated,) = outputs_of(quantize(model, [inputs]).simulated, inputs).values()
     assert 0 < relative_error(simulated, expected) < 0.1
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_float32_model_is_quantised_alike_whatever_the_global_policy_is(policy):
+    keras.utils.set_random_seed(1)
+    model = activated("gelu")
+    inputs = example_inputs(model, examples=8)
+    expected = outputs_of(quantize(model, [inputs]).simulated, inputs)
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        found = outputs_of(quantize(model, [inputs]).simulated, inputs)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name])

@@ -241,6 +241,71 @@ registry: {name: coco}
     assert found["no_area"].keys() == {"train/scene_00002.png"}
 
 
+COCO = """
+name: coco
+workload: detection
+data: {format: coco, folder: data, images: images, train: train.json, validation: validation.json, test: test.json}
+model: {input_size: 64}
+registry: {name: coco}
+"""
+
+
+def write_coco(folder, change=lambda data: None):
+    """Ten scenes with a disc each, in three files of which the first is changed."""
+    write_scenes(folder / "data", train=6, validation=2, test=2, seed=4, side=SIDE)
+    for split, numbers in {"train": range(6), "validation": range(6, 8), "test": range(8, 10)}.items():
+        data = {
+            "categories": [{"id": 7, "name": "disc"}, {"id": 9, "name": "cross"}],
+            "images": [{"id": n, "file_name": f"scene_{n:05}.png"} for n in numbers],
+            "annotations": [{"image_id": n, "category_id": 7, "bbox": [5, 6, 20, 10]} for n in numbers],
+        }
+        if split == "train":
+            change(data)
+        (folder / "data" / f"{split}.json").write_text(json.dumps(data))
+
+
+def test_whole_numbers_that_a_table_wrote_with_a_point_are_ids(tmp_path):
+    def change(data):
+        data["annotations"].append({"image_id": 0.0, "category_id": 9.0, "bbox": [30, 30, 20, 20]})
+
+    write_coco(tmp_path, change)
+    recipe = parse_recipe(COCO, tmp_path / "recipe.yaml")
+    boxes = WORKLOAD.read(recipe.data, 1)["train"]["boxes"].iloc[0]
+    assert [box.label for box in boxes] == ["disc", "cross"]
+
+
+def test_two_categories_of_one_id_are_refused(tmp_path):
+    write_coco(tmp_path, lambda data: data["categories"].append({"id": 7, "name": "square"}))
+    with pytest.raises(ValueError, match="category 7 is both 'disc' and 'square'; give each an id of its own"):
+        WORKLOAD.read(parse_recipe(COCO, tmp_path / "recipe.yaml").data, 1)
+
+
+def test_names_and_numbers_that_nothing_can_have_are_defects(tmp_path):
+    def change(data):
+        for number, name in ((50, "x" * 300 + ".png"), (51, "a\0.png"), (52, "a\ud800.png")):
+            data["images"].append({"id": number, "file_name": name})
+        data["annotations"][0]["bbox"] = [10**400, 1, 2, 3]
+
+    write_coco(tmp_path, change)
+    found, _ = check(tmp_path, COCO)
+    assert {f"train/{'x' * 300}.png", "train/a\0.png"} <= found["unreadable"].keys()
+    assert "images[8] has no `file_name`" in found["malformed"]["train/images[8]"]
+    assert "which is no number" in found["malformed"]["train/scene_00000.png"]
+
+
+def test_a_list_may_name_images_that_end_in_a_digit_of_their_own(scenes):
+    for folder, suffix in (("images", "png"), ("annotations", "xml")):
+        for number in range(2):
+            path = scenes / "data" / folder / f"scene_0000{number}.{suffix}"
+            path.rename(path.with_name(f"scene {number}.{suffix}"))
+    # As in a list for one class, with whether the class is in the image; two are named so themselves.
+    lines = ["scene 0", "scene 1", *(f"scene_0000{number} 1" for number in range(2, 8))]
+    (scenes / "data" / "train.txt").write_text("\n".join(lines))
+    frame = WORKLOAD.read(parse_recipe(VOC, scenes / "recipe.yaml").data, 1)["train"]
+    assert list(frame["name"]) == ["scene 0", "scene 1", *(f"scene_0000{number}" for number in range(2, 8))]
+    assert not frame["faults"].map(len).any()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -211,6 +211,13 @@ def test_a_csv_file_names_images_and_their_labels(folder):
     ]
 
 
+def test_a_csv_file_may_name_what_no_file_can_be_called(folder):
+    (folder / "train.csv").write_text(f"file,label\n{'x' * 300}.png,disc\n")
+    recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
+    frame, _ = WORKLOAD.label_checks(WORKLOAD.read(recipe.data, 1)["train"].assign(split="train"), recipe)
+    assert list(frame["problem"]) == ["the file does not exist"]
+
+
 def test_equal_files_of_one_corpus_stay_in_one_split(folder):
     for path in sorted((folder / "train" / "disc").iterdir())[:20]:
         shutil.copy(path, folder / "train" / "ring" / path.name)

@@ -103,6 +103,8 @@ def test_a_served_image_comes_as_bytes_as_base64_or_as_an_array():
         ("not base64!", "input 3: the text"),
         ("data:image/png,xyz", "does not say base64"),
         (7, "input 3 is int"),
+        (encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "input 3: its pixels are floating-point"),
+        (encoded(Image.fromarray(np.full((2, 2), 70_000, np.int32)), "TIFF"), "input 3: its pixels are 32-bit"),
         (np.zeros((2, 2), np.float32), "float32"),
         (np.zeros((0, 2), np.uint8), r"uint8 \[0, 2\]"),
     ],

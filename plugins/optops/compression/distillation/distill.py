@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.compression.distillation.losses import ClassDistillationLoss, DistillationLoss, DistillationSettings
-from optops.compression.distillation.outputs import mixed_loss, teacher_loss
+from optops.compression.distillation.outputs import check_outputs, mixed_loss, teacher_loss
 from optops.models.bert.model import Bert
 from optops.models.training import History, Progress, TrainingSettings, fit
 from optops.models.training.settings import Batches, Loss, Validate
@@ -49,7 +49,8 @@ def distill(
         saved: Called with each complete checkpoint's folder.
 
     Raises:
-        ValueError: If features of such a teacher and student can not be compared, or a setting is for other models.
+        ValueError: If features or outputs of such a teacher and student can not be compared, or a setting is for other
+            models.
     """
     parts = distillation or DistillationSettings()
     learnt = _learnt(teacher, student, parts, settings.label_smoothing, loss)
@@ -78,6 +79,7 @@ def _learnt(teacher: Any, student: Any, parts: DistillationSettings, label_smoot
         return _LOSSES[kind](teacher, student, parts, label_smoothing)
     if parts.beta or parts.temperature != 1:
         raise ValueError("distill: `beta` and `temperature` are for Transformers and BERTs; others have `alpha` alone")
+    check_outputs(teacher, student)
     return mixed_loss(teacher_loss(teacher), loss, parts.alpha)
 
 

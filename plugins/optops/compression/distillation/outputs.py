@@ -35,6 +35,32 @@ def teacher_loss(teacher: Any) -> Loss:
     return loss
 
 
+def check_outputs(teacher: Any, student: Any) -> None:
+    """Refuses a functional student that does not give what its teacher gives.
+
+    Raises:
+        ValueError: If they have outputs of other names or shapes; lists them.
+    """
+    wanted, found = (_output_shapes(model) for model in (teacher, student))
+    same = len(wanted) == len(found) and all(
+        name == other and shape.is_compatible_with(other_shape)
+        for (name, shape), (other, other_shape) in zip(wanted, found, strict=True)
+    )
+    if not same:
+        given = [", ".join(f"{name} {shape}".strip() for name, shape in outputs) for outputs in (wanted, found)]
+        raise ValueError(
+            f"distill: the teacher gives {given[0]}, the student {given[1]}; give the student the teacher's outputs"
+        )
+
+
+def _output_shapes(model: Any) -> list[tuple[str, Any]]:
+    """Returns the shapes of a functional model's outputs, as `model_outputs` orders them, with their names if any."""
+    outputs = model._nested_outputs
+    if isinstance(outputs, dict):
+        return [(name, outputs[name].shape) for name in sorted(outputs)]
+    return [("", tensor.shape) for tensor in model.outputs]
+
+
 def mixed_loss(soft: Loss, hard: Loss | None, alpha: float) -> Loss:
     """Returns `alpha * soft + (1 - alpha) * hard`, or `soft` alone if there is no hard one.
 

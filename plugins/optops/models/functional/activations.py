@@ -48,5 +48,5 @@ def split_activations(calls: Calls) -> dict[Any, Any]:
             while own in used:
                 own += "_"
             used.add(own)
-            found[layer] = kind(**{**config, "name": own})
+            found[layer] = kind(**{**config, "name": own, "dtype": layer.get_config()["dtype"]})
     return found

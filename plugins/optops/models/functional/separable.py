@@ -25,9 +25,9 @@ class SeparateLayers:
         name = f"{config['name']}_depthwise"
         while name in used:
             name += "_"
-        taken = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "data_format")
+        taken = ("dtype", "kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "data_format")
         depthwise = keras.layers.DepthwiseConv2D(name=name, use_bias=False, **{key: config[key] for key in taken})
-        kept = ("name", "filters", "use_bias", "activation", "data_format")
+        kept = ("name", "dtype", "filters", "use_bias", "activation", "data_format")
         return cls(depthwise, keras.layers.Conv2D(kernel_size=1, **{key: config[key] for key in kept}))
 
     def __call__(self, inputs: Any) -> Any:

@@ -38,7 +38,7 @@ def number(value: Any, name: str) -> float:
         raise FaultyValueError(f"{name} is {'missing' if value is None else repr(value)}")
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise FaultyValueError(f"{name} is {value!r:.40}, which is no number") from None
     if not math.isfinite(found):
         raise FaultyValueError(f"{name} is {found}")

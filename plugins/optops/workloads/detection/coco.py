@@ -79,15 +79,19 @@ def _parse(path: Path) -> dict[str, list[Any]]:
 def _categories(path: Path, entries: list[Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     for entry in entries:
-        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("name"), str):
+        if not isinstance(entry, dict) or "id" not in entry or not _is_text(entry.get("name")):
             raise ValueError(f"{path}: the category {entry!r:.60} has no `id` and `name`; correct it")
-        names[_key(entry["id"])] = entry["name"]
+        key = _key(entry["id"])
+        if names.setdefault(key, entry["name"]) != entry["name"]:
+            raise ValueError(
+                f"{path}: category {key} is both {names[key]!r} and {entry['name']!r}; give each an id of its own"
+            )
     return names
 
 
 def _image(index: int, entry: Any) -> _Image:
     name = entry.get("file_name") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name:
+    if not _is_text(name):
         return _Image(f"images[{index}]", faults=[f"images[{index}] has no `file_name`"])
     path = PurePath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -102,9 +106,14 @@ def _image(index: int, entry: Any) -> _Image:
     return image
 
 
+def _is_text(value: Any) -> bool:
+    """Returns whether a value is text that can be written: JSON may hold half a character."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _key(value: Any) -> str:
-    """Returns an id as text, so that anything a file holds can be looked up."""
-    return json.dumps(value)
+    """Returns an id as text, so that anything a file holds can be looked up; 3.0 is 3, as tables write it."""
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _box(entry: Any, categories: Mapping[str, str]) -> Box:

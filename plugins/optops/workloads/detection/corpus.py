@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -76,8 +76,9 @@ Found = Iterable[tuple[str, Path, Path, int, Annotation]]
 def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
-    wanted = set(_names(Path(part.list))) if part.list else None
-    for index, (name, annotation) in enumerate(read_coco(labels).images, start=1):
+    entries = read_coco(labels).images
+    wanted = set(_names(Path(part.list), {_stem(name) for name, _ in entries})) if part.list else None
+    for index, (name, annotation) in enumerate(entries, start=1):
         if wanted is None or _stem(name) in wanted:
             yield name, folder / name, labels, index, annotation
 
@@ -91,8 +92,8 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
-        listed = _names(Path(part.list))
-        names = [name if name in images or name in annotated else Path(name).name for name in listed]
+        known = images.keys() | annotated.keys()
+        names = [name if name in known else Path(name).name for name in _names(Path(part.list), known)]
     else:
         # An annotation without an image is a defect to name, but not the list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not (form == "yolo" and name == "classes")]
@@ -121,8 +122,12 @@ def _by_stem(paths: Iterable[Path]) -> Mapping[str, Path]:
     return found
 
 
-def _names(path: Path) -> list[str]:
+def _names(path: Path, known: Collection[str]) -> list[str]:
     """Reads the list of a split: names, with or without folder and suffix.
+
+    Args:
+        path: The list.
+        known: Names of images and annotations, without suffix: `beach 1` may be one of them, or `beach` of a class.
 
     Raises:
         ValueError: If it can not be read, or is empty.
@@ -131,10 +136,10 @@ def _names(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the list of images can not be read: {error}") from None
-    names = [_stem(_CLASS_LIST.sub(r"\1", line.strip())) for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ValueError(f"{path}: the list of images is empty")
-    return names
+    return [_stem(name if _stem(name) in known else _CLASS_LIST.sub(r"\1", name)) for name in names]
 
 
 def _stem(name: str) -> str:
@@ -146,5 +151,6 @@ def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
+    except (OSError, ValueError):
+        # A name that no file can have is one of those, too.
         return ""

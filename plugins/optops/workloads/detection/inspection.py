@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.workloads.detection.letterbox import shrink
-from optops.workloads.images import ImageError, image_size, open_image, pixels_of
+from optops.workloads.images import ImageError, image_size, is_file, open_image, pixels_of
 
 THUMBNAIL = 16
 LARGEST_WHOLE = 1024
@@ -45,7 +45,7 @@ def look_at_all(paths: Sequence[str]) -> list[Look]:
 def look_at(path: Path) -> Look:
     """Returns what an image is; never raises for a bad one."""
     nothing = np.zeros((0, 0), np.uint8)
-    if not path.is_file():
+    if not is_file(path):
         return Look("there is no such file", 0, 0, "", nothing)
     width = height = 0
     try:

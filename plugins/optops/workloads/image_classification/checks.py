@@ -10,7 +10,7 @@ import pandas as pd
 
 from optops.spelling import hint
 from optops.workloads.image_classification.settings import Thresholds
-from optops.workloads.images import ImageError, read_image
+from optops.workloads.images import ImageError, is_file, read_image
 from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
 
 _HERE: Final = "optops.workloads.image_classification.checks"
@@ -123,7 +123,7 @@ def find_class_balance(rows: pd.DataFrame, classes: list[str], min_share: float)
 
 
 def _look(path: Path) -> tuple[str, int, int, str]:
-    if not path.is_file():
+    if not is_file(path):
         return "the file does not exist", 0, 0, ""
     try:
         pixels = read_image(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optops.workloads.images import image_files
+from optops.workloads.images import image_files, is_file
 from optops.workloads.splitting import assign_splits
 
 COLUMNS = ("id", "file", "line", "label", "digest")
@@ -92,7 +92,7 @@ def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
 
 def _digest(path: Path, label: str) -> str:
     total = hashlib.sha256(f"{label}\n".encode())
-    if path.is_file():
+    if is_file(path):
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from optops.compression.pruning.channels.graph import ChannelGraph
 from optops.models.keras import keras, tf
 
@@ -35,23 +37,32 @@ def measure_batch_norms(model: Any, batches: Iterable[Any]) -> None:
     learnt; measured anew, much of the quality is back before any training.
 
     Args:
-        model: A Keras model; its batch norms' moving means and variances are changed.
+        model: A Keras model; its batch norms' moving means and variances are changed, those of frozen ones too.
         batches: Inputs of the model; a few hundred examples do.
 
     Raises:
-        ValueError: If there are no batches.
+        ValueError: If there are no batches, or a statistic is not finite; names the batch norm.
     """
     layers = [layer for layer in model.submodules if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in layers]
+    settings = [(layer, layer.momentum, layer.trainable) for layer in layers]
     count = 0
     try:
+        for layer in layers:
+            # A frozen one would normalise with the statistics that it has.
+            layer.trainable = True
         for count, batch in enumerate(batches, 1):
             for layer in layers:
                 # The mean of all batches so far.
                 layer.momentum = (count - 1) / count
             model(batch, training=True)
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, momentum, trainable in settings:
+            layer.momentum, layer.trainable = momentum, trainable
     if not count:
         raise ValueError("measure_batch_norms: there are no batches; give some of the training data")
+    for layer in layers:
+        if not all(np.isfinite(statistic.numpy()).all() for statistic in (layer.moving_mean, layer.moving_variance)):
+            raise ValueError(
+                f"measure_batch_norms: what reaches {layer.name!r} is NaN or infinite; look for NaN in the model's "
+                "weights and in the batches"
+            )

@@ -109,12 +109,12 @@ def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
     for weights in graph.trace.weights.values():
         for weight in weights:
             values = criterion.of(weight)
-            if values is None:
-                continue
-            if not np.isfinite(values).all():
+            if not np.isfinite(_values(weight) if values is None else values).all():
                 raise ValueError(
                     f"the weights {weight.variable.name} are not finite; train the model before it is pruned"
                 )
+            if values is None:
+                continue
             axis = 0 if weight.produces is None else weight.produces
             for root, value in zip(ties.roots(weight.axes[axis]).tolist(), values.tolist(), strict=True):
                 found.setdefault(root, []).append(value)

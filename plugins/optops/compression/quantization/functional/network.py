@@ -145,7 +145,7 @@ class Network:
         """Returns the model's inputs in a batch, by name and in their types.
 
         Raises:
-            ValueError: If one is missing; names it.
+            ValueError: If one is missing, or of another shape; names it.
         """
         names = self.model.input_names
         if not isinstance(batch, Mapping):
@@ -158,8 +158,16 @@ class Network:
             raise ValueError(
                 f"calibration: a batch holds {', '.join(map(str, batch))}, but not the model's input {missing[0]!r}"
             )
-        types = [tensor.dtype.as_numpy_dtype for tensor in self.model.inputs]
-        return {name: np.asarray(batch[name]).astype(kind, copy=False) for name, kind in zip(names, types, strict=True)}
+        found = {}
+        for name, tensor in zip(names, self.model.inputs, strict=True):
+            array = np.asarray(batch[name])
+            if not tensor.shape[1:].is_compatible_with(array.shape[1:]):
+                raise ValueError(
+                    f"calibration: {name!r} is {list(array.shape)} in a batch; the model takes {tensor.shape}, the "
+                    "examples first"
+                )
+            found[name] = array.astype(tensor.dtype.as_numpy_dtype, copy=False)
+        return found
 
 
 def _check_counts(arrays: Arrays) -> None:

@@ -72,5 +72,5 @@ class RoundTensor(keras.layers.Layer):
 
 def rounding_layer(tensor: str, limits: Range) -> RoundTensor:
     """Returns the layer that rounds a tensor, called after it."""
-    # `conv2d_1` is the name of another layer than that which gives `conv2d:1`.
-    return RoundTensor(limits, name=f"{tensor.replace(':', '.')}_rounded")
+    # `conv2d_1` is the name of another layer than that which gives `conv2d:1`. The type is not left to a global policy.
+    return RoundTensor(limits, name=f"{tensor.replace(':', '.')}_rounded", dtype="float32")
