@@ -64,7 +64,7 @@ class Served:
 
     def trace(self, model: Any) -> Any:
         """Returns a concrete function of a form of the model: inputs and outputs have the trained model's names."""
-        names = self.model.output_names
+        wanted = list(zip(self.model.output_names, self.model.outputs, strict=True))
 
         @tf.function(
             input_signature=[
@@ -77,8 +77,8 @@ class Served:
             given = model(tf.nest.pack_sequence_as(model._nested_inputs, arguments), training=False)
             # One tensor may be several outputs, or be an input: each gets a name of its own.
             return {
-                name: tf.identity(tensor, name=f"output_{place}")
-                for place, (name, tensor) in enumerate(zip(names, tf.nest.flatten(given), strict=True))
+                name: tf.identity(tf.cast(tensor, output.dtype), name=f"output_{place}")
+                for place, ((name, output), tensor) in enumerate(zip(wanted, tf.nest.flatten(given), strict=True))
             }
 
         return serve.get_concrete_function()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from optops.models.functional.calls import Calls
+from optops.models.functional.full_precision import in_full_precision
 from optops.models.functional.tensors import QUANTIZABLE
 from optops.models.keras import keras
 
@@ -48,5 +49,5 @@ def split_activations(calls: Calls) -> dict[Any, Any]:
             while own in used:
                 own += "_"
             used.add(own)
-            found[layer] = kind(**{**config, "name": own, "dtype": layer.get_config()["dtype"]})
+            found[layer] = kind(**{**config, "name": own, "dtype": in_full_precision(layer.get_config()["dtype"])})
     return found

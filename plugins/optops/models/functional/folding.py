@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from optops.models.functional.activations import activation_weights, settings_of, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
+from optops.models.functional.full_precision import constants_in_full_precision, in_full_precision, is_mixed
 from optops.models.functional.separable import SeparateLayers
 from optops.models.keras import keras
 
@@ -44,7 +45,8 @@ def fold_batch_norms(model: Any) -> Any:
     batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
     nothing, or nothing but in training, are left out. The arithmetic is that of float64, the result float32. An
     activation within a layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve
-    in int8 only what is rounded before it. A separable convolution becomes the two that it is.
+    in int8 only what is rounded before it. A separable convolution becomes the two that it is. What computes in mixed
+    precision computes in float32.
 
     Args:
         model: Functional or sequential; left as it is.
@@ -56,6 +58,7 @@ def fold_batch_norms(model: Any) -> Any:
     folds = _folds(calls)
     norms = {norm: folded for folded, norm in folds.items()}
     activations = split_activations(calls)
+    mixed = any(is_mixed(layer) for layer in calls.names)
     copies: dict[Any, Any] = {}
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,6 +66,8 @@ def fold_batch_norms(model: Any) -> Any:
             return args[0] if args else kwargs["inputs"]
         if call.training is not None:
             kwargs = _with_training(call, kwargs)
+        if mixed:
+            args, kwargs = constants_in_full_precision((args, kwargs))
         if call.layer not in copies:
             changes: dict[str, Any] = {"use_bias": True} if call.layer in folds else {}
             changes |= {"activation": "linear"} if call.layer in activations else {}
@@ -155,7 +160,7 @@ def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[str]) -> Any:
-    config = {**settings_of(layer), "name": name, **changes}
+    config = {**in_full_precision(settings_of(layer)), "name": name, **changes}
     return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else type(layer).from_config(config)
 
 
