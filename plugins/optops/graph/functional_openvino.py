@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
 from optops.graph.functional_rounding import int8_layers
@@ -15,6 +16,7 @@ from optops.runtimes.openvino import compile_model, has_bf16
 
 PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 WHOLE = ("u8", "i8")
+DILATED_NOTE = "stays in float: exported, a dilated transposed convolution is several operations"
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -29,8 +31,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     check_cpu(plan)
     served = Served.load(trainable)
     canonical = served.canonical()
-    left = {layer.name: SEQUENCE_NOTE for layer in canonical.layers if type(layer) is keras.layers.Conv1D}
-    left = {name: note for name, note in left.items() if name in int8_layers(plan)}
+    planned = int8_layers(plan)
+    left = {layer.name: note for layer in canonical.layers if layer.name in planned and (note := _stays(layer))}
     model, reached = onnx_model(served, canonical, plan, left)
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
@@ -50,6 +52,14 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     listed = ", ".join(f"{count} {kind} in {precision}" for (kind, precision), count in executed.most_common())
     notes = [f"{name} {why}" for name, why in sorted({**plan.notes, **left}.items())]
     return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
+
+
+def _stays(layer: Any) -> str:
+    """Returns why a layer stays in float here; empty if it does not."""
+    if type(layer) is keras.layers.Conv1D:
+        return SEQUENCE_NOTE
+    dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
+    return DILATED_NOTE if dilated else ""
 
 
 def check_cpu(plan: PrecisionPlan) -> None:

@@ -7,6 +7,7 @@ from optops.compression import quantize
 from optops.models.functional.folding import fold_batch_norms
 from optops.models.keras import keras, tf
 from optops.runtimes import load_executable
+from optops.runtimes.base import ExecutableInfo
 from optops.testing.topologies import example_inputs, outputs_of, randomize
 
 L = keras.layers
@@ -84,3 +85,18 @@ def test_a_float32_model_is_quantised_alike_whatever_the_global_policy_is(policy
         keras.mixed_precision.set_global_policy("float32")
     for name, values in found.items():
         np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_dilated_transposed_convolution_keeps_nothing_but_itself_in_float(runtime, tmp_path):
+    x = keras.Input([8, 8, 3])
+    y = L.Conv2D(8, 3, padding="same", activation="relu")(x)
+    y = L.Conv2DTranspose(8, 3, padding="same", dilation_rate=2, activation="relu", name="wide")(y)
+    model = keras.Model(x, L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu")(y)))
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    notes = quantize(model, [inputs]).export(tmp_path, runtime)
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == 2
+    assert [note for note in notes if note.startswith("wide stays in float: ")]
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
