@@ -63,7 +63,7 @@ def examine(name: str) -> dict[str, Any]:
 
 def _kind(reason: str) -> str:
     """Returns a reason without the name of its layer."""
-    return re.sub(r"\S+ \((\w+)\) needs", r"a \1 needs", re.sub(r"softmax of \S+", "softmax", reason))
+    return re.sub(r"\S+ \((\w+)\) needs", r"a \1 needs", re.sub(r"activation of \S+", "activation", reason))
 
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
