@@ -52,7 +52,7 @@ def _reason(job: Job, row: Json, quality: NonInferiority) -> str | None:
     benchmark, gate = job.recipe.benchmark, job.recipe.gate
     if quality.margin < 0:
         return (
-            f"{job.workload.metric_name} {quality.candidate_point:.2f} on validation is {-quality.margin:.2f} below "
+            f"{job.workload.metric_name} {quality.candidate_point:.2f} on validation is {-quality.margin:.2g} below "
             f"what the tolerance allows (baseline {quality.reference_point:.2f})"
         )
     primary = row["cells"].get(cell_name(benchmark.primary_batch))
