@@ -139,7 +139,6 @@ def test_boxes_without_area_and_of_unknown_classes_count_for_nothing():
     assert mean_average_precision(detection_statistics(found, truths, CLASSES))[0] == pytest.approx(100)
 
 
-@pytest.mark.skipif(not (DATA / "map_sample").is_dir(), reason="../shared/data is absent")
 def test_detections_of_classes_that_the_data_does_not_have_count_for_nothing():
     predictions, truths = random_images(3)
     more = [[*found, {"box": [0, 0, 9, 9], "class": "elsewhere", "score": 0.99}] for found in predictions]
@@ -148,6 +147,7 @@ def test_detections_of_classes_that_the_data_does_not_have_count_for_nothing():
     )
 
 
+@pytest.mark.skipif(not (DATA / "map_sample").is_dir(), reason="../shared/data is absent")
 def test_matches_give_the_published_average_precision_of_a_sample(monkeypatch):
     # 24.5687 % over all points at IoU 0.3 (Padilla et al., Object-Detection-Metrics, sample 2), boxes in whole pixels.
     monkeypatch.setattr(average_precision, "OVERLAPS", (0.3,))
