@@ -75,7 +75,7 @@ def onnx_model(
         without: Layers of the plan that stay in float, and why.
 
     Raises:
-        LoweringError: If the graph can not be converted, or int8 did not reach what the plan names.
+        LoweringError: If the graph can not be converted, int8 did not reach what the plan names, or fp16 nothing.
     """
     if plan.precision != "int8":
         model = _converted(served, canonical)

@@ -94,13 +94,13 @@ def lower_to_onnx(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     info = ExecutableInfo.load(serving)
     fused = fuse(convert(serving / SAVED_MODEL), _samples(serving / SAVED_MODEL))
     model = fused.model
-    halved = store_in_half(model) if plan.precision == "fp16" else 0
+    if plan.precision == "fp16":
+        store_in_half(model)
     quantized = quantize_all_products(model, folder / MODEL) if plan.precision == "int8" else _save(model, folder)
     executed = executed_graph(folder / MODEL)
     facts: dict[str, float | str] = {
         "nodes_after": len(executed.node),
         "nodes_quantized": quantized,
-        "weights_in_fp16": halved,
         **count_fused(executed),
     }
     replace(info, runtime="onnxruntime", precision=plan.precision, facts=facts).save(folder)
@@ -128,16 +128,16 @@ def lower_to_openvino(serving: Path, plan: PrecisionPlan, folder: Path) -> Lower
 
     info = ExecutableInfo.load(serving)
     model = convert(serving / SAVED_MODEL)
-    halved = store_in_half(model) if plan.precision == "fp16" else 0
+    if plan.precision == "fp16":
+        store_in_half(model)
     _save(model, folder)
     try:
         compiled = compile_model(folder / MODEL, plan.precision, threads=1)
     except RuntimeError as error:
         raise LoweringError(f"OpenVINO can not execute this graph: {error}") from error
-    operations = len(compiled.get_runtime_model().get_ops())
-    facts: dict[str, float | str] = {"nodes_after": operations, "weights_in_fp16": halved}
+    facts: dict[str, float | str] = {"nodes_after": len(compiled.get_runtime_model().get_ops())}
     replace(info, runtime="openvino", precision=plan.precision, facts=facts).save(folder)
-    return Lowering(facts, [f"{operations} operations"])
+    return Lowering(facts, [f"{facts['nodes_after']} operations"])
 
 
 def _save(model: Any, folder: Path) -> int:

@@ -12,6 +12,7 @@ import pytest
 from optops.compression.quantization.functional import make_plan, simulate
 from optops.graph.lowering import LoweringError, lower
 from optops.models.base import load_architecture
+from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes import load_executable
 from optops.testing import check_executable
@@ -91,6 +92,16 @@ def test_weights_that_fp16_can_not_hold_stay_in_fp32_and_are_named(tmp_path):
     assert set(plan.parts) == set(names[2:])
     assert set(plan.notes) == set(names[:2])
     assert re.search(r"weights of up to .*e\+05 are beyond what fp16", plan.notes[names[0]])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_fp16_that_reaches_nothing_is_refused(runtime, tmp_path):
+    inputs = keras.Input([4])
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    model.set_weights([np.full((4, 3), 1e6), np.zeros(3)])
+    plan = make_plan_of(model, tmp_path / "trainable")
+    with pytest.raises(LoweringError, match="fp16 reached none of the model's weights"):
+        lower(tmp_path / "trainable", plan, runtime, tmp_path / "serving")
 
 
 @pytest.mark.parametrize(
