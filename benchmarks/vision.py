@@ -48,11 +48,14 @@ def _pictures(side: int) -> list[np.ndarray]:
 
 
 def _whole_and_half(build: Any, sizes: Any, images: list[Arrays]) -> dict[str, Any]:
-    from optops.compression import measure_batch_norms, prune
+    from optops.compression import measure_batch_norms, prune_channels
     from optops.models.keras import keras
 
     keras.utils.set_random_seed(SEED)
     whole = build(sizes)
     # Batch norms of fresh statistics would let the values grow from block to block, as no trained network does.
     measure_batch_norms(whole, images)
-    return {WHOLE: whole, HALF: prune(whole, ratio=0.5, batches=images)}
+    # Fresh weights say nothing of importance: their norms would choose wide layers, so every layer gives half.
+    half = prune_channels(whole, 0.5, floor=0.5)
+    measure_batch_norms(half, images)
+    return {WHOLE: whole, HALF: half}
