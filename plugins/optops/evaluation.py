@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from optops.candidate import Candidate
-from optops.measurement.statistics import bootstrap_weights
+from optops.measurement.statistics import bootstrap
 from optops.recipe import Recipe
 from optops.runtimes.base import load_executable
 from optops.stage_spec import StageResult
@@ -82,7 +83,6 @@ def evaluate_run(
     """
     workload = workload_of(recipe)
     examples = workload.read(recipe.data, recipe.seed)[split]
-    weights = bootstrap_weights(len(examples), recipe.gate.resamples, recipe.seed)
     scores: list[Score] = []
     reference: tuple[float, np.ndarray] | None = None
     for candidate in _models(results):
@@ -90,7 +90,8 @@ def evaluate_run(
         executable = load_executable(folder / "serving", recipe.target.threads)
         predictions = workload.predict(executable, examples, folder / "assets")
         statistics = workload.statistics(predictions, examples, recipe.data)
-        value, resampled = float(workload.metric(statistics)[0]), workload.metric(statistics, weights)
+        value = float(workload.metric(statistics)[0])
+        resampled = bootstrap(partial(workload.metric, statistics), len(examples), recipe.gate.resamples, recipe.seed)
         reference = reference or (value, resampled)
         low, high = np.percentile(resampled, INTERVAL)
         change_low, change_high = np.percentile(resampled - reference[1], INTERVAL)

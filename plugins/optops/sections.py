@@ -1,6 +1,7 @@
 """What a recipe may say, section by section. Light enough to be read while Airflow parses."""
 
 from itertools import pairwise
+from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -288,6 +289,10 @@ class Benchmark(Section):
         return self
 
 
+LATER_SHARE = 0.1
+"""Share of the gate's level at which each nominee after the first is judged."""
+
+
 class Gate(Section):
     """What the nominee must prove."""
 
@@ -298,14 +303,33 @@ class Gate(Section):
     minimum_speedup: float = Field(
         1.0, gt=0, description="Lower bound of the speed-up that the primary cell must reach."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of both bounds.")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="One-sided confidence of the bounds of quality, for all nominees together."
+    )
     resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
     anomalous_gain: float = Field(
         0.2, gt=0, description="A relative gain over the baseline above this is not believed: verdict `anomalous`."
     )
     nominees: int = Field(
-        3, ge=1, le=3, description="How many nominees are tried at most, the k-th at level alpha / k."
+        3,
+        ge=1,
+        le=3,
+        description="How many nominees are tried at most, one after the other until one is accepted. Each after the "
+        "first is judged at a tenth of the level, the first at what they leave.",
     )
+
+    def confidence_of(self, number: int, nominees: int) -> float:
+        """Returns the confidence at which one of several nominees is judged.
+
+        The levels add up to that of the gate, so that trying several makes acceptance by luck no more likely than
+        trying one (Bonferroni's inequality with weights). The first, which is the likeliest, has nearly all of it.
+
+        Args:
+            number: Which nominee, from 1 on.
+            nominees: How many there are.
+        """
+        share = 1 - LATER_SHARE * (nominees - 1) if number == 1 else LATER_SHARE
+        return 1 - (1 - self.confidence) * share
 
     @model_validator(mode="after")
     def _leaves_something_to_prove(self) -> Self:
@@ -313,6 +337,17 @@ class Gate(Section):
             raise ValueError(
                 f"a relative tolerance of {self.tolerance:g} allows any loss; give a share below 1 (0.02 is 2 %), "
                 "or set tolerance_kind to absolute"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_can_be_taken(self) -> Self:
+        highest = self.confidence_of(self.nominees, self.nominees)
+        needed = ceil(round(1 / (1 - highest), 6))
+        if self.resamples < needed:
+            raise ValueError(
+                f"{self.resamples} resamples can not give a bound at {highest:g}, the confidence of the last of "
+                f"{self.nominees} nominees; set resamples to {needed} or more"
             )
         return self
 
@@ -342,5 +377,9 @@ class Approval(Section):
     """Whether a person must agree before promotion."""
 
     mode: Literal["automatic", "required"] = Field("automatic", description="`required` waits for a person.")
-    approvers: tuple[str, ...] = Field((), description="Airflow user names that may answer; anyone allowed if empty.")
+    approvers: tuple[str, ...] = Field(
+        (),
+        description="Ids of the Airflow users who may answer, as its auth manager has them: names with the simple one, "
+        'numbers as text with FAB (`"5"`). Anyone with access to the task if empty.',
+    )
     timeout_hours: float = Field(72, gt=0, description="Reject if nobody answered by then.")

@@ -1,7 +1,7 @@
 """Decides on quality and speed by confidence bounds: non-inferiority, speed-up intervals, latency percentiles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ Verdict = Literal["accept", "regression", "inconclusive", "anomalous"]
 MINIMUM_SAMPLES_P50 = 11
 MINIMUM_SAMPLES_P90 = 64
 MINIMUM_SAMPLES_P99 = 662
+
+WEIGHTS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class NonInferiority:
         margin_lower: one-sided lower bound of D.
         margin_upper: one-sided upper bound of D.
         verdict: `accept` (margin_lower >= 0), `regression` (margin_upper < 0), `inconclusive` (zero between them),
-            `anomalous` (a gain too large to believe, whatever the bounds say).
+            `anomalous` (a gain too large to believe, whatever the bounds say; where there is a limit).
         smallest_provable_tolerance: the smallest tolerance of the same kind at which margin_lower would be >= 0 on
             these resamples; None where no tolerance of this kind would do.
     """
@@ -104,18 +106,19 @@ class RatioInterval:
     blocks: int
 
 
-def bootstrap_weights(examples: int, resamples: int, seed: int) -> NDArray[np.int32]:
-    """How often each example occurs in each bootstrap resample (Efron 1979).
+def bootstrap_weights(examples: int, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
+    """How often each example occurs in each bootstrap resample (Efron 1979), some resamples at a time.
 
-    The same arguments give the same resamples, so models evaluated at different times remain paired.
+    The same arguments give the same resamples, so models evaluated at different times remain paired. A piece holds
+    at most `WEIGHTS_AT_ONCE` numbers, or one resample: a million examples a thousand times over would be 4 GB.
 
     Args:
         examples: number of examples, at least 1.
         resamples: number of resamples, at least 1.
         seed: of the random generator, not negative.
 
-    Returns:
-        int32 (resamples, examples); each row sums to `examples`.
+    Yields:
+        int32 (some, examples), `resamples` rows in all; each row sums to `examples`.
 
     Raises:
         ValueError: a count is below 1.
@@ -123,10 +126,29 @@ def bootstrap_weights(examples: int, resamples: int, seed: int) -> NDArray[np.in
     if examples < 1 or resamples < 1:
         raise ValueError(f"bootstrap of {examples} examples with {resamples} resamples: both must be at least 1")
     generator = np.random.default_rng(seed)
-    weights = np.empty((resamples, examples), dtype=np.int32)
-    for row in weights:
-        row[:] = np.bincount(generator.integers(0, examples, size=examples), minlength=examples)
-    return weights
+    rows = max(1, WEIGHTS_AT_ONCE // examples)
+    for start in range(0, resamples, rows):
+        weights = np.empty((min(rows, resamples - start), examples), dtype=np.int32)
+        for row in weights:
+            row[:] = np.bincount(generator.integers(0, examples, size=examples), minlength=examples)
+        yield weights
+
+
+def bootstrap(
+    metric: Callable[[NDArray[np.int32]], NDArray[np.float64]], examples: int, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """The metric on each bootstrap resample; see `bootstrap_weights` for the last three arguments.
+
+    Args:
+        metric: takes weights, int32 (some, examples), and gives the metric for each of their rows, (some,).
+        examples: number of examples.
+        resamples: number of resamples.
+        seed: of the random generator.
+
+    Returns:
+        float64 (resamples,).
+    """
+    return np.concatenate([metric(weights) for weights in bootstrap_weights(examples, resamples, seed)])
 
 
 def margins(

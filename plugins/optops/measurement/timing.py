@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,13 @@ class Cell:
         inputs: .npz files, each with one array for each input of one call; calls take them in turn, so that a few
             stand for the whole range of what the model is given.
         items: examples that one call processes: the batch size.
+        inputs_of: of contenders that take the same examples in another form, by their names.
     """
 
     name: str
     inputs: Sequence[Path]
     items: int
+    inputs_of: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,20 @@ class Measurements:
 @dataclass(frozen=True)
 class _Warm:
     worker: Worker
+    inputs: int
     calls: int
     settled: bool
 
 
 def compare(
-    reference: Worker, candidate: Worker, *, cell_inputs: Sequence[Path], items: int, seconds: float, seed: int
+    reference: Worker,
+    candidate: Worker,
+    *,
+    cell_inputs: Sequence[Path],
+    items: int,
+    seconds: float,
+    seed: int,
+    candidate_inputs: Sequence[Path] | None = None,
 ) -> Comparison:
     """Times two warm workers against each other.
 
@@ -150,6 +160,7 @@ def compare(
         items: examples that one call processes.
         seconds: budget for the timed blocks; at least six are run, whatever they take.
         seed: of the order of the legs and of the bootstrap.
+        candidate_inputs: the same for the candidate, where it takes the examples in another form.
 
     Returns:
         Latencies of both sides and the speed-up with its bounds.
@@ -158,11 +169,13 @@ def compare(
         WorkerError: a worker failed or died.
     """
     sides = []
-    for worker in (reference, candidate):
-        worker.load_inputs(cell_inputs)
-        sides.append(_warm_up(worker, len(cell_inputs)))
+    for worker, inputs in ((reference, cell_inputs), (candidate, candidate_inputs or cell_inputs)):
+        worker.load_inputs(inputs)
+        sides.append(_warm_up(worker, len(inputs)))
     blocks, elapsed = _run_blocks(sides[0], sides[1], seconds, seed)
-    medians = np.array([[_typical(durations, len(cell_inputs)) for durations in block] for block in blocks])
+    medians = np.array(
+        [[_typical(durations, side.inputs) for side, durations in zip(sides, block, strict=True)] for block in blocks]
+    )
     log_ratios = np.log(medians[:, 0] / medians[:, 1])
     timings = [
         _timing(side, np.concatenate([block[index] for block in blocks]), medians[:, index], items, seed)
@@ -253,6 +266,7 @@ def compare_all(
                             items=cell.items,
                             seconds=seconds,
                             seed=seed + done + offset,
+                            candidate_inputs=cell.inputs_of.get(contender.name),
                         )
                         comparisons.append(Measurement(contender.name, cell.name, comparison))
             except WorkerError as error:
@@ -275,7 +289,7 @@ def _warm_up(worker: Worker, inputs: int) -> _Warm:
         previous = current
         if settled:
             break
-    return _Warm(worker, calls, settled)
+    return _Warm(worker, inputs, calls, settled)
 
 
 def _whole_rounds(calls: int, inputs: int) -> int:

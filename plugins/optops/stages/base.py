@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,9 +262,12 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
         if loss <= 2 * allowed:
             kept.append(candidate)
         else:
+            found, lost, wanted, limit = (
+                f"{value:.{decimals_of(job)}f}" for value in (candidate.metrics[name], loss, reference, allowed)
+            )
             dropped[candidate.name] = (
-                f"{name} {candidate.metrics[name]:.2f} on validation is {loss:.2f} worse than the baseline's "
-                f"{reference:.2f}; more than twice the tolerance of {allowed:.2f}"
+                f"{name} {found} on validation is {lost} worse than the baseline's {wanted}; "
+                f"more than twice the tolerance of {limit}"
             )
     return kept, dropped
 
@@ -273,6 +277,12 @@ def allowed_loss(job: Job) -> float:
     gate = job.recipe.gate
     reference = job.baseline.metrics[job.workload.metric_name]
     return gate.tolerance * abs(reference) if gate.tolerance_kind == "relative" else gate.tolerance
+
+
+def decimals_of(job: Job) -> int:
+    """Returns how many decimals a metric is written with: two digits of the tolerance, and two decimals at least."""
+    allowed = allowed_loss(job)
+    return 2 if allowed <= 0 else max(2, 1 - floor(log10(allowed)))
 
 
 def new_job(spec: StageSpec, tracking: Tracking) -> Job:

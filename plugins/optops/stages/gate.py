@@ -10,9 +10,9 @@ from optops.measurement import plots
 from optops.pipeline import TEST
 from optops.registry import CHAMPION, Version, version_by_alias
 from optops.stage_spec import Json, StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, StageError, decimals_of
 from optops.stages.benchmark import CHAMPION_NAME, cell_name
-from optops.stages.judgement import Sample, bootstrap_margins, judge
+from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
 from optops.stages.verdict import Speed, Trial, overall, to_markdown
 
 
@@ -23,9 +23,10 @@ def run(job: Job) -> StageResult:
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
     trials: list[Trial] = []
     if nominees:
+        _check_champion(job, champion)
         sample_of = _sampler(job)
         baseline = sample_of("baseline", job.fetch(job.baseline))
-        reigning = sample_of(CHAMPION_NAME, job.tracking.fetch(champion.artifact)) if champion else None
+        reigning = _judged_champion(job, champion, sample_of) if champion else None
         for number, nominee in enumerate(nominees, start=1):
             trial = _try(job, nominee, number, sample_of, baseline, reigning)
             trials.append(trial)
@@ -50,6 +51,28 @@ def run(job: Job) -> StageResult:
     return job.hand_on(candidates=tuple(accepted), output=output)
 
 
+def _check_champion(job: Job, champion: Version | None) -> None:
+    """Refuses to judge where the benchmark timed another champion: the speed of this one is not known."""
+    timed, now = job.result("benchmark").output["champion"], champion.version if champion else None
+    if timed != now:
+        raise StageError(
+            f"the champion of {job.recipe.registry.name!r} is now version {now or 'none'}, but the benchmark timed "
+            f"{f'version {timed}' if timed else 'none'}: another run promoted meanwhile. Run again to compare with it"
+        )
+
+
+def _judged_champion(job: Job, champion: Version, sample_of: Callable[[str, Path], Sample]) -> Sample:
+    try:
+        return sample_of(CHAMPION_NAME, job.tracking.fetch(champion.artifact))
+    except Exception as error:
+        raise StageError(
+            f"version {champion.version}, the champion of {champion.name!r}, can not answer this run's test examples "
+            f"({type(error).__name__}: {error}), so that nothing can be proved against it. If the data or the runtimes "
+            "changed for good, take the alias `champion` from it in MLflow, or register under another name "
+            "(`registry.name`), and run again"
+        ) from error
+
+
 def _sampler(job: Job) -> Callable[[str, Path], Sample]:
     examples = job.examples(TEST)
     done: dict[Path, Sample] = {}
@@ -61,7 +84,8 @@ def _sampler(job: Job) -> Callable[[str, Path], Sample]:
             predictions = job.workload.predict(executable, examples, folder / "assets", report)
             statistics = job.workload.statistics(predictions, examples, job.recipe.data)
             done[folder] = Sample(statistics, float(job.workload.metric(statistics)[0]))
-            job.log(f"{name}: {job.workload.metric_name} {done[folder].metric:.2f} on {len(examples)} test examples")
+            value = f"{done[folder].metric:.{decimals_of(job)}f}"
+            job.log(f"{name}: {job.workload.metric_name} {value} on {len(examples)} test examples")
         return done[folder]
 
     return sample_of
@@ -75,10 +99,9 @@ def _try(
     baseline: Sample,
     reigning: Sample | None,
 ) -> Trial:
-    # The k-th nominee is judged at alpha / k: trying more of them must not make acceptance by luck more likely.
-    confidence = 1 - (1 - job.recipe.gate.confidence) / number
+    confidence = job.recipe.gate.confidence_of(number, len(job.result("nominate").candidates))
     sample = sample_of(nominee.name, job.fetch(nominee))
-    against_champion = judge(job, sample, reigning, nominee.name, confidence) if reigning else None
+    against_champion = judge_against_champion(job, sample, reigning, nominee.name, confidence) if reigning else None
     against_baseline = judge(job, sample, baseline, nominee.name, confidence)
     for name, result in (("baseline", against_baseline), ("champion", against_champion)):
         if result:
@@ -100,6 +123,7 @@ def _speed(job: Job, nominee: Candidate) -> Speed:
         minimum=job.recipe.gate.minimum_speedup,
         nominee=table[nominee.name]["cells"][cell]["speedup"],
         champion=champion["speedup"] if champion else None,
+        untimed=job.result("benchmark").dropped.get(CHAMPION_NAME, ""),
     )
 
 

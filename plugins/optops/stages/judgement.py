@@ -1,10 +1,11 @@
 """The one test that every decision about quality rests on: non-inferiority by paired bootstrap."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from optops.measurement.statistics import NonInferiority, Tolerance, bootstrap_weights, margins, non_inferiority
+from optops.measurement.statistics import NonInferiority, Tolerance, bootstrap, margins, non_inferiority
 from optops.stages.base import Job, StageError
 
 
@@ -16,13 +17,13 @@ class Sample:
     metric: float
 
 
-def judge(job: Job, candidate: Sample, reference: Sample, name: str, confidence: float | None = None) -> NonInferiority:
-    """Tests whether a candidate is no worse than a reference by more than the recipe's tolerance.
+def judge(job: Job, candidate: Sample, baseline: Sample, name: str, confidence: float | None = None) -> NonInferiority:
+    """Tests whether a candidate is no worse than the baseline by more than the recipe's tolerance.
 
     Args:
         job: The stage's job.
-        candidate: On the same examples as the reference.
-        reference: What it is held against.
+        candidate: On the same examples as the baseline.
+        baseline: What it is held against.
         name: Of the candidate, for errors.
         confidence: One-sided; the recipe's if None.
 
@@ -30,15 +31,41 @@ def judge(job: Job, candidate: Sample, reference: Sample, name: str, confidence:
         StageError: If the test can not be made.
     """
     gate = job.recipe.gate
+    tolerance = Tolerance(gate.tolerance, gate.tolerance_kind)
+    return _test(job, candidate, baseline, name, tolerance, confidence or gate.confidence, gate.anomalous_gain)
+
+
+def judge_against_champion(
+    job: Job, candidate: Sample, champion: Sample, name: str, confidence: float
+) -> NonInferiority:
+    """Tests the same against the reigning champion; arguments as for `judge`.
+
+    A gain of any size is believed, for better data are a good reason. A relative tolerance is taken of the champion's
+    metric on all examples: a champion whose explained variance has sunk below zero has still to be replaced.
+    """
+    gate = job.recipe.gate
+    share = abs(champion.metric) if gate.tolerance_kind == "relative" else 1.0
+    return _test(job, candidate, champion, name, Tolerance(gate.tolerance * share, "absolute"), confidence, None)
+
+
+def _test(
+    job: Job,
+    candidate: Sample,
+    reference: Sample,
+    name: str,
+    tolerance: Tolerance,
+    confidence: float,
+    anomalous_gain: float | None,
+) -> NonInferiority:
     try:
         return non_inferiority(
             *_resampled(job, candidate, reference),
             candidate_point=candidate.metric,
             reference_point=reference.metric,
-            tolerance=Tolerance(gate.tolerance, gate.tolerance_kind),
+            tolerance=tolerance,
             higher_is_better=job.workload.higher_is_better,
-            confidence=confidence or gate.confidence,
-            anomalous_gain=gate.anomalous_gain,
+            confidence=confidence,
+            anomalous_gain=anomalous_gain,
         )
     except ValueError as error:
         raise StageError(f"{name} can not be judged: {error}") from error
@@ -60,5 +87,9 @@ def _resampled(job: Job, candidate: Sample, reference: Sample) -> tuple[np.ndarr
         raise StageError(
             f"statistics of {len(candidate.statistics)} and of {len(reference.statistics)} examples can not be compared"
         )
-    weights = bootstrap_weights(len(reference.statistics), job.recipe.gate.resamples, job.recipe.seed)
-    return job.workload.metric(candidate.statistics, weights), job.workload.metric(reference.statistics, weights)
+    resamples = job.recipe.gate.resamples
+    ours, theirs = (
+        bootstrap(partial(job.workload.metric, sample.statistics), len(sample.statistics), resamples, job.recipe.seed)
+        for sample in (candidate, reference)
+    )
+    return ours, theirs

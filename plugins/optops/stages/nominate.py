@@ -10,7 +10,7 @@ from optops.measurement import plots
 from optops.measurement.statistics import NonInferiority
 from optops.pipeline import VALIDATION
 from optops.stage_spec import Json, StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, decimals_of
 from optops.stages.benchmark import cell_name
 from optops.stages.judgement import Sample, judge
 
@@ -51,9 +51,10 @@ def _reason(job: Job, row: Json, quality: NonInferiority) -> str | None:
     """Returns why a candidate can not be nominated."""
     benchmark, gate = job.recipe.benchmark, job.recipe.gate
     if quality.margin < 0:
+        found, baseline = (f"{v:.{decimals_of(job)}f}" for v in (quality.candidate_point, quality.reference_point))
         return (
-            f"{job.workload.metric_name} {quality.candidate_point:.2f} on validation is {-quality.margin:.2g} below "
-            f"what the tolerance allows (baseline {quality.reference_point:.2f})"
+            f"{job.workload.metric_name} {found} on validation is worse by {-quality.margin:.2g} than the tolerance "
+            f"allows (baseline {baseline})"
         )
     primary = row["cells"].get(cell_name(benchmark.primary_batch))
     if primary is None:

@@ -7,19 +7,23 @@ from typing import Any, Literal
 from optops.candidate import Candidate
 from optops.measurement.statistics import NonInferiority
 from optops.registry import Version
-from optops.stages.base import Job
+from optops.stages.base import Job, decimals_of
 
 Verdict = Literal["accept", "regression", "inconclusive", "anomalous", "infeasible"]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The primary cell's speed-up against the baseline, of the nominee and of the champion (as `RatioInterval`)."""
+    """The primary cell's speed-up against the baseline, of the nominee and of the champion (as `RatioInterval`).
+
+    `untimed` says why there is none of a champion that reigns.
+    """
 
     cell: str
     minimum: float
     nominee: Mapping[str, Any]
     champion: Mapping[str, Any] | None
+    untimed: str = ""
 
     @property
     def reached(self) -> bool:
@@ -34,7 +38,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Trial:
-    """One nominee before the gate; the `number`-th is judged at alpha / number."""
+    """One nominee before the gate, the `number`-th, with the confidence that it is judged at."""
 
     nominee: Candidate
     number: int
@@ -47,7 +51,6 @@ class Trial:
     def verdict(self) -> Verdict:
         """The worst of what was found."""
         found = {result.verdict for result in (self.against_baseline, self.against_champion) if result}
-        # A gain over the champion may be large for good reason: better data. Over this run's baseline it may not.
         if self.against_baseline.verdict == "anomalous":
             return "anomalous"
         if "regression" in found or not self.speed.reached or self.speed.slower_than_champion:
@@ -83,8 +86,12 @@ def to_markdown(job: Job, trials: Sequence[Trial], champion: Version | None, dro
 def _trial_lines(job: Job, trial: Trial, champion: Version | None) -> list[str]:
     nominee, speed = trial.nominee, trial.speed
     lines = [f"### {nominee.name} (`{nominee.key}`): {trial.verdict}", ""]
-    if trial.number > 1:
-        lines += [f"Nominee {trial.number}, judged at confidence {trial.confidence:.4f} (alpha / {trial.number}).", ""]
+    if trial.confidence != job.recipe.gate.confidence:
+        lines += [
+            f"Nominee {trial.number}, judged at confidence {trial.confidence:g}, so that all nominees together are "
+            f"judged at {job.recipe.gate.confidence:g}.",
+            "",
+        ]
     ratio = speed.nominee
     lines += [
         "| question | found | needed | answer |",
@@ -103,15 +110,21 @@ def _trial_lines(job: Job, trial: Trial, champion: Version | None) -> list[str]:
             f"| not slower than the champion? | {ratio['ratio']:.2f}x against {speed.champion['ratio']:.2f}x "
             f"| intervals touch | {_yes(not speed.slower_than_champion)} |"
         )
+    elif speed.untimed:
+        reason = speed.untimed.strip().splitlines()[-1].replace("|", "/")
+        lines.append(f"| not slower than the champion? | it could not be timed: {reason} | | unknown |")
     lines += ["", *_arithmetic(job, trial.against_baseline), ""]
     return lines
 
 
 def _quality_row(job: Job, question: str, result: NonInferiority) -> str:
+    decimals = decimals_of(job)
+    found, wanted = (f"{value:.{decimals}f}" for value in (result.candidate_point, result.reference_point))
+    margins = (result.margin, result.margin_lower, result.margin_upper)
+    margin, low, high = (f"{value:+.{decimals}f}" for value in margins)
     return (
-        f"| {question} | {job.workload.metric_name} {result.candidate_point:.2f} against "
-        f"{result.reference_point:.2f}, D = {result.margin:+.2f} [{result.margin_lower:+.2f}, "
-        f"{result.margin_upper:+.2f}] | lower bound of D >= 0 | {result.verdict} |"
+        f"| {question} | {job.workload.metric_name} {found} against {wanted}, D = {margin} [{low}, {high}] "
+        f"| lower bound of D >= 0 | {result.verdict} |"
     )
 
 

@@ -13,8 +13,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from optops.measurement.statistics import (
+    WEIGHTS_AT_ONCE,
     NonInferiority,
     Tolerance,
+    bootstrap,
     bootstrap_weights,
     estimated_resolution,
     latency_percentiles,
@@ -40,29 +42,43 @@ def examine(candidate, reference, tolerance, **options) -> NonInferiority:
     )
 
 
+def all_weights(examples, resamples, seed):
+    return np.concatenate(list(bootstrap_weights(examples, resamples, seed)))
+
+
 def test_bootstrap_rows_sum_to_the_number_of_examples_and_repeat_with_the_seed():
-    weights = bootstrap_weights(500, 40, seed=3)
+    weights = all_weights(500, 40, seed=3)
     assert weights.dtype == np.int32
     assert weights.shape == (40, 500)
     assert (weights.sum(axis=1) == 500).all()
-    np.testing.assert_array_equal(weights, bootstrap_weights(500, 40, seed=3))
-    assert (weights != bootstrap_weights(500, 40, seed=4)).any()
+    np.testing.assert_array_equal(weights, all_weights(500, 40, seed=3))
+    assert (weights != all_weights(500, 40, seed=4)).any()
 
 
 def test_bootstrap_counts_follow_the_binomial_distribution():
-    weights = bootstrap_weights(100, 1000, seed=0)
+    weights = all_weights(100, 1000, seed=0)
     observed = np.bincount(weights.ravel(), minlength=7)[:7] / weights.size
     np.testing.assert_allclose(observed, stats.binom.pmf(np.arange(7), 100, 1 / 100), atol=0.005)
 
 
-def test_bootstrap_of_ten_thousand_examples_fits_in_memory():
-    assert bootstrap_weights(10_000, 1000, seed=0).nbytes == 40_000_000
+def test_bootstrap_of_a_million_examples_fits_in_memory():
+    pieces = bootstrap_weights(1_000_000, 100_000, seed=0)
+    assert max(next(pieces).nbytes for _ in range(2)) <= 4 * WEIGHTS_AT_ONCE
+
+
+def test_the_pieces_of_a_bootstrap_are_its_whole(monkeypatch):
+    metric = np.random.default_rng(1).normal(size=500)
+    whole = bootstrap(lambda weights: weights @ metric, 500, 40, seed=3)
+    monkeypatch.setattr("optops.measurement.statistics.WEIGHTS_AT_ONCE", 3600)
+    pieces = [len(piece) for piece in bootstrap_weights(500, 40, seed=3)]
+    assert pieces == [7] * 5 + [5]
+    np.testing.assert_allclose(bootstrap(lambda weights: weights @ metric, 500, 40, seed=3), whole)
 
 
 @pytest.mark.parametrize(("examples", "resamples"), [(0, 10), (10, 0)])
 def test_an_empty_bootstrap_is_refused(examples, resamples):
     with pytest.raises(ValueError, match="at least 1"):
-        bootstrap_weights(examples, resamples, seed=0)
+        all_weights(examples, resamples, seed=0)
 
 
 @pytest.mark.parametrize(("value", "kind"), [(-0.1, "relative"), (1.0, "relative"), (math.nan, "absolute")])
@@ -202,7 +218,7 @@ def test_the_lower_bound_covers_the_truth_as_often_as_it_says():
     # Paired scores with a known mean loss of 0.03: the bound must lie below the true margin in 95 % of all test sets.
     generator = np.random.default_rng(11)
     examples, trials, covered = 200, 400, 0
-    weights = bootstrap_weights(examples, 400, seed=2) / examples
+    weights = all_weights(examples, 400, seed=2) / examples
     for _ in range(trials):
         reference = generator.beta(4, 2, examples)
         candidate = reference - generator.normal(0.03, 0.1, examples)
@@ -267,7 +283,7 @@ def test_too_few_calls_are_refused():
 def test_the_estimated_resolution_is_that_of_a_paired_test_with_its_assumed_spread():
     assert estimated_resolution(10_000) == pytest.approx(0.004)
     generator = np.random.default_rng(0)
-    weights = bootstrap_weights(1000, 1000, seed=0) / 1000
+    weights = all_weights(1000, 1000, seed=0) / 1000
     reference = np.ones(1000)
     candidate = reference + stats.zscore(generator.normal(size=1000)) * 0.25
     result = examine(weights @ candidate, weights @ reference, Tolerance(0.1, "relative"))

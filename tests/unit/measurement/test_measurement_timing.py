@@ -27,6 +27,10 @@ def sleeper(folder, threads):
         return {"sum": inputs["x"].sum(keepdims=True)}
     return call
 
+def renamed(folder, threads):
+    call = sleeper(folder, threads)
+    return lambda inputs: call({"x": inputs["y"]})
+
 def noisy(folder, threads):
     print("banner of a library", flush=True)
     os.write(1, b"from C\\n")
@@ -124,6 +128,18 @@ def test_all_candidates_are_compared_on_all_cells_and_a_failing_one_is_recorded(
     assert "input x must be float32" in result.failures[1].reason
     assert progress[0] == (0, 6, "unloadable: loading")
     assert progress[-1] == (6, 6, "done")
+
+
+def test_a_contender_may_take_the_examples_in_a_form_of_its_own(loaders, inputs):
+    own = [inputs.with_name(f"own-{number}.npz") for number in range(3)]
+    for path in own:
+        np.savez(path, y=np.ones((2, 5), np.float32))
+    cells = [Cell("batch 1", [inputs], 1, inputs_of={"other": own})]
+    candidates = [contender(loaders, "sleeper", "same"), contender(loaders, "renamed", "other", seconds=0.002)]
+    result = compare_all(contender(loaders, "sleeper", "baseline"), candidates, cells, seconds=0.01, seed=0)
+    assert not result.failures
+    assert [m.candidate for m in result.comparisons] == ["same", "other"]
+    assert result.comparisons[1].comparison.candidate.calls_per_leg % 3 == 0
 
 
 def test_a_failing_reference_is_an_error(loaders, inputs):

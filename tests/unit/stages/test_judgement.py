@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from optops.sections import Gate
-from optops.stages.base import StageError
-from optops.stages.judgement import Sample, bootstrap_margins, judge
+from optops.stages.base import StageError, decimals_of
+from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
 from optops.workloads.base import load_workload
 from optops.workloads.detection.average_precision import detection_statistics
 from optops.workloads.detection.boxes import Box
@@ -38,6 +38,65 @@ def test_models_that_find_different_numbers_of_boxes_are_compared(job):
     np.testing.assert_allclose(bootstrap_margins(job, many, few), 0.1 * few.metric)
 
 
+@pytest.fixture
+def mean_job():
+    """A job whose metric is the mean of one number an example."""
+
+    def metric(values, weights=None):
+        return values.mean(keepdims=True) if weights is None else weights @ values / len(values)
+
+    return SimpleNamespace(
+        recipe=SimpleNamespace(gate=Gate(tolerance=0.1), seed=1),
+        workload=SimpleNamespace(metric=metric, higher_is_better=True, metric_name="score"),
+    )
+
+
+def of(values):
+    values = np.asarray(values, np.float64)
+    return Sample(values, float(values.mean()))
+
+
+def test_a_champion_that_has_sunk_below_zero_can_be_replaced(mean_job):
+    noise = np.random.default_rng(0).normal(0, 0.1, 200)
+    champion, nominee = of(noise - 3.0), of(noise + 0.5)
+    with pytest.raises(StageError, match="no meaningful tolerance"):
+        judge(mean_job, nominee, champion, "nominee")
+    assert judge_against_champion(mean_job, nominee, champion, "nominee", 0.95).verdict == "accept"
+    assert judge_against_champion(mean_job, of(noise - 3.4), champion, "nominee", 0.95).verdict == "regression"
+
+
+def test_a_large_gain_over_the_champion_that_is_not_proved_is_inconclusive(mean_job):
+    # Right on 10 of 20, and on 13 of the same 20: 30 % more, by luck perhaps.
+    champion = of([1.0] * 10 + [0.0] * 10)
+    nominee = of([1.0] * 5 + [0.0] * 5 + [1.0] * 8 + [0.0] * 2)
+    result = judge_against_champion(mean_job, nominee, champion, "nominee", 0.95)
+    assert result.margin_lower < 0 < result.difference
+    assert result.verdict == "inconclusive"
+
+
 def test_models_that_answered_different_examples_are_not(job):
     with pytest.raises(StageError, match="statistics of 29 and of 30 examples can not be compared"):
         judge(job, sample(1, 29), sample(1), "fewer")
+
+
+@pytest.mark.parametrize("nominees", [1, 2, 3])
+def test_all_nominees_together_are_accepted_by_luck_no_more_often_than_one(nominees):
+    gate = Gate(nominees=nominees, confidence=0.9)
+    levels = [1 - gate.confidence_of(number, nominees) for number in range(1, nominees + 1)]
+    assert sum(levels) == pytest.approx(0.1)
+    assert levels[0] >= 0.0799
+
+
+def test_resamples_that_can_not_give_a_nominees_bound_are_refused_before_anything_is_trained():
+    with pytest.raises(ValueError, match=r"100 resamples can not give a bound at 0\.995.*set resamples to 200 or more"):
+        Gate(resamples=100)
+    assert Gate(resamples=100, nominees=1).resamples == 100
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "metric", "decimals"), [(0.02, 40.0, 2), (0.05, 0.003, 5), (0.1, 1.0, 2), (0.0, 5.0, 2)]
+)
+def test_a_metric_is_written_with_as_many_decimals_as_its_tolerance_needs(mean_job, tolerance, metric, decimals):
+    mean_job.recipe.gate = Gate(tolerance=tolerance)
+    mean_job.baseline = SimpleNamespace(metrics={"score": metric})
+    assert decimals_of(mean_job) == decimals
