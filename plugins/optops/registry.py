@@ -16,6 +16,7 @@ HISTORY_TAG = "optops.champions"
 CANDIDATE_TAG = "optops.candidate"
 ARTIFACT_TAG = "optops.artifact"
 DIGEST_TAG = "optops.digest"
+ROLLED_BACK_TAG = "optops.rolled_back_at"
 
 
 class RegistryError(RuntimeError):
@@ -86,16 +87,25 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
     """
     with file_lock(f"champion-{name}"):
         reigning = version_by_alias(client, name, CHAMPION)
+        history = _history(client, name)
         if reigning and reigning.version == version:
-            return _history(client, name)[-2] if len(_history(client, name)) > 1 else None
+            # A retry: the process before may have ended between the alias and the history.
+            if history[-1:] != [version]:
+                history = [*history, version]
+                _remember(client, name, history)
+            return history[-2] if len(history) > 1 else None
         if (reigning.version if reigning else None) != expected:
             raise RegistryError(
                 f"the champion of {name!r} is now version {reigning.version if reigning else 'none'}, but the gate "
                 f"compared with {expected or 'none'}: another run promoted meanwhile. Run again to compare with it"
             )
         client.set_registered_model_alias(name, CHAMPION, version)
-        _remember(client, name, [*_history(client, name), version])
+        # A champion that a person set by hand is none that the history knows, and the one to go back to.
+        before = [expected] if expected and history[-1:] != [expected] else []
+        _remember(client, name, [*history, *before, version])
         client.set_model_version_tag(name, version, "optops.promoted_at", _now())
+        if ROLLED_BACK_TAG in client.get_model_version(name, version).tags:
+            client.delete_model_version_tag(name, version, ROLLED_BACK_TAG)
         return expected
 
 
@@ -118,7 +128,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
             raise RegistryError(f"version {reigning.version} is the only champion of {name!r} that there is")
         client.set_registered_model_alias(name, CHAMPION, history[-1])
         _remember(client, name, history)
-        client.set_model_version_tag(name, reigning.version, "optops.rolled_back_at", _now())
+        client.set_model_version_tag(name, reigning.version, ROLLED_BACK_TAG, _now())
         return reigning.version, history[-1]
 
 

@@ -1,8 +1,7 @@
 """The registered model: an MLflow pyfunc without pickle, made of files and this module as its loader."""
 
 import json
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -97,7 +96,7 @@ def log_served_model(
     """
     import mlflow
 
-    from optops.stages.identity import LIBRARIES
+    from optops.stages.identity import library_versions
 
     del tracking
     with TemporaryDirectory() as temporary:
@@ -120,12 +119,13 @@ def log_served_model(
         signature = mlflow.models.infer_signature(list(input_example), answers) if plain else False
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
-                name=recipe.registry.name,
+                # A logged model's name takes no dot, a registered model's does.
+                name=recipe.registry.name.replace(".", "-"),
                 loader_module="optops.served_model",
                 data_path=str(data),
                 signature=signature,
                 input_example=list(input_example),
-                pip_requirements=["optops", *(f"{name}=={version(name)}" for name in LIBRARIES if _is_needed(name))],
+                pip_requirements=["optops", *requirements(library_versions())],
                 tags=tags,
                 metadata={"candidate": nominee.key, "digest": nominee.artifact.digest},
             )
@@ -133,5 +133,7 @@ def log_served_model(
     return str(info.model_uri)
 
 
-def _is_needed(library: str) -> bool:
-    return library not in ("great-expectations", "onnx", "sacrebleu")
+def requirements(versions: Mapping[str, str]) -> list[str]:
+    """Returns what pip has to install for serving, of the libraries that are installed here (by name their version)."""
+    not_served = ("great-expectations", "onnx", "sacrebleu")
+    return [f"{name}=={version}" for name, version in versions.items() if version and name not in not_served]

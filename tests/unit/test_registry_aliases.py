@@ -14,6 +14,7 @@ from optops.registry import (
     CHAMPION,
     DIGEST_TAG,
     HISTORY_TAG,
+    ROLLED_BACK_TAG,
     RegistryError,
     promote,
     rollback,
@@ -74,6 +75,22 @@ def test_promoting_the_champion_again_changes_nothing(client: MlflowClient) -> N
     assert json.loads(client.get_registered_model(NAME).tags[HISTORY_TAG]) == [first, second]
 
 
+def test_a_retry_after_a_death_between_alias_and_memory_remembers(client: MlflowClient) -> None:
+    first, second = new_version(client), new_version(client, "fuse-2")
+    promote(client, NAME, first, None)
+    client.set_registered_model_alias(NAME, CHAMPION, second)
+    assert promote(client, NAME, second, first) == first
+    assert rollback(client, NAME) == (second, first)
+
+
+def test_a_champion_that_a_person_set_is_the_one_to_go_back_to(client: MlflowClient) -> None:
+    first, chosen, third = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, first, None)
+    client.set_registered_model_alias(NAME, CHAMPION, chosen)
+    assert promote(client, NAME, third, chosen) == chosen
+    assert rollback(client, NAME) == (third, chosen)
+
+
 def test_a_champion_that_changed_since_the_gate_is_not_overrun(client: MlflowClient) -> None:
     first, second, third = (new_version(client, f"fuse-{n}") for n in range(3))
     promote(client, NAME, first, None)
@@ -94,6 +111,16 @@ def test_rolling_back_goes_to_the_champion_before_and_not_to_and_fro(client: Mlf
     assert champion(client) == versions[0]
     with pytest.raises(RegistryError, match="version 1 is the only champion of"):
         rollback(client, NAME)
+
+
+def test_a_version_that_is_promoted_again_is_not_rolled_back_any_more(client: MlflowClient) -> None:
+    first, second = new_version(client), new_version(client, "fuse-2")
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    rollback(client, NAME)
+    assert ROLLED_BACK_TAG in client.get_model_version(NAME, second).tags
+    promote(client, NAME, second, first)
+    assert ROLLED_BACK_TAG not in client.get_model_version(NAME, second).tags
 
 
 def test_after_a_rollback_another_version_can_be_promoted(client: MlflowClient) -> None:

@@ -51,31 +51,41 @@ def local_garbage(days: int) -> Iterator[Garbage]:
         age = (now - _newest(path)) / DAY
         if age > days:
             reason = f"work folder of a stage that never finished, untouched for {age:.0f} days"
-            yield Garbage(str(path), reason, _size(path), partial(_remove, path, path.name))
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, path.name, _newest, days))
     for path in sorted(subfolder("artifacts").iterdir()):
-        age = (now - path.stat().st_mtime) / DAY
-        if age > (1 if path.name.startswith("partial-") else days):
+        age = (now - _used(path)) / DAY
+        limit = 1 if path.name.startswith("partial-") else days
+        if age > limit:
             lock = f"artifact-{path.name[:16]}"
             reason = f"copy of an artifact, last used {age:.0f} days ago; fetched again when needed"
-            yield Garbage(str(path), reason, _size(path), partial(_remove, path, lock))
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, lock, _used, limit))
     for path in sorted(subfolder("logs").iterdir()):
-        age = (now - path.stat().st_mtime) / DAY
+        age = (now - _used(path)) / DAY
         if age > days:
             reason = f"log, {age:.0f} days old"
-            yield Garbage(str(path), reason, _size(path), partial(_remove, path, "logs"))
+            yield Garbage(str(path), reason, _size(path), partial(_remove, path, "logs", _used, days))
 
 
 def _newest(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    return max(_used(path) for path in (folder, *folder.rglob("*")))
+
+
+def _used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        # Whoever took it away meanwhile is at work.
+        return time.time()
 
 
 def _size(path: Path) -> int:
     return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
 
 
-def _remove(path: Path, lock: str) -> bool:
+def _remove(path: Path, lock: str, used: Callable[[Path], float], days: int) -> bool:
     with _held_if_free(lock) as held:
-        if not held:
+        # A run may have taken it up since it was listed.
+        if not held or (time.time() - used(path)) / DAY <= days:
             return False
         if path.is_dir():
             shutil.rmtree(path)
@@ -101,6 +111,7 @@ def _held_if_free(lock: str) -> Iterator[bool]:
 
 def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
     """Gives stage runs, and the candidates that they made, of runs that failed or were superseded long ago."""
+    listed = int(time.time() * 1000)
     parents = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'")}
     children = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{STAGE_TAG}` LIKE '%'")}
     models = list(_models(tracking, {run.info.experiment_id for run in parents.values()}))
@@ -114,7 +125,7 @@ def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
                 name,
                 "no run that is kept made it, no registered version refers to it",
                 _stored_size(repository),
-                partial(_delete_model, tracking, model, repository),
+                partial(_delete_model, tracking, model, repository, listed),
             )
     for run in (*children.values(), *parents.values()):
         if run.info.run_id not in kept:
@@ -123,7 +134,7 @@ def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
                 f"run {run.info.run_name} ({run.info.run_id})",
                 f"{run.info.status.lower()}, older than {days} days, superseded, no registered version refers to it",
                 _stored_size(repository),
-                partial(_delete_run, tracking, run, repository),
+                partial(_delete_run, tracking, run, repository, listed),
             )
 
 
@@ -188,14 +199,23 @@ def _stored_size(repository: ArtifactRepository, path: str | None = None) -> int
     return sum(_stored_size(repository, file.path) if file.is_dir else file.file_size or 0 for file in files)
 
 
-def _delete_model(tracking: Tracking, model: LoggedModel, repository: ArtifactRepository) -> bool:
+def _was_taken_over(tracking: Tracking, run_id: str, since: int) -> bool:
+    """Returns whether a run that started since a moment, in milliseconds, took over what another one had made."""
+    return any(all_runs(tracking, f"tags.`{FROM_TAG}` = '{run_id}' and attributes.start_time >= {since}"))
+
+
+def _delete_model(tracking: Tracking, model: LoggedModel, repository: ArtifactRepository, listed: int) -> bool:
+    if _was_taken_over(tracking, str(model.source_run_id), listed):
+        return False
     # First from the store's records: a candidate without files must not be found.
     tracking.client.delete_logged_model(model.model_id)
     repository.delete_artifacts()
     return True
 
 
-def _delete_run(tracking: Tracking, run: Run, repository: ArtifactRepository) -> bool:
+def _delete_run(tracking: Tracking, run: Run, repository: ArtifactRepository, listed: int) -> bool:
+    if _was_taken_over(tracking, run.info.run_id, listed):
+        return False
     tracking.client.delete_run(run.info.run_id)
     repository.delete_artifacts()
     return True

@@ -1,5 +1,6 @@
 """`optops gc`: removes what nothing needs any more, or forgets one cached result."""
 
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def gc(
             typer.echo(line)
         return
     total = 0
-    for item in (*local_garbage(older_than), *store_garbage(tracking, older_than)):
+    for item in chain(local_garbage(older_than), store_garbage(tracking, older_than)):
         done = True if dry_run else item.remove()
         total += item.size if done else 0
         verb = "would remove" if dry_run else "removed" if done else "in use, kept"

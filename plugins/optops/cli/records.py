@@ -36,9 +36,14 @@ def find_run(tracking: Tracking, name: str) -> Run:
         CommandError: If there is none, or a prefix fits several.
     """
     runs = list(all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'"))
-    for run in runs:
-        if name in (run.info.run_id, run.data.tags[RUN_TAG]):
-            return run
+    named = [run for run in runs if name in (run.info.run_id, run.data.tags[RUN_TAG])]
+    recipes_of_label = sorted({run.data.params.get("recipe", "") for run in named})
+    if len(recipes_of_label) > 1:
+        raise CommandError(
+            f"{name!r} is a run of {', '.join(recipes_of_label)} each; give the run id of the one you mean"
+        )
+    if named:
+        return named[0]
     for run in runs:
         if run.data.params.get("recipe") == name:
             return run

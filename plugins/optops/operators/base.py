@@ -18,6 +18,7 @@ from optops.runners.base import Runner, StageFailed
 from optops.runners.subprocess import STAGE_COMMAND, SubprocessRunner
 from optops.stage_spec import Json, RunReference, StageResult
 
+PLAN = "plan"
 OPENING = ORDER[0]
 """The stage that opens a run: it has the run's MLflow id, and its task the run's recipe."""
 
@@ -93,7 +94,7 @@ class StageOperator(BaseOperator):
         Raises:
             StageFailed: If it did not deliver.
         """
-        results = {name: results_of(name, context) for name in STAGES[self.stage].reads}
+        results = self.results(context)
         item = None if self.item is None else dict(self.item)
         reference = run_reference(recipe, context)
         spec = make_spec(self.stage, recipe, reference, results, item, self.state(context))
@@ -101,6 +102,10 @@ class StageOperator(BaseOperator):
         return self.runner.run(
             spec, lambda line: self.log.info("%s", line), lambda name, url: self.show_link(name, url, context)
         )
+
+    def results(self, context: Context) -> dict[str, tuple[StageResult, ...]]:
+        """Returns what the stages that this one reads handed on."""
+        return {name: results_of(name, context) for name in STAGES[self.stage].reads}
 
     def state(self, context: Context) -> dict[str, str]:
         """Returns how the run went so far, for a stage that wants to know."""
@@ -155,7 +160,14 @@ def freeze_recipe(path: str, context: Context) -> FrozenRecipe:
 
 def results_of(stage: str, context: Context) -> tuple[StageResult, ...]:
     """Returns what a stage upstream handed on: several results if it is mapped, none if it did not deliver."""
-    pulled = context["ti"].xcom_pull(task_ids=[stage], key=RESULT_KEY)
+    over = STAGES[stage].over
+    if over is None:
+        pulled = context["ti"].xcom_pull(task_ids=[stage], key=RESULT_KEY)
+    else:
+        # Of a run that was cleared and planned fewer items, Airflow keeps what the others handed on before.
+        planned = results_of(PLAN, context)
+        places = range(len(planned[0].output[over]) if planned else 0)
+        pulled = context["ti"].xcom_pull(task_ids=[stage], key=RESULT_KEY, map_indexes=places)
     return tuple(StageResult.from_json(data) for data in pulled or () if data is not None)
 
 

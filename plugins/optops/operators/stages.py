@@ -155,6 +155,14 @@ class CloseRunOperator(StageOperator):
             raise AirflowFailException(summary(states))
         return data
 
+    def results(self, context: Context) -> dict[str, tuple[StageResult, ...]]:
+        """Returns what the stages of this attempt handed on: of a run that was cleared, Airflow keeps older results."""
+        states = self.state(context)
+        return {
+            name: tuple(result for result in results if _was_handed_on(state_of(name, states), result))
+            for name, results in super().results(context).items()
+        }
+
     def state(self, context: Context) -> dict[str, str]:
         """Returns task to state; the third item of `fuse` is `fuse[2]`."""
         ti = context["ti"]
@@ -164,6 +172,17 @@ class CloseRunOperator(StageOperator):
             for task, state in sorted(states.items())
             if task != ti.task_id
         }
+
+
+def state_of(stage: str, states: Mapping[str, str]) -> str:
+    """Returns how a stage ended; a mapped one that was expanded succeeded if one of its items did."""
+    items = [state for task, state in states.items() if task.startswith(f"{stage}[")]
+    return states.get(stage, "success" if "success" in items else "none")
+
+
+def _was_handed_on(state: str, result: StageResult) -> bool:
+    # A stage that is off succeeds in handing on what it was handed, and is skipped.
+    return state == "success" or (state == "skipped" and bool(result.skipped))
 
 
 def item_name(task: str) -> str:

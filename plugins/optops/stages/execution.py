@@ -12,6 +12,7 @@ from optops.home import file_lock
 from optops.measurement.host import host_lock
 from optops.pipeline import STAGES
 from optops.recipe_file import RecipeError
+from optops.registry import RegistryError
 from optops.stage_spec import StageResult, StageSpec
 from optops.stages import checkpoints
 from optops.stages.base import Job, StageError, new_job, passed_on
@@ -101,7 +102,7 @@ def _interruptible() -> Iterator[None]:
 
 def is_expected(error: Exception) -> bool:
     """Returns whether an error speaks to people by itself, so that a traceback would only hide it."""
-    return isinstance(error, StageError | RecipeError | DigestMismatchError | FileNotFoundError) or (
+    return isinstance(error, StageError | RecipeError | RegistryError | DigestMismatchError | FileNotFoundError) or (
         type(error) is ValueError
     )
 

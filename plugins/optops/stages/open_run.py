@@ -14,7 +14,10 @@ def run(job: Job) -> StageResult:
     recipe, reference, tracking = job.recipe, job.spec.run, job.tracking
     name = f"{recipe.name} {reference.label}"
     found = tracking.client.search_runs(
-        [tracking.experiment(recipe.experiment)], f"tags.`{RUN_TAG}` = '{reference.label}'", max_results=1
+        [tracking.experiment(recipe.experiment)],
+        # Two recipes may share an experiment, and Airflow's labels of scheduled runs are times.
+        f"tags.`{RUN_TAG}` = '{reference.label}' and params.recipe = '{recipe.name}'",
+        max_results=1,
     )
     if found:
         run_id = found[0].info.run_id

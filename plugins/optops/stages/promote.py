@@ -1,6 +1,6 @@
 """Moves the alias `champion` to the accepted version, and remembers the one before."""
 
-from optops.registry import promote
+from optops.registry import ROLLED_BACK_TAG, promote
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.tracking import model_version_url
@@ -12,6 +12,12 @@ def run(job: Job) -> StageResult:
     if not registered.output:
         return job.hand_on(skipped=registered.skipped or "nothing was registered")
     name, version = registered.output["name"], registered.output["version"]
+    rolled_back = job.tracking.client.get_model_version(name, version).tags.get(ROLLED_BACK_TAG)
+    if rolled_back and job.recipe.approval.mode == "automatic":
+        return job.hand_on(
+            skipped=f"version {version} of {name} was rolled back at {rolled_back}; to promote it again, delete its "
+            f"tag {ROLLED_BACK_TAG} in MLflow, or require approval"
+        )
     previous = promote(job.tracking.client, name, version, job.result("gate").output["champion"])
     url = model_version_url(name, version)
     job.link("model_version", url)

@@ -1,13 +1,18 @@
 """Makes a version of the registered model from the accepted nominee and sets the alias `challenger`."""
 
+from mlflow import MlflowClient
+
 from optops.candidate import Candidate
 from optops.pipeline import VALIDATION
 from optops.registry import ARTIFACT_TAG, CANDIDATE_TAG, DIGEST_TAG, set_challenger
-from optops.served_model import log_served_model
+from optops.served_model import CARD_FILE, log_served_model
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.model_card import model_card
 from optops.tracking import model_version_url
+
+LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow's tables hold of a version's description; PostgreSQL and MySQL refuse more."""
 
 
 def run(job: Job) -> StageResult:
@@ -17,13 +22,12 @@ def run(job: Job) -> StageResult:
         return job.hand_on(skipped=f"the verdict is {gate.output['verdict']['verdict']}: nothing to register")
     nominee, client, name = gate.candidates[0], job.tracking.client, job.recipe.registry.name
     card = model_card(job, nominee)
-    existing = client.search_model_versions(f"name = '{name}' and tags.`{CANDIDATE_TAG}` = '{nominee.key}'")
-    if existing:
-        version = str(existing[0].version)
-        job.log(f"version {version} of {name} was made from the same candidate already")
-    else:
+    version = version_made_from(client, name, nominee)
+    if version is None:
         version = _new_version(job, nominee, card)
-    client.update_model_version(name, version, description=card)
+    else:
+        job.log(f"version {version} of {name} was made from the same candidate already")
+    client.update_model_version(name, version, description=fitting_description(card))
     for tag, value in _tags(job, nominee).items():
         client.set_model_version_tag(name, version, tag, value)
     set_challenger(client, name, version)
@@ -35,6 +39,14 @@ def run(job: Job) -> StageResult:
         output={"name": name, "version": version, "uri": f"models:/{name}/{version}"},
         links={"model_version": url},
     )
+
+
+def version_made_from(client: MlflowClient, name: str, nominee: Candidate) -> str | None:
+    """Returns the version of a registered model that has the files of a candidate, if there is one."""
+    made = client.search_model_versions(f"name = '{name}' and tags.`{CANDIDATE_TAG}` = '{nominee.key}'")
+    # A key says what a model was made from: made again elsewhere, it may have other weights.
+    same = [str(version.version) for version in made if version.tags.get(DIGEST_TAG) == nominee.artifact.digest]
+    return same[0] if same else None
 
 
 def _new_version(job: Job, nominee: Candidate, card: str) -> str:
@@ -52,6 +64,14 @@ def _new_version(job: Job, nominee: Candidate, card: str) -> str:
 
     version = mlflow.register_model(uri, job.recipe.registry.name, tags=_tags(job, nominee))
     return str(version.version)
+
+
+def fitting_description(card: str) -> str:
+    """Returns a model card as the description of a version: cut, and saying so, where it is too long for MLflow."""
+    if len(card) <= LONGEST_DESCRIPTION:
+        return card
+    note = f"\n\n(cut; `{CARD_FILE}` among the model's files has all of it)"
+    return card[: LONGEST_DESCRIPTION - len(note)] + note
 
 
 def _tags(job: Job, nominee: Candidate) -> dict[str, str]:

@@ -160,6 +160,17 @@ def test_a_run_is_found_by_id_prefix_label_child_and_recipe_and_otherwise_explai
         find_run(tracking, "nothing")
 
 
+def test_a_label_that_runs_of_two_recipes_share_names_neither(new_run: Any) -> None:
+    first, second = new_run("nightly"), new_run("nightly-too")
+    client = first.tracking.client
+    client.set_tag(second.id, "optops.run", "nightly")
+    assert find_run(first.tracking, "nightly").info.run_id == second.id
+    other = client.create_run(client.get_run(first.id).info.experiment_id, tags={"optops.run": "nightly"})
+    client.log_param(other.info.run_id, "recipe", "another")
+    with pytest.raises(CommandError, match="'nightly' is a run of another, travel_phrases each; give the run id"):
+        find_run(first.tracking, "nightly")
+
+
 def test_rollback_makes_the_previous_champion_the_champion(new_run: Any) -> None:
     run = new_run("one")
     nominee = complete(run)
@@ -259,6 +270,37 @@ def test_old_work_folders_and_copies_go_and_what_is_in_use_stays(optops_home: Pa
     assert sorted(path.name for path in (optops_home / "work").iterdir()) == ["train-locked", "train-young"]
     assert [path.name for path in (optops_home / "artifacts").iterdir()] == ["b" * 64]
     assert "in use, kept" in output and "100 bytes freed" in output
+
+
+def test_what_a_run_takes_over_while_gc_is_at_work_stays(new_run: Any, tracking: Tracking) -> None:
+    old, newest = new_run("old"), new_run("newest")
+    candidate = old.candidate("train", "baseline", "train-1")
+    old.end("FAILED", days_ago=60)
+    newest.end()
+    listed = list(store_garbage(tracking, 30))
+    source = tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/")).source_run_id
+    new_run("just now").stage("train", "train-1", cached_from=source)
+    assert {
+        item.name.split()[0]: item.remove() for item in listed if source in item.name or "baseline" in item.name
+    } == {
+        "candidate": False,
+        "run": False,
+    }
+    assert tracking.fetch(candidate.artifact).is_dir()
+
+
+def test_a_copy_that_was_fetched_while_gc_is_at_work_stays(optops_home: Path, tracking: Tracking) -> None:
+    del tracking
+    from optops.cli.collection import local_garbage
+    from optops.home import subfolder
+
+    old = time.time() - 60 * 86_400
+    for name in ("a" * 64, "b" * 64):
+        subfolder("artifacts", name)
+        os.utime(optops_home / "artifacts" / name, (old, old))
+    listed = list(local_garbage(30))
+    os.utime(optops_home / "artifacts" / ("a" * 64))
+    assert [item.remove() for item in listed] == [False, True]
 
 
 def test_a_forgotten_result_is_made_again_and_so_is_what_handed_it_on(new_run: Any, tracking: Tracking) -> None:

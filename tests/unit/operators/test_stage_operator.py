@@ -9,7 +9,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from optops.operators.base import freeze_recipe
-from optops.operators.stages import CheckLabelsOperator, CloseRunOperator, DistillOperator, OpenRunOperator, summary
+from optops.operators.stages import (
+    BenchmarkOperator,
+    CheckLabelsOperator,
+    CloseRunOperator,
+    DistillOperator,
+    OpenRunOperator,
+    summary,
+)
 from optops.stage_spec import StageResult
 
 PROGRAM = """
@@ -38,6 +45,8 @@ class TaskInstance:
         self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids, key, map_indexes=None):
+        if isinstance(map_indexes, range):
+            return [self.xcoms.get((f"{task}[{index}]", key)) for task in task_ids for index in map_indexes]
         if isinstance(task_ids, list):
             return [self.xcoms[task, key] for task in task_ids if (task, key) in self.xcoms]
         return self.xcoms.get((task_ids, key))
@@ -182,6 +191,36 @@ def test_closing_a_run_that_never_opened_fails(task):
     task.ti.xcoms.clear()
     with pytest.raises(AirflowFailException, match="did not open a run"):
         task.execute(task.make(CloseRunOperator))
+
+
+def test_what_items_of_an_earlier_longer_plan_handed_on_is_left_out(task):
+    def hands_on(name, result):
+        task.ti.xcoms[name, "return_value"] = result.to_json()
+
+    hands_on("plan", StageResult("plan", "p", output={"quantize": [], "fuse": [{"label": "a"}, {"label": "b"}]}))
+    for index in (1, 2):
+        hands_on(f"fuse[{index}]", StageResult("fuse", f"fuse-{index}"))
+    task.execute(task.make(BenchmarkOperator))
+    # Item 0 failed, item 2 is not planned any more.
+    assert [result["key"] for result in task.spec()["results"]["fuse"]] == ["fuse-1"]
+
+
+def test_closing_counts_only_what_was_handed_on_since_the_run_was_cleared(task):
+    for stage in ("train", "distill", "gate", "promote"):
+        task.ti.xcoms[stage, "return_value"] = StageResult(stage, stage).to_json()
+    task.ti.xcoms["distill", "return_value"] = StageResult("distill", "d", skipped="off").to_json()
+    task.ti.states = {
+        "open_run": "success",
+        "train": "success",
+        "distill": "skipped",
+        "gate": "upstream_failed",
+        # Rejected this time; it was promoted before.
+        "promote": "skipped",
+    }
+    with pytest.raises(AirflowFailException):
+        task.execute(task.make(CloseRunOperator))
+    handed_on = {name for name, results in task.spec()["results"].items() if results}
+    assert handed_on == {"open_run", "train", "distill"}
 
 
 def test_the_summary_tells_failed_from_not_run():

@@ -1,0 +1,116 @@
+"""What gate, `register` and `promote` make of a champion that is not the one it was, over a real MLflow registry."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from optops.candidate import Artifact, Candidate
+from optops.pipeline import STAGES, make_spec
+from optops.recipe_file import read_recipe
+from optops.registry import (
+    ARTIFACT_TAG,
+    CANDIDATE_TAG,
+    CHAMPION,
+    DIGEST_TAG,
+    ROLLED_BACK_TAG,
+    promote,
+    rollback,
+    version_by_alias,
+)
+from optops.served_model import requirements
+from optops.stage_spec import RunReference, StageResult
+from optops.stages import gate, register
+from optops.stages import promote as promotion
+from optops.stages.base import Job, StageError, new_job
+from optops.tracking import Tracking
+
+RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
+NAME = "travel_phrases_en_de"
+
+
+def candidate(digest="abc"):
+    facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": False}
+    files = Artifact("models:/m-1", digest)
+    return Candidate("fuse-1", "nominee", "fuse", (), **facts, artifact=files, metrics={"BLEU": 30.0})
+
+
+@pytest.fixture
+def job(optops_home, tmp_path):
+    """Gives a job of a stage, with what the stages before it handed on."""
+    del optops_home
+    tracking = Tracking()
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "validation", "test"):
+        for language in ("en", "de"):
+            (data / f"{split}.{language}").write_text("a\n", encoding="utf-8")
+
+    def make(stage, results, **overrides) -> Job:
+        recipe = read_recipe(RECIPE, {"data.folder": str(data), **overrides})
+        given = {name: (results.get(name, StageResult(name, f"{name}-1")),) for name in STAGES[stage].reads}
+        spec = make_spec(stage, recipe, RunReference("", recipe.experiment, "", "run"), given)
+        return replace(new_job(spec, tracking), run_id="none")
+
+    return make
+
+
+@pytest.fixture
+def version(optops_home):
+    """Gives a function that makes a version from a candidate, as `register` does."""
+    del optops_home
+    client = Tracking().client
+    client.create_registered_model(NAME)
+
+    def make(nominee):
+        tags = {CANDIDATE_TAG: nominee.key, ARTIFACT_TAG: nominee.artifact.uri, DIGEST_TAG: nominee.artifact.digest}
+        return str(client.create_model_version(NAME, source="file:///nowhere", tags=tags).version)
+
+    return make
+
+
+def test_a_champion_that_the_benchmark_did_not_time_is_not_judged_against(job, version):
+    promote(Tracking().client, NAME, version(candidate()), None)
+    results = {
+        "nominate": StageResult("nominate", "n", candidates=(candidate(),)),
+        "benchmark": StageResult("benchmark", "b", output={"champion": None}),
+    }
+    with pytest.raises(StageError, match="now version 1, but the benchmark timed none: another run promoted meanwhile"):
+        gate.run(job("gate", results))
+
+
+def test_a_version_is_taken_again_only_for_the_same_files(job, version):
+    made = version(candidate("weights of yesterday"))
+    client = job("register", {}).tracking.client
+    assert register.version_made_from(client, NAME, candidate("weights of yesterday")) == made
+    assert register.version_made_from(client, NAME, candidate("weights of today")) is None
+
+
+def test_what_a_person_rolled_back_is_not_promoted_by_itself(job, version):
+    client = Tracking().client
+    first, second = version(candidate()), version(candidate("def"))
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    rollback(client, NAME)
+    registered = StageResult("register", "r", candidates=(candidate("def"),), output={"name": NAME, "version": second})
+    results = {
+        "register": registered,
+        "gate": StageResult("gate", "g", output={"champion": first}),
+    }
+    assert f"delete its tag {ROLLED_BACK_TAG}" in promotion.run(job("promote", results)).skipped
+    assert version_by_alias(client, NAME, CHAMPION).version == first
+    # A person who approves it knows what they do.
+    assert not promotion.run(job("promote", results, **{"approval.mode": "required"})).skipped
+    assert version_by_alias(client, NAME, CHAMPION).version == second
+
+
+def test_a_model_card_that_mlflow_has_no_room_for_is_cut_and_says_where_all_of_it_is():
+    assert register.fitting_description("short") == "short"
+    cut = register.fitting_description("- not nominated: x\n" * 400)
+    assert len(cut) == register.LONGEST_DESCRIPTION
+    assert cut.endswith("(cut; `model_card.md` among the model's files has all of it)")
+
+
+def test_serving_requires_only_what_is_installed():
+    wanted = requirements({"numpy": "2.1.0", "onnxruntime": "", "onnxruntime-gpu": "1.23", "sacrebleu": "2.6"})
+    assert wanted == ["numpy==2.1.0", "onnxruntime-gpu==1.23"]
