@@ -18,6 +18,7 @@ LIBRARIES = (
     "tf-keras",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "sentencepiece",
     "great-expectations",
     "sacrebleu",
@@ -30,13 +31,13 @@ LIBRARIES = (
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Returns the versions of the libraries whose results we keep; `absent` for one that is not installed."""
+    """Returns the versions of the libraries whose results we keep; empty for one that is not installed."""
 
     def version_of(name: str) -> str:
         try:
             return version(name)
         except PackageNotFoundError:
-            return "absent"
+            return ""
 
     return {name: version_of(name) for name in LIBRARIES}
 
@@ -107,4 +108,4 @@ def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
 def _without_paths(value: Any, names: Collection[str]) -> Any:
     if isinstance(value, dict):
         return {key: _without_paths(inner, names) for key, inner in value.items()}
-    return None if isinstance(value, str) and ("/" in value or value in names) else value
+    return None if isinstance(value, str) and Path(value).name in names else value

@@ -94,6 +94,23 @@ def test_what_is_made_of_the_data_counts_and_where_it_lies_does_not(folder):
     assert settings(folder, "test: test.npz, metric: r2") != plain
 
 
+def test_names_of_classes_count_whatever_is_in_them(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.tsv").write_text("text\tlabel\nyes\t0\n")
+
+    def found(name):
+        recipe = parse_recipe(
+            "name: news\nworkload: text_classification\n"
+            "data: {train: train.tsv, validation: validation.tsv, test: test.tsv, "
+            f"classes: {{0: World, 4: {name}}}}}\nmodel: {{}}\n"
+            "registry: {name: news}\n",
+            tmp_path / "news.yaml",
+        )
+        return data_settings(workload_of(recipe), recipe)
+
+    assert found("Sci/Tech") != found("Science/Technology")
+
+
 @pytest.mark.parametrize("stage", [stage.name for stage in FLOW if stage.cached and "check_labels" in stage.reads])
 def test_results_that_are_taken_over_from_a_file_lead_to_the_same_key(folder, stage):
     recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")

@@ -164,6 +164,11 @@ def test_hidden_tokens_are_guessed_first_if_the_recipe_says_so(recipe, workload,
     assert workload.pretraining(without, trained[1], examples, trained[0] / "assets") is None
 
 
+def test_a_class_that_only_an_older_model_knows_counts_as_wrong():
+    statistics = class_statistics(["spam", "b", "a"], ["a", "b", "a"], ["a", "b"])
+    assert accuracy(statistics)[0] == pytest.approx(100 * 2 / 3)
+
+
 def test_accuracy_and_f1_are_those_of_an_independent_count():
     random = np.random.default_rng(0)
     classes = ["a", "b", "c"]

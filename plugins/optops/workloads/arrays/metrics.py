@@ -26,6 +26,11 @@ def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) ->
             but one finite number an example.
     """
     function = data.metric.function
+    if function in BUILT_IN_METRICS and labels.dtype.kind not in "biuf":
+        raise ValueError(
+            f"metric {function} needs labels that are numbers, and these are {labels.dtype}; write class numbers, or "
+            "name a function of your own"
+        )
     if function == "accuracy":
         return _hits(_chosen(outputs, data.output), labels, data.threshold)[:, None]
     if function == "r2":
@@ -47,12 +52,9 @@ def metric_of(statistics: np.ndarray, metric: Metric, weights: np.ndarray | None
     if metric.function == "accuracy":
         return np.asarray(100 * sums[:, 0] / total)
     if metric.function == "r2":
-        size = sums[:, 3]
-        spread = sums[:, 2] - sums[:, 1] ** 2 / size
         # A resample whose labels are all the same has nothing to explain.
-        share = np.where(sums[:, 0] > 0, np.inf, 0.0)
-        explained = 1 - np.divide(sums[:, 0], spread, out=share, where=spread > 1e-12 * sums[:, 2])
-        return np.asarray(100 * np.where(np.isfinite(explained), explained, 0.0))
+        share = np.where(sums[:, 0] > 0, 1.0, 0.0)
+        return np.asarray(100 * (1 - np.divide(sums[:, 0], sums[:, 1], out=share, where=sums[:, 1] > 0)))
     return np.asarray(sums[:, 0] / total)
 
 
@@ -66,7 +68,8 @@ def metric_name(metric: Metric) -> str:
 def metric_signature(metric: Metric) -> str:
     """Returns what exactly is computed: a function of the user's with the digest of the source it is in."""
     if metric.function in BUILT_IN_METRICS:
-        return f"{metric.function}, in percent, NumPy {np.__version__}"
+        exactly = {"r2": ", the mean over the numbers of a label"}.get(metric.function, "")
+        return f"{metric.function}, in percent{exactly}, NumPy {np.__version__}"
     source = inspect.getsourcefile(_load(metric.function))
     digest = digest_file(Path(source))[:16] if source else "source unknown"
     return f"mean of {metric.function} ({digest}), NumPy {np.__version__}"
@@ -94,8 +97,8 @@ def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
 
 
 def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
-    classes = labels.argmax(axis=-1) if labels.shape == output.shape and output.shape[-1] > 1 else labels
     single = output.ndim == 1 or output.shape[-1] == 1
+    classes = labels.argmax(axis=-1) if labels.shape == output.shape and not single else labels
     found = (output.reshape(len(output), -1) > threshold) if single else output.argmax(axis=-1)
     found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
     if found.shape != classes.shape:
@@ -107,9 +110,19 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
 
 
 def _squares(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns what the model misses and what there is to explain, [examples, 2], in variances of the labels.
+
+    1 - the ratio of their sums is the coefficient of determination, the mean over the numbers of a label; a resample is
+    held against the mean of all examples.
+    """
     found, wanted = output.reshape(len(output), -1), labels.reshape(len(labels), -1)
     if found.shape != wanted.shape:
         raise ValueError(f"r2: outputs {list(output.shape)} do not fit labels {list(labels.shape)}; they must agree")
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
-    columns = [((wanted - found) ** 2).sum(1), wanted.sum(1), (wanted**2).sum(1), np.full(len(wanted), wanted.shape[1])]
-    return np.stack(columns, axis=1)
+    mean, deviation = wanted.mean(axis=0), wanted.std(axis=0)
+    varies = deviation > 1e-12 * np.abs(mean)
+    if not varies.any():
+        return np.stack([((wanted - found) ** 2).mean(axis=1), np.zeros(len(wanted))], axis=1)
+    # A number that never changes has nothing to explain, and is left out.
+    missed, to_explain = ((wanted - other)[:, varies] / deviation[varies] for other in (found, mean))
+    return np.stack([(missed**2).mean(axis=1), (to_explain**2).mean(axis=1)], axis=1)

@@ -17,6 +17,9 @@ CALL_SIZE = 32
 SHARE_OF_RANGE = 1e-3
 """Largest difference between numbers that count as the same, as a share of the largest number of that output."""
 
+NEVER = 1000.0
+"""Magnitude from which on a number that both give may stand for something else than a quantity."""
+
 
 def predict_in_calls(executable: Executable, inputs: Mapping[str, np.ndarray], report: Any) -> list[Prediction]:
     """Returns the outputs for each example.
@@ -67,8 +70,12 @@ def same_share(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> floa
         if found.dtype.kind != "f":
             same &= (found == other).reshape(len(ours), -1).all(axis=1)
             continue
-        margin = SHARE_OF_RANGE * max(float(np.abs(other).max(initial=0)), 1e-30)
-        same &= (np.abs(found - other) <= margin).reshape(len(ours), -1).all(axis=1)
+        # What stands for "never", infinity or -1e9 among logits say, is no measure for the rest.
+        never = np.isclose(found, other, rtol=1e-6, atol=0, equal_nan=True) & ~(np.abs(other) < NEVER)
+        with np.errstate(invalid="ignore"):
+            distance = np.where(never, 0, np.abs(found - other))
+        margin = SHARE_OF_RANGE * max(float(np.abs(other)[~never & np.isfinite(other)].max(initial=0)), 1e-30)
+        same &= (distance <= margin).reshape(len(ours), -1).all(axis=1)
     return float(same.mean())
 
 

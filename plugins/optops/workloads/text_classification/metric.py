@@ -9,7 +9,8 @@ def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes:
     """Returns per-example counts, int64 (examples, 1 + 3 * classes).
 
     Columns: 1; then by class whether it was predicted and right, whether it was predicted, whether it is the label. A
-    label that is no class counts as an example that nothing gets right.
+    label that is no class counts as an example that nothing gets right, and so does a prediction that is none: an
+    older model may know other classes.
 
     Args:
         predictions: The predicted classes.
@@ -17,13 +18,10 @@ def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes:
         classes: All of them.
 
     Raises:
-        ValueError: If there are not as many predictions as labels, or a prediction is no class.
+        ValueError: If there are not as many predictions as labels.
     """
     if len(predictions) != len(labels):
         raise ValueError(f"{len(predictions)} predictions but {len(labels)} labels")
-    unknown = sorted(set(predictions) - set(classes))
-    if unknown:
-        raise ValueError(f"predictions hold {', '.join(unknown)}; the classes are {', '.join(classes)}")
     columns = np.array(classes, dtype=object)
     predicted = np.array(predictions, dtype=object)[:, None] == columns
     actual = np.array(labels, dtype=object)[:, None] == columns
