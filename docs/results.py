@@ -44,6 +44,14 @@ LATENCY = "p50 at batch "
 CHANGE = "change of "
 DEFECTS = "label defects, "
 ACCEPTED = "accepted: "
+WIDEST = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512 without VNNI",
+    "avx2": "AVX2 without VNNI",
+}
+"""Extensions of the instruction set, the most capable first, with what people call them."""
 KEPT = {"peers": peer_results.keep, "models": model_results.keep}
 
 
@@ -95,7 +103,7 @@ def record(run: str, settings: Sequence[str], commit: str, made_by: str | None) 
     origin: dict[str, Any] = {
         "subject": own.name,
         "seed": own.seed,
-        "host": f"{host.cpu_model}, {host.cores} cores, {own.target.threads} threads",
+        "host": f"{_processor(host)}, {own.target.threads} threads",
         "date": time.strftime("%Y-%m-%d", time.gmtime(parent.info.start_time / 1000)),
         "commit": commit,
     }
@@ -123,6 +131,12 @@ def record(run: str, settings: Sequence[str], commit: str, made_by: str | None) 
     everything = [*(figure for figure in read() if figure.place not in places), *figures]
     everything.sort(key=lambda figure: (figure.subject, figure.seed))
     RECORD.write_text(json.dumps([asdict(figure) for figure in everything], indent=1) + "\n", encoding="utf-8")
+
+
+def _processor(host: Fingerprint) -> str:
+    # How fast int8 is depends on these more than on anything else.
+    best = next((name for name in WIDEST if name in host.isa), "")
+    return f"{host.cpu_model}{f' with {WIDEST[best]}' if best else ''}, {host.cores} cores"
 
 
 def _speeds(run: dict[str, Any], made: dict[str, Any]) -> Iterator[Figure]:
@@ -302,10 +316,9 @@ def main() -> None:
     if arguments.command == "record":
         record(arguments.run, arguments.settings, arguments.commit or _commit(), arguments.made_by)
     if arguments.command in KEPT:
-        host = Fingerprint.of_this_host()
         origin = {
             "command": arguments.made_by,
-            "host": f"{host.cpu_model}, {host.cores} cores",
+            "host": _processor(Fingerprint.of_this_host()),
             "date": time.strftime("%Y-%m-%d"),
             "commit": arguments.commit or _commit(),
         }
