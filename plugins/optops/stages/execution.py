@@ -21,6 +21,24 @@ from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
 BRACKETS = ("open_run", "close_run")
 """Stages that handle the parent run itself and have no run of their own."""
 
+UNREACHABLE = frozenset(
+    {
+        "ConnectionError",  # Python, requests, botocore
+        "HTTPClientError",  # botocore, its timeouts among them
+        "OperationalError",  # SQLAlchemy
+        "ServiceRequestError",  # azure.core
+        "ServiceResponseError",  # azure.core
+        "ServiceUnavailable",  # google.api_core
+        "Timeout",  # requests
+        "TimeoutError",  # Python
+        "TransportError",  # google.auth
+    }
+)
+"""Names of the exceptions, or of what they derive from, with which the clients of the stores say that nobody answers.
+
+By name, for only those of the store in use are installed.
+"""
+
 
 def run_stage(spec: StageSpec) -> StageResult:
     """Runs a stage, or takes over its earlier result, and returns what it hands on.
@@ -109,12 +127,10 @@ def is_expected(error: Exception) -> bool:
 
 def is_unreachable(error: BaseException | None) -> bool:
     """Returns whether an error means that a server was gone, so that a retry may help."""
-    import requests
     from mlflow import MlflowException
-    from sqlalchemy.exc import OperationalError
 
     while error is not None:
-        if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout | OperationalError):
+        if UNREACHABLE.intersection(kind.__name__ for kind in type(error).__mro__):
             return True
         if isinstance(error, MlflowException) and "failed with exception" in str(error):
             return True
