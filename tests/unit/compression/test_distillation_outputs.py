@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optops.compression.distillation.outputs import check_outputs, mixed_loss, teacher_loss
-from optops.models.keras import keras
+from optops.models.keras import keras, tf
 
 
 def two_outputs(seed: int) -> keras.Model:
@@ -65,6 +65,54 @@ def test_what_losses_report_and_train_beside_the_model_is_kept_when_they_are_mix
 def test_a_batch_without_the_models_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="not the model's input 'x'"):
         teacher_loss(two_outputs(1))(two_outputs(2), {"image": np.zeros((1, 6), np.float32)}, 0.0)
+
+
+def test_models_learn_from_what_stands_under_an_inputs_name_whatever_key_they_keep_it_under() -> None:
+    def model(keyed: bool) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        user, item = keras.Input((6,), name="first"), keras.Input((6,), name="second")
+        score = keras.layers.Dense(3)(user - 2 * item)
+        return keras.Model({"user": user, "item": item} if keyed else [user, item], score)
+
+    random = np.random.default_rng(3)
+    batch = {name: random.normal(size=(8, 6)).astype(np.float32) for name in ("first", "second")}
+    assert float(teacher_loss(model(keyed=False))(model(keyed=True), batch, 0.0)) == 0
+
+
+def in_half(scale: float) -> keras.Model:
+    image = keras.Input((6,), name="x")
+    kernel = keras.initializers.Constant(scale)
+    return keras.Model(image, keras.layers.Dense(3, kernel_initializer=kernel, dtype="mixed_float16")(image))
+
+
+def test_what_is_learnt_from_half_precision_is_computed_in_single() -> None:
+    # Squares of 600 are infinite in half precision.
+    loss = teacher_loss(in_half(100.0))(in_half(200.0), {"x": np.ones((2, 6), np.float32)}, 0.0)
+    assert loss.dtype == tf.float32
+    assert np.isfinite(float(loss)) and float(loss) > 0
+
+
+def test_a_student_in_single_precision_learns_from_a_teacher_in_half() -> None:
+    student = two_outputs(2)
+    student = keras.Model(student.inputs, student.outputs[:1])
+    assert float(teacher_loss(in_half(1.0))(student, {"x": np.ones((2, 6), np.float32)}, 0.0)) > 0
+
+
+def test_a_class_among_the_outputs_has_no_gradient_and_is_left_out() -> None:
+    def with_class(seed: int) -> keras.Model:
+        model = two_outputs(seed)
+        return keras.Model(model.inputs, [*model.outputs, tf.argmax(model.outputs[0], axis=-1)])
+
+    x = np.random.default_rng(3).normal(size=(8, 6)).astype(np.float32)
+    without = teacher_loss(two_outputs(1))(two_outputs(2), {"x": x}, 0.0)
+    assert float(teacher_loss(with_class(1))(with_class(2), {"x": x}, 0.0)) == pytest.approx(float(without))
+
+
+def test_a_teacher_that_gives_nothing_but_a_class_is_refused() -> None:
+    image = keras.Input((6,), name="x")
+    model = keras.Model(image, tf.argmax(keras.layers.Dense(3)(image), axis=-1))
+    with pytest.raises(ValueError, match=r"have no gradient; the model gives .* int64"):
+        teacher_loss(model)(model, {"x": np.ones((1, 6), np.float32)}, 0.0)
 
 
 def with_heads(heads: Any) -> keras.Model:

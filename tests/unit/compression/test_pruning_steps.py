@@ -73,6 +73,29 @@ def test_batch_norms_of_a_pruned_model_are_measured_anew(model: Any, data: Pruni
     assert np.abs(kept).max() > 0.01, "a fresh model's moving means are zero"
 
 
+def test_batch_norms_are_measured_on_the_input_that_they_stand_behind() -> None:
+    user, item = keras.Input((3,), name="first"), keras.Input((3,), name="second")
+    wide = keras.layers.Dense(16, kernel_initializer="ones", use_bias=False)(user)
+    wide = keras.layers.BatchNormalization(name="norm")(wide)
+    model = keras.Model({"user": user, "item": item}, keras.layers.Dense(2)(tf.concat([wide, item], -1)))
+    # Both have the same shape: nothing but their values tells them apart.
+    batch = {"first": np.ones((4, 3), np.float32), "second": np.full((4, 3), 100, np.float32)}
+    step = next(prune_steps(model, Settings(), PruningData([batch], lambda: [batch], loss), lambda line: None))
+    np.testing.assert_allclose(step.model.get_layer("norm").moving_mean, 3.0)
+
+
+def test_what_removed_channels_say_is_measured_on_inputs_that_have_each_others_names_for_keys() -> None:
+    image, facts = keras.Input((8, 8, 3), name="facts"), keras.Input((5,), name="image")
+    wide = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(16, 3, name="wide")(image))
+    wide = keras.layers.Conv2D(4, 1)(keras.layers.ReLU()(wide))
+    joined = tf.concat([keras.layers.GlobalAveragePooling2D()(wide), facts], -1)
+    model = keras.Model({"image": image, "facts": facts}, keras.layers.Dense(2)(joined))
+    batch = {"facts": np.ones((2, 8, 8, 3), np.float32), "image": np.ones((2, 5), np.float32)}
+    data = PruningData([batch], lambda: [batch], loss)
+    step = next(prune_steps(model, Settings(criterion="batch_norm_scale"), data, lambda line: None))
+    assert step.model.get_layer("wide").filters == 12
+
+
 def test_sparsity_training_comes_first_and_is_no_candidate(model: Any, data: PruningData) -> None:
     settings = Settings(criterion="batch_norm_scale", sparsity_epochs=3)
     steps = prune_steps(model, settings, data, lambda line: None)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from optops.compression.pruning.channels.steps import model_inputs
 from optops.graph.functional_live import live
 from optops.models.base import load_architecture
+from optops.models.functional.batches import model_inputs
 from optops.models.importing import import_functional, import_keras, import_saved_model
 from optops.models.keras import keras as keras_2
 from optops.models.keras import tf

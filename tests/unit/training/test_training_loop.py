@@ -255,6 +255,27 @@ def test_products_in_bfloat16_are_for_the_steps_alone():
     assert float(outside(tf.constant(values))) == expected
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_loss_in_half_precision_trains_like_one_in_single(accumulate, replicas):
+    values = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    found = {}
+    for precision in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, dtype=precision)])
+
+        def loss(model, batch, progress):
+            value = tf.reduce_mean(tf.square(model(batch["input"])))
+            return value, {"error": value}
+
+        batch = {"input": values}
+        settings = TrainingSettings(epochs=1, accumulate=accumulate, replicas=replicas)
+        step = TrainingStep(model, loss, common_signature([batch]), settings)
+        value, norm, scalars = step([batch] * accumulate, 0.1, 0.0)
+        found[precision] = [value, norm, scalars["error"], *model.get_weights()[0].ravel()]
+    np.testing.assert_allclose(found["mixed_float16"], found["float32"], rtol=0.02)
+
+
 def test_what_is_left_of_an_epoch_makes_a_smaller_step(small, tmp_path):
     _, history = small.train(tmp_path, epochs=2, accumulate=3)
     batches = len(small.batches(1))

@@ -408,3 +408,40 @@ def test_the_loss_looks_at_the_output_that_the_recipe_names(folder):
     recipe = recipe_in(folder, **changes)
     loss = workload_of(recipe).loss(recipe.prune.train)(model, batch, 0.0)
     assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[1] ** 2)), rel=1e-5)
+
+
+def test_the_loss_finds_an_output_by_its_name_where_the_model_keeps_outputs_under_keys_of_its_own(folder):
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, {"a": keras.layers.Dense(3, name="z")(x), "b": keras.layers.Dense(3, name="y")(x)})
+    batch = {"x": np.ones((5, 4), np.float32), "labels": np.zeros((5, 3), np.float32)}
+    for name, key in (("z", "a"), ("y", "b")):
+        changes = {
+            "test: test.npz}": f"test: test.npz, output: {name}}}",
+            "saved_model: saved_model": "keras: model.keras, loss: mean_squared_error",
+            "distill: off": "prune: {}",
+        }
+        recipe = recipe_in(folder, **changes)
+        loss = workload_of(recipe).loss(recipe.prune.train)(model, batch, 0.0)
+        assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[key] ** 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("function", ["mean_squared_error", "mean_absolute_error", "binary_crossentropy"])
+@pytest.mark.parametrize("flat_output", [False, True])
+def test_each_label_is_held_against_its_own_output_with_and_without_an_axis_of_one(folder, function, flat_output):
+    x = keras.Input((4,), name="x")
+    y = keras.layers.Dense(1, activation="sigmoid", name="y")(x)
+    model = keras.Model(x, y[:, 0] if flat_output else y)
+    random = np.random.default_rng(0)
+    inputs, labels = random.normal(size=(5, 4)).astype(np.float32), random.integers(0, 2, 5)
+    changes = {"saved_model: saved_model": f"keras: model.keras, loss: {function}", "distill: off": "prune: {}"}
+    recipe = recipe_in(folder, **changes)
+    loss = workload_of(recipe).loss(recipe.prune.train)
+    given = np.asarray(model(inputs), np.float64).reshape(5)
+    by_hand = {
+        "mean_squared_error": (given - labels) ** 2,
+        "mean_absolute_error": np.abs(given - labels),
+        "binary_crossentropy": -np.log(np.where(labels == 1, given, 1 - given)),
+    }[function]
+    for shaped in (labels, labels[:, None]):
+        found = loss(model, {"x": inputs, "labels": shaped}, 0.0)
+        assert float(found) == pytest.approx(by_hand.mean(), rel=1e-5)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optops.compression.pruning.channels.steps import model_inputs
+from optops.models.functional.batches import model_outputs
 from optops.models.keras import tf
 from optops.models.training.settings import Loss
 
@@ -16,17 +16,28 @@ def teacher_loss(teacher: Any) -> Loss:
     """Returns the squared error against a teacher's outputs, in units of their variance; the mean over outputs.
 
     Where the values of a batch hardly vary, a single one for example, a thousandth of the mean square of both models'
-    outputs stands for the variance: no batch counts for more than some thousand others.
+    outputs stands for the variance: no batch counts for more than some thousand others. Outputs that are no
+    floating-point numbers, a class for example, have no gradient and are left out.
 
     Args:
         teacher: A functional model; a batch holds its inputs under their names.
+
+    Raises:
+        ValueError: When it is called, if no output is left.
     """
 
     def loss(model: Any, batch: Any, progress: Any) -> Any:
         del progress
         wanted, found = model_outputs(teacher, batch, training=False), model_outputs(model, batch, training=True)
+        pairs = [pair for pair in zip(wanted, found, strict=True) if all(each.dtype.is_floating for each in pair)]
+        if not pairs:
+            given = ", ".join(f"{name} {each.dtype.name}" for name, each in zip(model.output_names, found, strict=True))
+            raise ValueError(
+                f"nothing can be learnt from a teacher whose outputs have no gradient; the model gives {given}: give "
+                "it an output of floating-point numbers too, the probabilities that a class is made from for example"
+            )
         errors = []
-        for one, other in zip(wanted, found, strict=True):
+        for one, other in pairs:
             size = tf.reduce_mean(tf.square(one) + tf.square(tf.stop_gradient(other)))
             spread = tf.maximum(tf.math.reduce_variance(one), tf.maximum(LEAST_SPREAD * size, TINY))
             errors.append(tf.reduce_mean(tf.math.squared_difference(one, other)) / spread)
@@ -83,11 +94,3 @@ class _MixedLoss:
 
 def _value_and_scalars(result: Any) -> tuple[Any, Mapping[str, Any]]:
     return result if isinstance(result, tuple) else (result, {})
-
-
-def model_outputs(model: Any, batch: Any, *, training: bool) -> list[Any]:
-    """Returns a functional model's outputs for a training batch, in the order of their names if they have some."""
-    outputs = model(model_inputs(model, batch), training=training)
-    if isinstance(outputs, dict):
-        return [outputs[name] for name in sorted(outputs)]
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

@@ -91,6 +91,9 @@ class TrainingStep:
         with tf.GradientTape() as tape:
             result = self._loss(self._model, batch, progress)
             value, scalars = result if isinstance(result, tuple) else (result, {})
+            # Of a model whose last layer computes in half precision it is a number in half precision.
+            value = tf.cast(value, tf.float32)
+        scalars = {name: tf.cast(scalar, tf.float32) for name, scalar in scalars.items()}
         gradients = tape.gradient(value, self._trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # Dense, because the norm of a sparse gradient counts repeated ids wrongly.
         return value, scalars, [tf.convert_to_tensor(gradient) for gradient in gradients]

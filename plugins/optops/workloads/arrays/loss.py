@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from optops.compression.distillation.outputs import model_outputs
+from optops.models.functional.batches import model_outputs
 from optops.models.keras import keras, tf
 from optops.models.training.settings import Loss
 
@@ -12,7 +12,7 @@ def labels_loss(name: str, labels: str, output: str | None = None) -> Loss:
 
     Args:
         name: As `keras.losses` has it.
-        labels: Name of the labels in a batch.
+        labels: Name of the labels in a batch; [n] and [n, 1] are the same.
         output: Name of the output; the first if None.
 
     Raises:
@@ -25,13 +25,27 @@ def labels_loss(name: str, labels: str, output: str | None = None) -> Loss:
 
     def loss(model: Any, batch: Any, progress: Any) -> Any:
         del progress
-        names = sorted(model.output_names) if isinstance(model.output, dict) else list(model.output_names)
+        names = list(model.output_names)
         if output is not None and output not in names:
             raise ValueError(f"data.output: there is no {output!r}; the model's outputs are {', '.join(names)}")
         place = 0 if output is None else names.index(output)
-        return tf.reduce_mean(function(batch[labels], model_outputs(model, batch, training=True)[place]))
+        found = model_outputs(model, batch, training=True)[place]
+        return tf.reduce_mean(function(_ranked_like(found, batch[labels]), found))
 
     return loss
+
+
+def _ranked_like(output: Any, labels: Any) -> Any:
+    """Returns labels in the rank of an output if nothing but a last axis of 1 sets them apart.
+
+    Keras' functions would hold each of [n] labels against each of [n, 1] outputs.
+    """
+    wanted, given = tf.convert_to_tensor(labels), output.shape
+    if given.rank == wanted.shape.rank + 1 and given[-1] == 1:
+        return wanted[..., None]
+    if wanted.shape.rank == given.rank + 1 and wanted.shape[-1] == 1:
+        return wanted[..., 0]
+    return wanted
 
 
 def no_loss(model: Any, batch: Any, progress: Any) -> Any:

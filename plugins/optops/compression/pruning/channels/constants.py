@@ -34,7 +34,8 @@ def constant_contributions(model: Any, graph: ChannelGraph, removed: set[int], i
     probe = keras.Model(model.inputs, [layer.input for layer in readers])
     gone = set(graph.trace.ties.roots(np.array(sorted(removed), np.int64)).tolist())
     with _without_scales(graph, gone):
-        read = probe(inputs, training=False)
+        # Inputs under keys would be taken by the names of their layers, which the model may not have them under.
+        read = probe(model._flatten_to_reference_inputs(inputs), training=False)
     found: Biases = {}
     for layer, values in zip(readers, read if len(readers) > 1 else [read], strict=True):
         channels = np.asarray(values, np.float64).reshape(-1, values.shape[-1])

@@ -10,6 +10,7 @@ from optops.compression.pruning.channels.graph import follow_channels
 from optops.compression.pruning.channels.prune import prune_channels
 from optops.compression.pruning.channels.rebuild import without_channels
 from optops.compression.pruning.steps import Batch, PruningData, Step
+from optops.models.functional.batches import model_inputs
 
 CriterionName = Literal["batch_norm_scale", "l1_norm", "l2_norm", "taylor"]
 
@@ -86,22 +87,6 @@ def prune_steps(
         report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
         yield Step(ratio, smaller)
         removed = ratio
-
-
-def model_inputs(model: Any, batch: Batch) -> Any:
-    """Returns what of a training batch a functional model takes: the array, or several by name.
-
-    Raises:
-        ValueError: If the batch lacks an input; names it.
-    """
-    for name in model.input_names:
-        if name not in batch:
-            raise ValueError(
-                f"the training batches hold {', '.join(sorted(batch))}, but not the model's input {name!r}; "
-                "a workload whose models are functional names its arrays as the models name their inputs"
-            )
-    found = {name: batch[name] for name in model.input_names}
-    return next(iter(found.values())) if len(found) == 1 else found
 
 
 def _criterion(name: CriterionName, model: Any, data: PruningData) -> Criterion:
