@@ -350,6 +350,21 @@ def test_what_channels_without_a_scale_say_is_folded_into_biases_where_no_zeros_
         np.testing.assert_array_equal(model.get_layer(name).gamma, scale)
 
 
+def test_a_new_bias_does_not_change_places_with_the_slopes_of_the_activation():
+    x = keras.Input([6])
+    y = L.ReLU()(L.BatchNormalization(name="norm")(L.Dense(16)(x)))
+    # As many slopes as biases: nothing but their order tells them apart.
+    y = L.Dense(32, use_bias=False, activation=L.PReLU(), name="reader")(y)
+    model = build(lambda: keras.Model(x, L.Dense(4)(y)))
+    model.get_layer("norm").gamma.assign(np.arange(16) % 2)
+    model.get_layer("norm").beta.assign(np.ones(16))
+    (inputs,) = inputs_of(model)
+    smaller = prune_channels(model, 0.5, criterion=batch_norm_scale, inputs=inputs)
+    assert smaller.get_layer("norm").gamma.shape == [8]
+    assert np.abs(smaller.get_layer("reader").bias).max() > 0.1
+    np.testing.assert_allclose(smaller(inputs), model(inputs), atol=2e-5)
+
+
 def test_what_passes_a_zero_padding_is_not_folded():
     x = keras.Input([8, 8, 3])
     y = L.ReLU()(L.BatchNormalization(name="norm")(conv(16)(x)))

@@ -119,9 +119,12 @@ class _Cut:
         for weight in self.graph.trace.weights.get(layer, ()):
             for axis, atoms in weight.axes.items():
                 arrays[id(weight.variable)] = np.take(arrays[id(weight.variable)], self.kept(atoms), axis)
-        if layer in self.biases:
-            added = self.biases[layer][self.kept(self.graph.trace.slots[layer, "out"])].astype(np.float32)
-            # Without a bias so far it comes after all others, as Keras makes it.
-            bias = id(layer.bias)
-            arrays[bias] = arrays[bias] + added if layer.bias is not None else added
-        return list(arrays.values())
+        if layer not in self.biases:
+            return list(arrays.values())
+        added = self.biases[layer][self.kept(self.graph.trace.slots[layer, "out"])].astype(np.float32)
+        if layer.bias is not None:
+            arrays[id(layer.bias)] = arrays[id(layer.bias)] + added
+            return list(arrays.values())
+        # Keras makes a bias right after the kernel, before what the activation has of its own.
+        kernel = arrays.pop(id(layer.kernel))
+        return [kernel, added, *arrays.values()]
