@@ -48,6 +48,17 @@ def test_the_canonical_form_computes_the_same_without_batch_norms_that_can_be_fo
     assert not any(isinstance(layer, keras.Model) for layer in folded.layers)
 
 
+def test_layers_that_are_shared_by_images_of_two_sizes_are_folded():
+    large, small = keras.Input([8, 8, 3], name="large"), keras.Input([4, 4, 3], name="small")
+    shared, norm = L.Conv2D(8, 3, padding="same"), L.BatchNormalization()
+    pooled = [L.GlobalAveragePooling2D()(norm(shared(image))) for image in (large, small)]
+    model = keras.Model([large, small], L.Add()(pooled))
+    randomize(model)
+    folded = fold_batch_norms(model)
+    assert not batch_norms(folded)
+    assert largest_difference(model, folded, example_inputs(model)) <= 1e-5
+
+
 def test_an_activation_that_does_nothing_is_left_out_and_one_that_casts_is_not():
     x = keras.Input((4,), name="x")
     plain = L.Activation("linear", name="plain")(L.Dense(3, name="exact")(x))

@@ -148,7 +148,8 @@ def _is_identity(call: Call) -> bool:
 def _foldable(layer: Any, norm: Any) -> bool:
     if type(layer) not in OUTPUT_AXES or type(norm) not in NORMS or layer.activation is not keras.activations.linear:
         return False
-    rank = len(layer.output_shape) if not isinstance(layer.output_shape, list) else len(layer.output_shape[0])
+    # Not the layer's: it may have been called with inputs of several sizes.
+    rank = norm.input_spec.ndim
     channels = 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
     axes = norm.axis if isinstance(norm.axis, list | tuple) else [norm.axis]
     return [axis % rank for axis in axes] == [channels]
