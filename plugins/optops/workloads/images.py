@@ -104,10 +104,22 @@ def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[in
     """
     with _opened(source, pixel_limit) as image:
         try:
-            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+            # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
+            turned = ORIENTATION in getattr(image, "tag_v2", ())
+            sideways = not turned and image.getexif().get(ORIENTATION) in SIDEWAYS
         except Exception:  # noqa: BLE001 - of a damaged EXIF block; decoding will tell
             sideways = False
         return (image.height, image.width) if sideways else (image.width, image.height)
+
+
+def image_mode(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> str:
+    """Returns Pillow's name of an image's colour mode from its header, without decoding it.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        return image.mode
 
 
 def open_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> "Image":

@@ -6,12 +6,14 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from optops.workloads.images import (
     ImageError,
     encode_png,
     image_files,
     image_of_input,
+    image_size,
     inspect_image,
     open_image,
     pixels_of,
@@ -72,6 +74,36 @@ def test_a_photograph_on_its_side_is_set_upright():
     content = encoded(Image.fromarray(NOISE), "PNG", exif=exif)
     np.testing.assert_array_equal(read_image(content), np.rot90(NOISE, -1))
     assert (inspect_image(content).width, inspect_image(content).height) == (40, 30)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_upright_image(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(NOISE), form, exif=exif)
+    upright = (40, 30) if orientation > 4 else (30, 40)
+    assert image_size(content) == open_image(content).size == upright
+    facts = inspect_image(content)
+    assert (facts.width, facts.height) == upright
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF", "PPM"])
+def test_an_image_that_says_nothing_of_its_orientation_is_upright(form):
+    content = encoded(Image.fromarray(NOISE), form)
+    assert image_size(content) == open_image(content).size == (30, 40)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_an_orientation_in_xmp_alone_counts_too(form):
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    if form == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        content = encoded(Image.fromarray(NOISE), form, pnginfo=text)
+    else:
+        content = encoded(Image.fromarray(NOISE), form, tiffinfo={700: xmp})
+    assert image_size(content) == open_image(content).size == (40, 30)
 
 
 def test_colour_modes_become_what_they_look_like():
