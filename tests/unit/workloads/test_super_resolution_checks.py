@@ -136,6 +136,15 @@ def test_a_pair_that_shows_different_things_is_found(folder):
     assert found(check(folder)) == {("different_content", "train"): 1}
 
 
+def test_a_grey_image_that_shows_what_its_coloured_partner_shows_raises_no_alarm(folder):
+    grey = np.asarray(Image.fromarray(texture(3)).convert("L"))
+    replace_pair(folder, names(folder)[0], grey, np.repeat(shrink(grey, 2)[..., None], 3, -1))
+    turned = grey[::-1]
+    replace_pair(folder, names(folder)[1], np.repeat(turned[..., None], 3, -1), shrink(turned, 2))
+    # Of one luma they match as well as others do.
+    assert not check(folder, extra="check_labels: {thresholds: {min_match: 35}}\n").defects
+
+
 def test_equal_pixels_are_found_within_and_between_splits_whatever_the_format(folder):
     names_of_training = names(folder)
     twin = Image.open(folder / "train" / names_of_training[0])

@@ -307,6 +307,34 @@ def test_predictions_are_lumas_that_the_metric_reads(recipe, splits, assets, exe
     assert WORKLOAD.agreement(predictions, other) == 0.75
 
 
+@pytest.mark.parametrize("grey", ["high", "low"])
+def test_a_grey_image_and_its_coloured_partner_have_one_luma(tmp_path, grey):
+    levels = np.tile(np.linspace(0, 255, SIDE), (SIDE, 1)).round().astype(np.uint8)
+    images = {"high": levels, "low": shrink(levels, 2)}
+    for side, pixels in images.items():
+        (tmp_path / side).mkdir()
+        Image.fromarray(pixels).convert("L" if side == grey else "RGB").save(tmp_path / side / "ramp.png")
+    text = RECIPE
+    for split in ("train", "validation", "test"):
+        text = text.replace(f"{split}: {split}", f"{split}: {{high: {tmp_path}/high, low: {tmp_path}/low}}")
+    recipe = parse_recipe(text, tmp_path / "tiny.yaml")
+    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    (tmp_path / "assets").mkdir()
+    WORKLOAD.prepare(recipe, splits["train"], tmp_path / "assets")
+    whole = luma(np.repeat(levels[..., None], 3, -1))
+    (batch,) = WORKLOAD.batches(recipe, splits["train"], tmp_path / "assets", recipe.train)(1)
+    middle = batch["high"].reshape(-1, 8, 2, 8, 2).mean(axis=(2, 4))
+    # Grey alone would be 16 darker where it is black.
+    assert np.abs(batch["low"][..., 0] - middle).mean() < 0.01
+
+    def doubled(inputs):
+        return {"high": np.repeat(np.repeat(inputs["low"], 2, 1), 2, 2)}
+
+    enlarged = WORKLOAD.predict(doubled, splits["test"], tmp_path / "assets")
+    assert np.abs(decode_luma(enlarged[0]) - whole).mean() < 4
+    assert float(WORKLOAD.metric(WORKLOAD.statistics(enlarged, splits["test"], recipe.data))[0]) > 35
+
+
 def test_calls_for_timing_and_calibration_are_of_the_images(splits, assets):
     for batch in (1, 3):
         calls = WORKLOAD.benchmark_inputs(splits["validation"], assets, batch, 1)

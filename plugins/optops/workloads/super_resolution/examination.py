@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optops.workloads.images import ImageError, open_image
 from optops.workloads.super_resolution.alignment import align
-from optops.workloads.super_resolution.loading import Example, rows_of, visible_pixels
+from optops.workloads.super_resolution.loading import Example, coloured, rows_of, visible_pixels
 from optops.workloads.super_resolution.quality import luma
 
 LOOKED_AT = 512
@@ -81,6 +81,9 @@ def _examine(example: Example, scale: int) -> Finding:
     if high is not None:
         facts |= {"pixels": _digest(high), "spread": float(np.std(luma(_thinned(high))))}
         if low is not None and fits(high.shape, low.shape, scale):
+            if low.ndim != high.ndim:
+                # One of them is grey, which has another luma.
+                low, high = coloured(low), coloured(high)
             facts |= asdict(align(low, high, scale))
     return Finding(**facts)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optops.models.super_resolution import INPUT, OUTPUT
 from optops.models.training.settings import Batch
-from optops.workloads.super_resolution.loading import Example, load_high_luma, load_pixels
+from optops.workloads.super_resolution.loading import Example, load_high_luma, load_low, load_pixels
 from optops.workloads.super_resolution.quality import luma
 from optops.workloads.super_resolution.resizing import resize, shrink, to_bytes
 
@@ -47,7 +47,7 @@ def load_pairs(
 
 def _forms(example: Example, scale: int, smaller_copies: Sequence[float]) -> Iterator[LumaPair]:
     if example["low"]:
-        low = luma(load_pixels(example["low"]))
+        low = luma(load_low(example, scale))
         high = load_high_luma(example, scale)[: low.shape[0] * scale, : low.shape[1] * scale]
         yield LumaPair(low.astype(np.float16), high)
         return
