@@ -306,6 +306,46 @@ def test_a_list_may_name_images_that_end_in_a_digit_of_their_own(scenes):
     assert not frame["faults"].map(len).any()
 
 
+def test_a_list_may_name_images_from_the_root_of_the_data_set_or_of_the_disk(tmp_path):
+    write_scenes(tmp_path / "scenes", train=4, validation=2, test=2, seed=4, side=SIDE)
+    data = tmp_path / "data"
+    for split, numbers in {"train2017": range(4), "val2017": range(4, 8)}.items():
+        (data / "images" / split).mkdir(parents=True)
+        (data / "labels" / split).mkdir(parents=True)
+        for number in numbers:
+            name = f"scene_{number:05}"
+            shutil.copy(tmp_path / "scenes" / "images" / f"{name}.png", data / "images" / split)
+            (data / "labels" / split / f"{name}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    lines = {
+        "train": [f"./images/train2017/scene_{number:05}.png" for number in range(4)],
+        "validation": [f"/datasets/coco/images/val2017/scene_{number:05}.png" for number in (4, 5)],
+        "test": ["val2017/scene_00006", "images/val2017/scene_00007.png", "images/val2017/scene_00099.png"],
+    }
+    for split, listed in lines.items():
+        (data / f"{split}.txt").write_text("\n".join(listed))
+    text = VOC.replace("format: voc", "format: yolo").replace("annotations: annotations", "annotations: labels")
+    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)
+    assert list(frames["train"]["name"]) == [f"train2017/scene_{number:05}" for number in range(4)]
+    assert list(frames["validation"]["name"]) == ["val2017/scene_00004", "val2017/scene_00005"]
+    assert list(frames["test"]["name"]) == ["val2017/scene_00006", "val2017/scene_00007", "scene_00099"]
+    for frame in frames.values():
+        there = frame[frame["name"] != "scene_00099"]
+        assert there["boxes"].map(len).eq(1).all() and (there["content"] != "").all()
+
+
+def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "data" / "train.txt").write_text(
+        "./data/images/scene_00000.png\nscene_00001\nimages/scene_00004.png\nimages/scene_00007.png\n"
+    )
+    text = COCO.replace("train: train.json", "train: {annotations: train.json, list: train.txt}")
+    frame = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)["train"]
+    assert list(frame["name"]) == [f"scene_{number:05}.png" for number in (0, 1, 4, 7)]
+    found, _ = check(tmp_path, text)
+    assert found["malformed"].keys() == {"train/scene_00007.png"}
+    assert "train.json does not name it" in found["malformed"]["train/scene_00007.png"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

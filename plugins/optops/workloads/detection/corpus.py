@@ -77,10 +77,15 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels).images
-    wanted = set(_names(Path(part.list), {_stem(name) for name, _ in entries})) if part.list else None
+    known = {_stem(name) for name, _ in entries}
+    listed = {line: _meant(line, known) for line in _lines(Path(part.list))} if part.list else {}
+    wanted = set(listed.values()) if part.list else known
     for index, (name, annotation) in enumerate(entries, start=1):
-        if wanted is None or _stem(name) in wanted:
+        if _stem(name) in wanted:
             yield name, folder / name, labels, index, annotation
+    for line in (line for line, meant in listed.items() if meant is None):
+        name = Path(_named(line)).name
+        yield name, folder / name, labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
 def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Sequence[str]) -> Found:
@@ -93,7 +98,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [name if name in known else Path(name).name for name in _names(Path(part.list), known)]
+        names = [_meant(line, known) or _stem(Path(_named(line)).name) for line in _lines(Path(part.list))]
     else:
         # An annotation without an image is a defect to name, but not the list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not (form == "yolo" and name == "classes")]
@@ -122,12 +127,8 @@ def _by_stem(paths: Iterable[Path]) -> Mapping[str, Path]:
     return found
 
 
-def _names(path: Path, known: Collection[str]) -> list[str]:
-    """Reads the list of a split: names, with or without folder and suffix.
-
-    Args:
-        path: The list.
-        known: Names of images and annotations, without suffix: `beach 1` may be one of them, or `beach` of a class.
+def _lines(path: Path) -> list[str]:
+    """Reads the list of a split.
 
     Raises:
         ValueError: If it can not be read, or is empty.
@@ -136,10 +137,33 @@ def _names(path: Path, known: Collection[str]) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the list of images can not be read: {error}") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    return [_stem(name if _stem(name) in known else _CLASS_LIST.sub(r"\1", name)) for name in names]
+    return lines
+
+
+def _meant(line: str, known: Collection[str]) -> str | None:
+    """Returns which image a line of a list means: the longest tail of its path that is known, with or without suffix.
+
+    Lists start their paths where they like, at the root of the data set for example.
+
+    Args:
+        line: The line.
+        known: Names of images and annotations, without suffix: `beach 1` may be one of them, or `beach` of a class.
+    """
+    for name in (line, _named(line)):
+        parts = Path(_stem(name)).parts
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            if tail in known:
+                return tail
+    return None
+
+
+def _named(line: str) -> str:
+    """Returns the name in a line of a list, which may be one for a class."""
+    return _CLASS_LIST.sub(r"\1", line)
 
 
 def _stem(name: str) -> str:
