@@ -214,7 +214,8 @@ class Tracking:
         digest = digest_folder(files.folder)
         model = self.client.create_logged_model(
             run.info.experiment_id,
-            name=files.name.replace(" ", "-"),
+            # MLflow refuses dots in it.
+            name=files.name.replace(" ", "-").replace(".", "-"),
             source_run_id=run_id,
             tags={KEY_TAG: files.key, STAGE_TAG: files.stage, "optops.digest": digest},
             params={

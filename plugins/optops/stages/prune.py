@@ -46,7 +46,7 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
     steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
     for step in steps(job, settings, candidate, examples, whole):
-        name = f"{candidate.name} pruned {100 * step.ratio:.0f}" if step.ratio else f"{candidate.name} before pruning"
+        name = f"{candidate.name} pruned {100 * step.ratio:g}" if step.ratio else f"{candidate.name} before pruning"
         folder = with_assets(job, candidate)
         loss = job.workload.distillation_loss(whole, step.model, settings)
         if step.penalty is not None:

@@ -1,0 +1,57 @@
+"""Each ratio makes a candidate of its own."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from optops.models.keras import keras
+from optops.pipeline import TRAIN, VALIDATION, make_spec
+from optops.recipe_file import parse_recipe
+from optops.stage_spec import Artifact, Manifest, RunReference, StageResult
+from optops.stages import prune, train
+from optops.stages.base import new_job
+from optops.tracking import Tracking
+
+RECIPE = """
+name: mine
+workload: arrays
+data: {folder: data, train: train.npz, validation: validation.npz, test: test.npz}
+model: {keras: model.keras}
+prune:
+  method: magnitude
+  ratios: [0.975, 0.98]
+  train: {epochs: 1, batch_tokens: 16, warmup_steps: 1, replicas: 1, average_checkpoints: 1}
+benchmark: {objective: size}
+registry: {name: mine}
+"""
+
+
+def test_ratios_less_than_a_percent_apart_make_candidates_of_different_names(optops_home, tmp_path):
+    (tmp_path / "data").mkdir()
+    for seed, split in enumerate(("train", "validation", "test")):
+        x = np.random.default_rng(seed).normal(size=(32, 8)).astype(np.float32)
+        np.savez(tmp_path / "data" / f"{split}.npz", x=x, labels=x[:, :3].argmax(axis=1))
+    x = keras.Input((8,), name="x")
+    model = keras.Model(x, keras.layers.Dense(3, name="scores")(keras.layers.Dense(64, activation="relu")(x)))
+    model.save(tmp_path / "model.keras")
+    recipe, tracking = parse_recipe(RECIPE, tmp_path / "mine.yaml"), Tracking()
+    manifest = Manifest("", 1, "", Artifact("", ""))
+    checked = StageResult("check_labels", "0", manifests=dict.fromkeys((TRAIN, VALIDATION), manifest))
+    results = {"check_labels": (checked,)}
+
+    def stage(name, module):
+        run_id = tracking.open_run(recipe.experiment, name, {})
+        spec = make_spec(name, recipe, RunReference("", recipe.experiment, "", run_id), results)
+        job = replace(new_job(spec, tracking), run_id=run_id)
+        return module.run(replace(job, _frames=job.workload.read(recipe.data, recipe.seed)))
+
+    results["train"] = results["distill"] = (stage("train", train),)
+    made = stage("prune", prune).candidates
+    assert [candidate.name for candidate in made] == ["baseline", "baseline pruned 97.5", "baseline pruned 98"]
+    assert len({candidate.key for candidate in made}) == 3
+    files = [tracking.fetch(candidate.artifact) / "trainable" / "weights.npz" for candidate in made[1:]]
+    zeros = []
+    for file in files:
+        with np.load(file) as weights:
+            zeros.append(sum(int((array == 0).sum()) for array in weights.values() if array.ndim == 2))
+    assert zeros[0] < zeros[1], "the second went on from the checkpoint of the first"
