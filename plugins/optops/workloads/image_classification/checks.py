@@ -115,11 +115,17 @@ def find_overlap(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def find_class_balance(rows: pd.DataFrame, classes: list[str], min_share: float) -> "pd.Series[str]":
-    """Names the examples of classes that have few."""
+    """Names the examples of classes that have few; the first example of the split stands for classes without any."""
     counts = rows["label"][rows["label"].isin(classes)].value_counts()
-    rare = counts[counts < min_share * len(rows) / len(classes)]
-    found = rows["label"][rows["label"].isin(rare.index)]
-    return found.map(lambda label: f"{label} has {counts[label]} of {len(rows)} examples")
+    rare = set(counts[counts < min_share * len(rows) / len(classes)].index)
+    reasons: dict[Any, str] = {}
+    if absent := [name for name in classes if name not in counts]:
+        reasons[rows.index[0]] = f"the split has no example of {', '.join(absent)}"
+    for index, label in rows["label"].items():
+        if label in rare:
+            own = f"{label} has {counts[label]} of {len(rows)} examples"
+            reasons[index] = f"{reasons[index]}; {own}" if index in reasons else own
+    return pd.Series(reasons, dtype=object).astype(str)
 
 
 def _look(path: Path) -> tuple[str, int, int, str]:
