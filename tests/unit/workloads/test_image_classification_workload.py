@@ -125,6 +125,14 @@ def test_batches_come_again_from_seed_and_epoch(recipe, splits, assets):
     assert np.bincount(np.concatenate([batch["labels"] for batch in first])).tolist() == [80] * 5
 
 
+def test_images_are_decoded_when_their_batch_is_made(recipe, splits, assets, tmp_path):
+    frame = splits["train"].copy()
+    frame["file"] = [str(tmp_path / "nowhere.png")] * len(frame)
+    batches = WORKLOAD.batches(recipe, frame, assets, recipe.train)
+    with pytest.raises(ValueError, match=r"nowhere\.png: .*mend or remove it"):
+        next(iter(batches(1)))
+
+
 def test_a_distilled_loss_is_zero_against_itself(recipe, splits, assets):
     batch = next(iter(WORKLOAD.batches(recipe, splits["train"], assets, recipe.train)(1)))
     _, model = WORKLOAD.build(recipe, assets)
@@ -192,6 +200,18 @@ def test_a_rare_class_is_reported(folder):
     counts, report = found(folder)
     assert counts == {("class_balance", "train"): 3}
     assert not report.quarantine
+
+
+def test_a_class_without_any_example_is_reported(folder):
+    shutil.rmtree(folder / "train" / "ring")
+    counts, report = found(folder)
+    assert counts == {("class_balance", "train"): 1}
+    assert report.defects[0].reason == "the split has no example of ring"
+    for path in sorted((folder / "train" / SHAPES[0]).iterdir())[3:]:
+        path.unlink()
+    counts, report = found(folder)
+    assert counts == {("class_balance", "train"): 3}
+    assert sum("the split has no example of ring" in defect.reason for defect in report.defects) == 1
 
 
 def test_a_csv_file_names_images_and_their_labels(folder):

@@ -20,13 +20,12 @@ from optops.workloads.detection.boxes import Box, corners
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import shrink
 from optops.workloads.detection.settings import Augmentation
+from optops.workloads.image_cache import ImageCache
 from optops.workloads.images import ImageError, image_size, open_image
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CACHE_BYTES = 1 << 30
-"""Of decoded images that are kept in memory; what is beyond is decoded anew in each epoch."""
 BATCH_BYTES = 1 << 30
 _KEPT_SIZE = 1.3
 """How much larger than the network's input images are kept, so that enlarging them does not blur."""
@@ -77,8 +76,7 @@ class ImageBatches:
             raise ValueError("no training image can be read; look at what check_labels says")
         if len(self.images) < len(made):
             log.warning("%d training images can not be read and are left out", len(made) - len(self.images))
-        self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._free = CACHE_BYTES
+        self._pixels = ImageCache(self._decode)
 
     def __call__(self, epoch: int) -> "EpochOfImages":
         """Returns the batches of one epoch; the same for the same seed and epoch."""
@@ -112,21 +110,15 @@ class ImageBatches:
         varied, placed, kept = augment(pixels, boxes, self.detector.input_size, self.augmentation, random)
         return varied, placed, image.labels[kept]
 
-    def _pixels(self, index: int) -> NDArray[np.uint8]:
-        if index in self._kept:
-            return self._kept[index]
+    def _decode(self, index: int) -> NDArray[np.uint8]:
         side = self.detector.input_size
         try:
-            pixels = np.asarray(shrink(open_image(self.images[index].path), round(_KEPT_SIZE * side)))
+            return np.asarray(shrink(open_image(self.images[index].path), round(_KEPT_SIZE * side)))
         except ImageError as error:
             # Its header could be read, its pixels can not: a plain image without objects takes its place.
             log.warning("%s: %s", self.images[index].path, error)
-            pixels = np.full((side, side, 3), 128, np.uint8)
             self.images[index] = TrainingImage(self.images[index].path, np.zeros((0, 4)), np.zeros(0, np.intp))
-        if pixels.nbytes <= self._free:
-            self._free -= pixels.nbytes
-            self._kept[index] = pixels
-        return pixels
+            return np.full((side, side, 3), 128, np.uint8)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optops.models.resnet import INPUT
 from optops.models.training.settings import Batch
+from optops.workloads.image_cache import ImageCache
 
 LABELS = "labels"
 
@@ -18,7 +19,7 @@ class ImageBatches:
     """Epoch -> shuffled batches, the same for the same seed and epoch.
 
     Attributes:
-        images: uint8 [images, side, side, 3].
+        images: By number, uint8 [side, side, 3].
         labels: int32 [images].
         batch: Images of a batch.
         mirrored: Whether half of them are mirrored left to right.
@@ -26,7 +27,7 @@ class ImageBatches:
         seed: Another one gives another order.
     """
 
-    images: NDArray[np.uint8]
+    images: ImageCache
     labels: NDArray[np.int32]
     batch: int
     mirrored: bool
@@ -56,7 +57,7 @@ class ImageEpoch:
         order = random.permutation(len(settings.labels))
         for start in range(0, len(order), settings.batch):
             chosen = order[start : start + settings.batch]
-            images = np.stack([self._varied(settings.images[number], random) for number in chosen])
+            images = np.stack([self._varied(image, random) for image in settings.images.all(chosen.tolist())])
             yield {INPUT: images.astype(np.float32) / 255, LABELS: settings.labels[chosen]}
 
     def _varied(self, image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

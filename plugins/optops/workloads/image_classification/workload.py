@@ -122,13 +122,15 @@ class ImageClassificationWorkload(Workload):
         """Returns epoch -> shuffled batches of `batch_tokens` images; those whose label is no class are left out."""
         import numpy as np
 
+        from optops.workloads.image_cache import ImageCache
         from optops.workloads.image_classification.batches import ImageBatches
         from optops.workloads.image_classification.classifying import Classes, load_image
 
         data, classes = section(ClassifiedImages, recipe.data), Classes.load(assets)
         usable = examples[examples["label"].isin(classes.names)]
+        files = usable["file"].tolist()
         return ImageBatches(
-            np.stack([load_image(file, classes.image_size) for file in usable["file"]]),
+            ImageCache(lambda number: load_image(files[number], classes.image_size)),
             np.array([classes.names.index(label) for label in usable["label"]], np.int32),
             batch=train.batch_tokens,
             mirrored=data.mirrored,
