@@ -35,7 +35,9 @@ def networks() -> list[str]:
 def examine(name: str) -> dict[str, Any]:
     """Prunes one network, of random weights, and holds what is left against the whole one, masked."""
     keras.utils.set_random_seed(1)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES)
+    # Random logits grow with the depth: a softmax would give one class everything, whatever is pruned.
+    settings = {"input_shape": (SIZE, SIZE, 3), "classes": CLASSES, "classifier_activation": None}
+    model = getattr(keras.applications, name)(weights=None, **settings)
     random = np.random.default_rng(1)
     for weight in model.weights:
         # The initial ones of a batch norm or a layer scale say nothing about channels.
@@ -57,6 +59,8 @@ def examine(name: str) -> dict[str, Any]:
         row[f"parameters at {ratio}"] = smaller.count_params()
         mask_channels(graph, removed)
         expected = np.asarray(model(images, training=False))
+        if not (np.isfinite(expected).all() and np.isfinite(found).all() and expected.any()):
+            raise ValueError("its outputs are not finite, or zero: nothing can be said of them")
         row[f"difference at {ratio}"] = float(np.abs(found - expected).max() / np.abs(expected).max())
     return row
 
@@ -75,7 +79,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         f"{small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this page. "
         "The difference is the largest of an output from that of the whole network with everything that reads a "
         "removed channel set to "
-        "zero, as a share of the largest output.\n"
+        "zero, as a share of the largest output. Outputs are logits; where a softmax, or an `Activation` that mixes "
+        "all channels, is among what is left whole, they are probabilities.\n"
     )
     lines = [
         f"| network | groups | channels | parameters | at {small:.0%} | at {half:.0%} | difference | left whole |",
