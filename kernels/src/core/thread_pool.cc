@@ -9,6 +9,8 @@
 #include <system_error>
 #include <thread>
 
+#include "core/cpu_quota.h"
+
 namespace optops {
 namespace {
 
@@ -162,8 +164,11 @@ int default_threads() {
       if (value >= 1) return static_cast<int>(value < kMostThreads ? value : kMostThreads);
     }
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-    return 1;
+    const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    // More threads than a quota has processors would use it up while they spin, and all stand
+    // still.
+    const int quota = processors_in_quota("/sys/fs/cgroup");
+    return quota > 0 && quota < allowed ? quota : allowed;
   }();
   return count;
 }
