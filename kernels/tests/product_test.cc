@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/thread_pool.h"
+#include "cpu/kernel_table.h"
 #include "expect.h"
 #include "optops/kernels.h"
 
@@ -58,6 +60,26 @@ void products_are_right_for_all_tails() {
       }
     }
   }
+}
+
+// The row up to which AMX reads where a thread multiplies rows [begin, end): whole tiles, but a
+// lower one where there are fewer rows than a tile has.
+int64_t end_of_tiles(int64_t begin, int64_t end) {
+  const int64_t count = end - begin, height = optops::kTileRows;
+  return count < height ? end : begin + (count + height - 1) / height * height;
+}
+
+void tiles_stay_within_the_room_wherever_a_threads_rows_begin() {
+  bool within = true;
+  for (int64_t rows = 1; rows <= 700; ++rows) {
+    for (int threads = 1; threads <= 40; ++threads) {
+      for (int index = 0; index < threads; ++index) {
+        const optops::Range mine = optops::Team(index, threads, nullptr).share(rows);
+        within &= end_of_tiles(mine.begin, mine.end) <= optops::rows_with_room(rows);
+      }
+    }
+  }
+  expect(within, "no thread reads beyond the rows that there is room for");
 }
 
 void hostile_arguments_are_refused() {
@@ -124,6 +146,7 @@ int main() {
   std::printf("instruction set %s of %s, %d threads\n", optops_isa(), optops_isas(),
               optops_threads());
   products_are_right_for_all_tails();
+  tiles_stay_within_the_room_wherever_a_threads_rows_begin();
   hostile_arguments_are_refused();
   callers_at_once_get_their_own_results();
   return optops::tests::outcome();

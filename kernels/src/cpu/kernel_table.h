@@ -30,6 +30,12 @@ struct ProductTask {
 using ProductKernel = void (*)(const ProductTask& task, int64_t row_begin, int64_t row_end,
                                int64_t panel_begin, int64_t panel_end);
 
+// Rows of a tile of AMX, which reads tiles whole wherever a thread's rows begin.
+inline constexpr int kTileRows = 16;
+
+// Rows that a product needs room for, so that what is read beyond the last is there.
+inline int64_t rows_with_room(int64_t rows) { return rows + kTileRows - 1; }
+
 // Attention of several sentences whose tokens stand one after the other, without padding. Rows hold
 // all heads side by side; head h of a row starts at h * head_size. Strides are in elements.
 struct AttentionTask {

@@ -6,12 +6,11 @@
 // for any number of rows, so that a row's result does not depend on its neighbours.
 //
 // Tiles are loaded whole: up to 15 rows beyond the last are read, and their sums thrown away. What
-// prepares rows leaves room for that; see Activations::reserve.
+// prepares rows leaves room for that; see rows_with_room.
 #include "cpu/kernel_table.h"
 
 namespace optops::OPTOPS_NAMESPACE {
 
-inline constexpr int kTileRows = 16;
 inline constexpr int kTileGroups = 16;
 inline constexpr int kTileBytes = 64;  // of a row of a tile
 

@@ -12,9 +12,6 @@ constexpr int64_t kWorthAThread = 100'000;
 // Values up to which each thread prepares all rows for itself, instead of a half and a barrier.
 constexpr int64_t kPreparedAlone = 4096;
 
-// Rows that a kernel may read at once.
-constexpr int64_t kRowsRead = 32;
-
 // Bytes of one value of a prepared row.
 int64_t element_of(const KernelTable& table, optops_precision precision) {
   return precision == OPTOPS_FP32 ? 4 : precision == OPTOPS_BF16 ? 2 : table.int8_bytes;
@@ -27,11 +24,10 @@ int64_t stride_of(const KernelTable& table, const ProductWeights& weights) {
   return row_stride(values * element / float_bytes) * float_bytes / element;
 }
 
-// Room for whole tiles of rows: AMX reads them beyond the last row.
 int64_t bytes_of(const KernelTable& table, const ProductWeights& weights, int64_t rows) {
   const int64_t element = element_of(table, weights.precision), line = kCacheLine;
-  const int64_t whole = (rows + kRowsRead - 1) / kRowsRead * kRowsRead;
-  return (whole * stride_of(table, weights) * element + line - 1) / line * line;
+  const int64_t bytes = rows_with_room(rows) * stride_of(table, weights) * element;
+  return (bytes + line - 1) / line * line;
 }
 
 bool prepared_alone(const ProductWeights& weights, int64_t rows) {
@@ -43,7 +39,8 @@ bool prepared_alone(const ProductWeights& weights, int64_t rows) {
 void Activations::reserve(const ProductWeights& weights, int64_t rows, int threads) {
   const KernelTable& table = kernels();
   const int64_t few = std::min(rows, kPreparedAlone / weights.inputs);
-  bytes_.of(std::max(bytes_of(table, weights, rows), threads * bytes_of(table, weights, few)));
+  const int64_t alone = few ? threads * bytes_of(table, weights, few) : 0;
+  bytes_.of(std::max(bytes_of(table, weights, rows), alone));
   scales_.of(std::max(rows, threads * few));
   normed_.of(threads * weights.inputs);
 }
