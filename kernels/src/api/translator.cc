@@ -150,5 +150,6 @@ int32_t optops_translator_run(const optops_translator* translator, const int32_t
     float* memory = memories.of(starts[sentences] * model.encoder.sizes.width);
     optops::encode(model, source, starts, sentences, memory, team);
     optops::decode(model, memory, starts, sentences, *search, ids, lengths, scores, team);
+    memories.trim();
   });
 }

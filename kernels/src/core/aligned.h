@@ -28,6 +28,11 @@ Aligned<T> allocate(std::size_t count) {
   return Aligned<T>(static_cast<T*>(memory));
 }
 
+// Scratch up to this size is kept by the calling thread for its next call. To get more anew takes
+// no time beside what whole models compute in it, and threads that never need it again would hold
+// it.
+inline constexpr std::size_t kKeptBytes = std::size_t{1} << 26;
+
 // Memory of one thread that grows to the largest size asked for and is used again by the next call.
 template <typename T>
 class Scratch {
@@ -40,9 +45,9 @@ class Scratch {
     return memory_.get();
   }
 
-  // Gives the memory back if it is larger than that.
-  void trim(std::size_t bytes) {
-    if (count_ * sizeof(T) <= bytes) return;
+  // Gives the memory back if it is more than is kept.
+  void trim() {
+    if (count_ * sizeof(T) <= kKeptBytes) return;
     memory_.reset();
     count_ = 0;
   }

@@ -9,9 +9,6 @@ namespace {
 
 constexpr int kProducts = 7;  // of a layer
 
-// Panels and caches up to this size are kept by the calling thread for its next call.
-constexpr size_t kKeptBytes = size_t{1} << 26;
-
 template <typename LayerType>
 auto products_of(LayerType& layer) {
   return std::array{&layer.query_key_value, &layer.self_output,  &layer.cross_query,
@@ -315,8 +312,11 @@ Found DecoderState::found(int threads) {
 }
 
 void DecoderState::trim() {
-  caches_.trim(kKeptBytes);
-  panels_.trim(kKeptBytes);
+  for (auto* each : {&caches_, &panels_, &states_, &wide_, &context_, &attention_, &values_, &ends_,
+                     &log_sums_, &largest_, &sums_})
+    each->trim();
+  outputs_.trim();
+  activations_.trim();
 }
 
 }  // namespace optops

@@ -68,7 +68,7 @@ class DecoderState {
   float* states() { return states_.of(0); }
   Found found(int threads);
 
-  // Gives memory back that only absurdly large calls need.
+  // Gives back what only large calls need.
   void trim();
 
  private:

@@ -32,6 +32,12 @@ struct Workspace {
     context.of(tokens * widest_context);
     attention.of(threads * attention_scratch(longest, encoder.sizes.head_size));
   }
+
+  // Gives back what only large calls need.
+  void trim() {
+    for (auto* each : {&wide, &context, &attention}) each->trim();
+    activations.trim();
+  }
 };
 
 // One call on its way through the layers.
@@ -202,6 +208,7 @@ void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, 
       normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, width, tokens, y);
     }
   });
+  room.trim();
 }
 
 }  // namespace optops

@@ -45,6 +45,12 @@ void Activations::reserve(const ProductWeights& weights, int64_t rows, int threa
   normed_.of(threads * weights.inputs);
 }
 
+void Activations::trim() {
+  bytes_.trim();
+  scales_.trim();
+  normed_.trim();
+}
+
 PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,
                      const float* x, int64_t x_stride, int64_t rows, const RowNorm* norm,
                      Activations& activations) {

@@ -29,6 +29,9 @@ class Activations {
   // Makes room for up to `rows` of a product; to be called before the region, for each product.
   void reserve(const ProductWeights& weights, int64_t rows, int threads);
 
+  // Gives back what only large calls need.
+  void trim();
+
  private:
   friend PreparedRows prepare(Team&, const KernelTable&, const ProductWeights&, const float*,
                               int64_t, int64_t, const RowNorm*, Activations&);

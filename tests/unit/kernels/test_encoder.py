@@ -1,6 +1,8 @@
 """The encoder in one call computes what its layers do, on every instruction set, whatever stands beside a sentence."""
 
+import os
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +177,18 @@ def test_a_sentence_that_is_not_finite_does_not_touch_its_neighbours(encoder):
 def test_lengths_that_do_not_fit_are_refused(encoder, lengths, message):
     with pytest.raises(ValueError, match=message):
         encoder(make_model(norm_first=True)[2], lengths)
+
+
+def test_a_large_call_gives_its_memory_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    encoder = PackedEncoder([make_layer(np.random.default_rng(0), 16, 1, 16, 2048)], head_size=16)
+    x = np.ones((32, 512, 16), np.float32)
+    encoder(x[:1], [512])
+    before = resident()
+    encoder(x, [512] * 32)  # between its two last products there are 128 MB
+    assert resident() - before < 32 << 20
 
 
 def test_inputs_and_weights_that_do_not_fit_are_refused(encoder):
