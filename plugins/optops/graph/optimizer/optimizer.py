@@ -267,6 +267,10 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
     report = work.report
     if not work.graphs:
         return None
+    differences = _prove(work, all_levels=benchmark)
+    if not work.graphs:
+        report.leave("nothing that was made of it can be used")
+        return None
     level = _fastest(work) if benchmark else list(work.graphs)[-1]
     if level is None:
         report.leave(f"nothing that was made of it is as fast; {medians(report.milliseconds)}")
@@ -274,11 +278,34 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
     graph = work.graphs[level]
     report.level, report.nodes_after = level, len(graph.nodes)
     report.rewrites, report.tidied = work.made[level]
-    precision = work.precision if level in KERNEL_LEVELS else "fp32"
-    report.difference = work.check(graph, precision, finished=True).value
+    report.difference = differences[level].value
     if report.milliseconds:
         report.speed_up = report.milliseconds["original"] / report.milliseconds[level]
     return graph
+
+
+def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
+    """Compares graphs as they are written with the original, the furthest first, and drops those that do not fit.
+
+    While a graph was rewritten its weights were no constants, in which TensorFlow computes beforehand what it can.
+
+    Args:
+        work: Whose graphs.
+        all_levels: Whether all are compared, instead of those from the furthest to the first that fits.
+    """
+    fitting: dict[str, Difference] = {}
+    for level, graph in reversed(list(work.graphs.items())):
+        precision = work.precision if level in KERNEL_LEVELS else "fp32"
+        difference = work.check(graph, precision, finished=True)
+        if difference.fits:
+            fitting[level] = difference
+            if not all_levels:
+                break
+        else:
+            del work.graphs[level]
+            reason = f"as it is written, it does not compute the same: {difference.reason}"
+            work.report.notes.append(f"{level} is not used: {reason}")
+    return fitting
 
 
 def _fastest(work: Work) -> str | None:

@@ -1,0 +1,70 @@
+"""What is proved is what is written: a graph that only fails once its weights are constants is not published."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optops.graph import optimize
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.rewriting import Context, Pattern, Place
+from optops.graph.optimizer.splice import splice
+from optops.models.keras import tf
+
+SIZE = 5000
+LARGE, SMALL = np.full(SIZE, 1e25, np.float32), np.full(SIZE, 1e-25, np.float32)
+
+
+def there_and_back(x: tf.Tensor, large: Any, small: Any) -> tf.Tensor:
+    """Returns x, unless its factors are multiplied with each other first, as TensorFlow does with constants."""
+    return x * large * large * small * small
+
+
+def save(function: Any, folder: Path, variables: list[tf.Variable]) -> Path:
+    module = tf.Module()
+    module.weights = variables
+    module.serve = tf.function(function, input_signature=[tf.TensorSpec([SIZE], tf.float32, "x")])
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    return folder
+
+
+def served(folder: Path, x: np.ndarray) -> np.ndarray:
+    found: np.ndarray = tf.saved_model.load(str(folder)).signatures["serving_default"](x=tf.constant(x))["y"].numpy()
+    return found
+
+
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_the_original_is_published_where_every_graph_fails_once_it_is_written(benchmark: bool, tmp_path: Path) -> None:
+    large, small = tf.Variable(LARGE), tf.Variable(SMALL)
+    function = lambda x: {"y": there_and_back(tf.exp(x - 80.0), large, small)}  # noqa: E731
+    model = save(function, tmp_path / "model", [large, small])
+    report = optimize(model, tmp_path / "out", benchmark=benchmark).signatures[0]
+    assert (report.level, report.rewrites, report.difference) == ("original", [], 0.0)
+    assert any(note.startswith("frozen is not used: as it is written, it") for note in report.notes), report.notes
+    x = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)
+    np.testing.assert_allclose(served(tmp_path / "out", x), np.exp(x - 80), rtol=1e-4)
+
+
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_the_level_before_is_taken_where_the_furthest_fails_once_it_is_written(benchmark: bool, tmp_path: Path) -> None:
+    def find(graph: Graph, context: Context) -> Iterator[Place]:
+        del context
+        for node in graph.nodes.values():
+            if node.op == "Relu":
+                rewrite = partial(splice, name="scaled", function=scaled, inputs=node.inputs)
+                yield Place(f"{node.name}:0", (node.name,), rewrite)
+
+    def scaled(x: tf.Tensor) -> tf.Tensor:
+        return there_and_back(x, tf.constant(LARGE), tf.constant(SMALL))
+
+    model = save(lambda x: {"y": tf.nn.relu(tf.exp(x - 80.0))}, tmp_path / "model", [])
+    options: dict[str, Any] = {"benchmark": benchmark, "extra_patterns": [Pattern("scaled", find)]}
+    report = optimize(model, tmp_path / "out", **options).signatures[0]
+    assert not report.rolled_back
+    assert report.level in ("frozen", *(["original"] if benchmark else []))  # which is the faster one does not matter
+    assert "scaled" not in report.counts()
+    assert any(note.startswith("plain is not used: as it is written, it") for note in report.notes), report.notes
+    assert report.difference <= 1e-4
