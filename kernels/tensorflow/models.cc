@@ -52,6 +52,10 @@ class Encode {
       refuse("x is %lld wide; the weights take %lld", static_cast<long long>(size(x, 2)),
              static_cast<long long>(width));
     }
+    if (size(x, 1) == 0) {  // then no sentence has a length
+      output<float>(context, 0, {size(x, 0), 0, width});
+      return;
+    }
     const Sentences sentences(context, 1, size(x, 0), size(x, 1));
     std::vector<float> rows = sentences.without_padding(data<float>(x), width);
     optops_status status;

@@ -154,7 +154,7 @@ def encode(x: Any, lengths: Any, weights: Any, threads: int = 0) -> tf.Tensor:
 
     Args:
         x: float32 [sentences, time, width], embedded; what stands at padding does not matter.
-        lengths: int32 [sentences], tokens of each, from 1 to `time`.
+        lengths: int32 [sentences], tokens of each, from 1 to `time`; not looked at where `time` is 0.
         weights: uint8 [size], of a `PackedEncoder`.
         threads: As for `dense`.
 

@@ -146,6 +146,40 @@ def test_masks_of_memories_count_as_they_did_whatever_they_hide(form: Function, 
         check(tmp_path, q=random(2, 6, WIDTH), k=random(2, 40, WIDTH), mask=mask)
 
 
+@pytest.mark.parametrize("form", [by_matmul, by_keys_on_their_side, by_one_head])
+def test_one_memory_counts_for_a_whole_batch_as_it_did(form: Function, tmp_path: Path) -> None:
+    report = rewritten(tmp_path, lambda q, k, v: {"y": form(q, k, v)}, Q, K, V)
+    assert len(said(report)) == 1, report.left_alone
+    check(tmp_path, q=random(4, 5, WIDTH), k=random(1, 40, WIDTH), v=random(1, 40, WIDTH) * 2)
+    check(tmp_path, q=random(4, 5, WIDTH), k=random(4, 40, WIDTH), v=random(1, 40, WIDTH) * 2)
+
+
+def test_one_memory_with_a_mask_or_a_length_that_is_known_counts_for_a_whole_batch_as_it_did(tmp_path: Path) -> None:
+    masked = lambda q, k, mask: {"y": by_one_head(q, k, k * 2.0, hiding(mask))}  # noqa: E731
+    assert len(said(rewritten(tmp_path / "masked", masked, Q, K, MASK))) == 1
+    mask = (np.arange(40) < 30).astype(np.int32)[None]
+    check(tmp_path / "masked", q=random(4, 6, WIDTH), k=random(1, 40, WIDTH), mask=mask)
+    check(tmp_path / "masked", q=random(1, 6, WIDTH), k=random(4, 40, WIDTH), mask=np.repeat(mask, 4, 0))
+    fixed = lambda q, k: {"y": by_one_head(q, k, k * 2.0)}  # noqa: E731
+    assert len(said(rewritten(tmp_path / "fixed", fixed, Q, states("k", TIME)))) == 1
+    check(tmp_path / "fixed", q=random(4, 6, WIDTH), k=random(1, TIME, WIDTH))
+
+
+def test_batches_that_are_known_to_differ_are_left_alone_with_the_reason(tmp_path: Path) -> None:
+    q, k = (tf.TensorSpec([batch, TIME, WIDTH], tf.float32, name) for batch, name in ((4, "q"), (1, "k")))
+    report = rewritten(tmp_path, lambda q, k: {"y": by_one_head(q, k, k * 2.0)}, q, k)
+    assert said(report) == []
+    assert any("its batches are [1, 4]; one is wanted" in each["reason"] for each in report.left_alone)
+
+
+@pytest.mark.parametrize("masked", [None, MASK], ids=["no mask", "mask"])
+def test_no_queries_give_nothing_as_they_did(masked: Any, tmp_path: Path) -> None:
+    function = lambda q, k, *mask: {"y": by_one_head(q, k, k * 2.0, *map(hiding, mask))}  # noqa: E731
+    assert len(said(rewritten(tmp_path, function, Q, K, *([masked] if masked else [])))) == 1
+    given = {"mask": np.ones([2, 40], np.int32)} if masked else {}
+    check(tmp_path, q=random(2, 0, WIDTH), k=random(2, 40, WIDTH), **given)
+
+
 def multiplied(scores: tf.Tensor) -> tf.Tensor:
     time = tf.shape(scores)[-1]
     return scores * tf.linalg.band_part(tf.ones([time, time]), -1, 0)
@@ -199,6 +233,7 @@ def test_what_only_looks_like_an_attention_is_left_alone_with_the_reason(
         ([[0.0, -1e9], [0.0, -1e9]], (1, 2, 2), True, [1]),
         ([[0.0, 0.0]], (1, 1, 1, 2), True, None),
         ([[float("nan"), 0.0]], (1, 1, 1, 2), False, None),
+        ([[0.0, -1e9]], (1, 1, 0, 2), False, None),
     ],
 )
 def test_masks_of_any_rank_say_what_they_leave(

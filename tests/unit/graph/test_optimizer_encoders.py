@@ -259,6 +259,24 @@ def test_masks_that_hide_other_than_the_ends_of_sentences_count_as_they_did(tmp_
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
+def weights_of_all_keys(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    del mask
+    return tf.nn.softmax(scores_of(queries, keys))
+
+
+@pytest.mark.parametrize(
+    "weigh",
+    [weights_of_all_keys, weights_of_sums, weights_of_seen_pairs, weights_of_all_masks],
+    ids=lambda weigh: weigh.__name__,
+)
+def test_sentences_without_positions_give_none_as_they_did(weigh: Any, tmp_path: Path) -> None:
+    assert fused(Encoder(*FORMS[0], weigh), tmp_path).counts().get("encoder stack") == 1
+    load_operators()
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    nothing = tf.zeros([2, 0], tf.int32)
+    assert loaded(ids=nothing, mask=nothing)["states"].shape == (2, 0, WIDTH)
+
+
 def constants(folder: Path) -> list[int]:
     """Returns how many values each constant of a SavedModel has, in its graph and in its functions."""
     proto = SavedModel.FromString((folder / "saved_model.pb").read_bytes())

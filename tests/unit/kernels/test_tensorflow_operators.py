@@ -238,6 +238,12 @@ def test_calls_that_make_no_sense_are_errors_of_tensorflow(operators, call, chan
         operators.translate(**call | change)
 
 
+def test_sentences_without_positions_are_encoded_as_none(operators, encoder):
+    for lengths in ([0, 0], [1, 1]):
+        made = operators.encode(np.ones((2, 0, 40), np.float32), lengths, encoder.to_bytes())
+        assert made.shape == (2, 0, 40)
+
+
 def test_damaged_and_foreign_weights_are_errors_of_tensorflow(operators, call, encoder):
     from optops.models.keras import tf
 

@@ -3,7 +3,8 @@
 Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2. The operator takes lengths, and whether a query sees
 what comes later; a graph adds a mask to the scores. If that is no constant, the rewritten graph looks at its values: it
 takes the operator where they hide the ends of memories (and what comes later, if they did in the samples), and computes
-what it did where they hide anything else.
+what it did where they hide anything else. So it does where one example of queries, keys or values counts for all of a
+batch, unless it is known that they are equally many: the operator repeats nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
 from optops.graph.optimizer.patterns.scaling import scaled
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
+from optops.graph.optimizer.sizes import Sizes
 from optops.graph.optimizer.splice import splice
 from optops.models.keras import tf
 
@@ -67,6 +69,11 @@ class Attention:
     order: tuple[int, ...]
     nodes: tuple[str, ...]
 
+    @property
+    def operands(self) -> tuple[Operand, Operand, Operand]:
+        """Queries, keys and values."""
+        return self.queries, self.keys, self.values
+
 
 @dataclass(frozen=True)
 class Hidden:
@@ -83,6 +90,7 @@ class Hidden:
 
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives attentions; what looks like one is reported."""
+    sizes: Sizes | None = None
     for node in list(graph.nodes.values()):
         if node.op != "Softmax" or node.controls or not graph.consumers(f"{node.name}:0"):
             continue
@@ -92,9 +100,11 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
         except NoAttentionError as error:
             context.left_alone(NAME, node.name, str(error))
         else:
+            sizes = sizes or Sizes(graph)
             _, heads, _, size = _sizes(graph, attention.keys)
             weights = f"{heads} heads of {size}, {_described(attention, hidden)}"
-            yield Place(attention.result, attention.nodes, _rewrite(attention, hidden), weights)
+            rewrite = _rewrite(attention, hidden, one_batch=_has_one_batch(sizes, attention))
+            yield Place(attention.result, attention.nodes, rewrite, weights)
 
 
 def _described(attention: Attention, hidden: Hidden) -> str:
@@ -117,6 +127,9 @@ def _at(graph: Graph, softmax: Node) -> Attention:
     heads_and_sizes = {_sizes(graph, each)[1::2] for each in operands}
     if len(heads_and_sizes) > 1 or None in next(iter(heads_and_sizes)):
         raise NoAttentionError(f"heads and their sizes are {sorted(heads_and_sizes, key=str)}; one of each is wanted")
+    batches = {_sizes(graph, each)[0] for each in operands} - {None}
+    if len(batches) > 1:
+        raise NoAttentionError(f"its batches are {sorted(batches, key=str)}; one is wanted")
     if any(graph.dtype(each.tensor) != tf.float32 for each in operands):
         raise NoAttentionError(f"{product.name} is not float32")
     time = _sizes(graph, operands[1])[2]
@@ -279,6 +292,13 @@ def _sizes(graph: Graph, operand: Operand) -> tuple[int | None, int | None, int 
     return (sizes[0], 1, *sizes[1:]) if len(sizes) == 3 else tuple(sizes)  # type: ignore[return-value]
 
 
+def _has_one_batch(sizes: Sizes, attention: Attention) -> bool:
+    """Returns whether queries, keys and values have equally many examples, whatever goes in."""
+    shapes = [(sizes.of(each.tensor), each.order[0]) for each in attention.operands]
+    batches = {None if shape is None else shape[axis] for shape, axis in shapes}
+    return len(batches) == 1 and None not in batches
+
+
 # What is hidden
 
 
@@ -331,10 +351,10 @@ def seen_keys(added: Any, sizes: Any, *, causal: bool) -> tuple[Any, Any]:
     added = tf.reshape(added, tf.concat([[1] * (4 - added.shape.rank), tf.shape(added)], 0))
     batch, queries, keys = sizes[0], sizes[2], sizes[3]
     seen = tf.equal(added, 0.0)
-    last = tf.broadcast_to(seen[:, 0, -1], tf.stack([batch, keys]))
+    last = tf.broadcast_to(tf.reduce_any(seen[:, 0, -1:], axis=1), tf.stack([batch, keys]))
     lengths = tf.reduce_sum(tf.cast(last, tf.int32), axis=1)
     expected = tf.sequence_mask(lengths, keys)[:, None, None, :]
-    fits = tf.reduce_all(lengths > 0)
+    fits = tf.reduce_all(lengths > 0) & (queries > 0)
     if causal:
         expected &= tf.range(keys)[None, :] <= tf.range(queries)[:, None]
         fits &= tf.equal(queries, keys)
@@ -345,13 +365,13 @@ def seen_keys(added: Any, sizes: Any, *, causal: bool) -> tuple[Any, Any]:
 # What it becomes
 
 
-def _rewrite(attention: Attention, hidden: Hidden) -> Callable[[Graph], str]:
-    operands = [each.tensor for each in (attention.queries, attention.keys, attention.values)]
+def _rewrite(attention: Attention, hidden: Hidden, *, one_batch: bool) -> Callable[[Graph], str]:
+    operands = [each.tensor for each in attention.operands]
     # What a constant hides is known; of another mask, and of how many keys there are, the graph is asked as it runs.
     mask = [attention.mask.tensor] if attention.mask is not None and hidden.lengths is None else []
 
     def rewrite(graph: Graph) -> str:
-        if not mask and _sizes(graph, attention.keys)[2] is not None:
+        if one_batch and not mask and _sizes(graph, attention.keys)[2] is not None:
             return splice(graph, "attention", lambda *read: _attend(attention, hidden, read, hidden.lengths), operands)
         region, outside = _region(graph, attention)
         read = list(dict.fromkeys([*operands, *mask, *outside]))
@@ -361,6 +381,10 @@ def _rewrite(attention: Attention, hidden: Hidden) -> Callable[[Graph], str]:
             used, lengths = [given[name] for name in operands], hidden.lengths
             sizes = _score_sizes(attention, used)
             fits = sizes[-1] >= FEWEST_KEYS
+            if not one_batch:
+                axes = [each.order[0] for each in attention.operands]
+                batches = tf.stack([tf.shape(x)[axis] for x, axis in zip(used, axes, strict=True)])
+                fits &= tf.reduce_all(tf.equal(batches, batches[0]))
             if attention.mask is not None and mask:
                 added = attention.mask.added(given[attention.mask.tensor])
                 lengths, hides = seen_keys(added, sizes, causal=hidden.causal)
@@ -381,7 +405,8 @@ def _rewrite(attention: Attention, hidden: Hidden) -> Callable[[Graph], str]:
 def _score_sizes(attention: Attention, operands: Sequence[Any]) -> Any:
     queries = tf.gather(tf.shape(operands[0]), attention.queries.order)
     keys = tf.gather(tf.shape(operands[1]), attention.keys.order)
-    return tf.concat([queries[:-1], keys[-2:-1]], 0)
+    batch = tf.maximum(queries[:1], keys[:1])  # one example counts for all of the other's
+    return tf.concat([batch, queries[1:-1], keys[-2:-1]], 0)
 
 
 def _attend(attention: Attention, hidden: Hidden, operands: Sequence[Any], lengths: Any) -> Any:
@@ -389,7 +414,7 @@ def _attend(attention: Attention, hidden: Hidden, operands: Sequence[Any], lengt
     from optops.kernels.tensorflow import attention as attend
 
     rank = len(attention.order)
-    orders = [each.order for each in (attention.queries, attention.keys, attention.values)]
+    orders = [each.order for each in attention.operands]
     if rank == 4:
         # Heads beside each other, as the operator takes them.
         orders = [tuple(order[axis] for axis in HEADS_BESIDE) for order in orders]

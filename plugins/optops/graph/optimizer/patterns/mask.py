@@ -73,7 +73,9 @@ def hidden_ends(masks: Sequence[Any], sizes: Any, *, all_positions: bool) -> tup
     least = reduce(tf.minimum, masks)
     seen = tf.equal(least, 0.0)
     clear = seen | tf.less_equal(least, HIDES)
-    first = tf.broadcast_to(seen[:, :1, :1, :], tf.stack([sizes[0], 1, 1, sizes[1]]))
+    # Not a slice alone: of sentences without positions there is no first query.
+    one = tf.reduce_any(seen[:, :1, :1, :], axis=2, keepdims=True)
+    first = tf.broadcast_to(one, tf.stack([sizes[0], 1, 1, sizes[1]]))
     lengths = tf.reduce_sum(tf.cast(first[:, 0, 0, :], tf.int32), axis=1)
     before_end = tf.sequence_mask(lengths, sizes[1])
     hidden_queries = tf.logical_not(before_end)[:, None, : tf.shape(least)[2], None]
