@@ -83,12 +83,12 @@ def onnx_model(
             store_in_half(model)
         return model, {}
     rounded = round_model(canonical, plan)
-    if set(rounded.kernels) <= set(without):
+    if set(rounded.layers) <= set(without):
         raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(without.items())))
     model = _converted(served, rounded.model)
-    kernels = {name: kernel for name, kernel in rounded.kernels.items() if name not in without}
-    reached = quantize_weights(model, kernels, plan.weight_levels)
-    missed = sorted(name for name in kernels if not reached.get(name))
+    layers = {name: layer for name, layer in rounded.layers.items() if name not in without}
+    reached = quantize_weights(model, layers, plan.weight_levels)
+    missed = sorted(set(layers) - set(reached))
     if missed:
         raise LoweringError(f"int8 did not reach {', '.join(missed)} in the converted graph")
     return model, reached

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.network import Network, kernel_of
 from optops.compression.quantization.functional.placement import is_rectifier
-from optops.compression.quantization.rounding import weight_scales
+from optops.compression.quantization.rounding import grid_of, weight_scales
 from optops.graph.lowering import LoweringError
+from optops.graph.onnx_static_int8 import Int8Layer
 from optops.models.functional.calls import Call, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.folding import DEPTHWISE
@@ -26,11 +27,11 @@ class Rounded:
 
     Attributes:
         model: With biases corrected; a tensor that is rounded passes an operation FakeQuantWithMinMaxArgs.
-        kernels: Layer to its weights in int8, as ONNX lays them out.
+        layers: Those in int8, by name.
     """
 
     model: Any
-    kernels: Mapping[str, NDArray[np.int8]]
+    layers: Mapping[str, Int8Layer]
 
 
 def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
@@ -67,10 +68,12 @@ def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
         _set_weights(layer, copy, plan)
     derive_anew(rounded)
     chosen = int8_layers(plan)
-    kernels = {
-        name: _int8_kernel(layer, plan.weight_levels) for name, layer in network.quantizable.items() if name in chosen
+    layers = {
+        name: Int8Layer(_int8_kernel(layer, plan.weight_levels), _input_scales(name, network, plan))
+        for name, layer in network.quantizable.items()
+        if name in chosen
     }
-    return Rounded(rounded, kernels)
+    return Rounded(rounded, layers)
 
 
 def int8_layers(plan: PrecisionPlan) -> set[str]:
@@ -127,6 +130,13 @@ def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
         kernel, *bias = arrays
         arrays = [kernel, bias[0] + correction if bias else correction]
     copy.set_weights(arrays)
+
+
+def _input_scales(layer: str, network: Network, plan: PrecisionPlan) -> dict[str, np.float32]:
+    """Returns the scales of the tensors that a layer takes, by name, of limits in float32 as operations hold them."""
+    taken = [network.names[call.inputs[0]] for call in network.calls.calls if call.layer.name == layer]
+    limits = {name: np.array(plan.ranges[name], np.float32).tolist() for name in taken}
+    return {name: grid_of((low, high)).scale for name, (low, high) in limits.items()}
 
 
 def _int8_kernel(layer: Any, levels: int) -> NDArray[np.int8]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,36 +18,64 @@ MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Flatten")
 """Operators that leave values on the grid that they were rounded to."""
 
 
-def quantize_weights(model: Any, kernels: Mapping[str, NDArray[np.int8]], levels: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Int8Layer:
+    """What the products of a layer are known by.
+
+    Attributes:
+        kernel: Its weights in int8, output channels first.
+        scales: Of the tensors that it takes, by their names.
+    """
+
+    kernel: NDArray[np.int8]
+    scales: Mapping[str, np.float32]
+
+
+def quantize_weights(model: Any, layers: Mapping[str, Int8Layer], levels: int) -> dict[str, int]:
     """Gives the products of an ONNX model int8 weights and int32 biases, each with its own scale per output channel.
 
-    A product belongs to a layer if it has its weights, so names of nodes do not matter, nor that a converter drew a
-    factor into them.
+    A product belongs to a layer if it has its weights and takes what is rounded as the layer's input is, so names of
+    nodes do not matter, nor that a converter drew a factor into the weights. Where several layers are alike in both,
+    the products are given out to them in turn.
 
     Args:
         model: With QuantizeLinear and DequantizeLinear where tensors are rounded; changed in place.
-        kernels: Layer to its int8 weights, output channels first.
+        layers: By name.
         levels: The largest weight of a channel becomes plus or minus this.
 
     Returns:
-        Layer to the number of products that were reached.
+        Each layer that was reached, to the number of its products: 0 if a converter made one product of it and of
+        another that computes the same of the same tensors.
     """
     weights = _Weights(model)
-    by_bytes = {kernel.tobytes(): name for name, kernel in kernels.items()}
+    alike: dict[Any, list[str]] = defaultdict(list)
+    for name, layer in layers.items():
+        alike[_key(layer.kernel)].append(name)
     reached: dict[str, int] = defaultdict(int)
     for node in list(model.graph.node):
         if node.op_type not in PRODUCTS or weights.value(node.input[1]) is None:
             continue
         scale = weights.input_scale(node)
-        layer = by_bytes.get(weights.in_int8(node, levels).tobytes())
-        if layer is None or scale is None:
+        names = alike.get(_key(weights.in_int8(node, levels)), ())
+        fitting = [name for name in names if scale is not None and scale in layers[name].scales.values()]
+        if scale is None or not fitting:
             continue
         if node.op_type == "MatMul":
             weights.make_gemm(node)
         weights.quantize(node, scale, levels)
-        reached[layer] += 1
+        reached[min(fitting, key=reached.__getitem__)] += 1
     weights.finish()
-    return dict(reached)
+    return {
+        name: reached[name]
+        for names in alike.values()
+        for name in names
+        if any(reached[other] and layers[other].scales.keys() == layers[name].scales.keys() for other in names)
+    }
+
+
+def _key(kernel: NDArray[np.int8]) -> tuple[tuple[int, ...], bytes]:
+    """Returns what weights are told apart by; a converter may add axes of size 1."""
+    return tuple(size for size in kernel.shape if size > 1), kernel.tobytes()
 
 
 class _Weights:

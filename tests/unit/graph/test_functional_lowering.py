@@ -136,6 +136,64 @@ def test_int8_reaches_what_the_plan_names_and_computes_what_it_simulates(name, t
             assert np.abs(given[output] - array).max() <= 0.1 * spread
 
 
+def twins():
+    """Two fixed blurs, and two convolutions of zeros whose weights are as many and of another shape."""
+    layers, image = keras.layers, keras.Input([8, 8, 4], name="image")
+    blurred, tensor = [], image
+    for _ in range(2):
+        blurred.append(layers.DepthwiseConv2D(3, padding="same", use_bias=False))
+        tensor = layers.ReLU()(blurred[-1](layers.Conv2D(4, 3, padding="same", activation="relu")(tensor)))
+    narrow = layers.ReLU()(layers.Conv2D(2, 1, kernel_initializer="zeros", bias_initializer="ones")(tensor))
+    wide = layers.ReLU()(layers.Conv2D(4, 1, kernel_initializer="zeros", bias_initializer="ones")(narrow))
+    outputs = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Add()([tensor, wide])))
+    model = keras.Model(image, outputs)
+    for layer in blurred:
+        layer.set_weights([np.tile(np.outer([1, 2, 1], [1, 2, 1])[:, :, None, None] / 16, (1, 1, 4, 1))])
+    return model, [layer.name for layer in blurred]
+
+
+def quantized_weights(folder):
+    stored = onnx.load(str(folder / "model.onnx")).graph.initializer
+    return len([tensor for tensor in stored if tensor.name.endswith("/int8_weights")])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_reaches_layers_that_have_the_same_weights(runtime, tmp_path):
+    model, blurs = twins()
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    lower(tmp_path / "trainable", plan, runtime, tmp_path / "serving")
+    inputs = example_inputs(model, 4, seed=7)
+    (exact,), (simulated,) = (outputs_of(form, inputs).values() for form in (model, simulate(model, plan)))
+    (given,) = load_executable(tmp_path / "serving", 1)(inputs).values()
+    assert set(blurs) < set(plan.parts)
+    assert quantized_weights(tmp_path / "serving") == len(plan.parts)
+    assert np.abs(given - simulated).max() <= 0.005 * np.abs(exact).max() + np.abs(simulated - exact).max()
+
+
+def test_a_layer_that_the_plan_leaves_in_float_stays_so_beside_one_with_the_same_weights(tmp_path):
+    model, blurs = twins()
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    for blur in blurs:
+        parts = {name: precision for name, precision in plan.parts.items() if name != blur}
+        lower(tmp_path / "trainable", replace(plan, parts=parts), "openvino", tmp_path / blur)
+        assert quantized_weights(tmp_path / blur) == len(parts)
+
+
+def test_int8_reaches_two_heads_that_are_copies_of_each_other(tmp_path):
+    image = keras.Input([8, 8, 4], name="image")
+    hidden = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, activation="relu")(image))
+    heads = [keras.layers.Dense(3, name=name) for name in ("one", "other")]
+    model = keras.Model(image, [head(hidden) for head in heads])
+    heads[1].set_weights(heads[0].get_weights())
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    lower(tmp_path / "trainable", plan, "onnxruntime", tmp_path / "serving")
+    given = load_executable(tmp_path / "serving", 1)(example_inputs(model))
+    np.testing.assert_array_equal(given["one"], given["other"])
+
+
 def test_a_plan_none_of_which_a_runtime_can_execute_is_refused_with_the_reasons(tmp_path):
     model = build_topology("transposed")
     load_architecture("functional").save(model, tmp_path / "trainable", {})
