@@ -95,11 +95,18 @@ def onnx_model(
 
 
 def executed_graph(path: Path) -> Any:
-    """Returns the ONNX graph that ONNX Runtime makes of a model and executes here, with all its optimisations."""
+    """Returns the ONNX graph that ONNX Runtime makes of a model and executes here, with all its optimisations.
+
+    Raises:
+        LoweringError: If ONNX Runtime can not execute the model.
+    """
     import onnx
 
     with TemporaryDirectory(prefix="optops-optimized-") as folder:
-        open_session(path, threads=1, optimized=Path(folder) / MODEL)
+        try:
+            open_session(path, threads=1, optimized=Path(folder) / MODEL)
+        except Exception as error:
+            raise LoweringError(f"ONNX Runtime can not execute this graph: {error}") from error
         return onnx.load(str(Path(folder) / MODEL)).graph
 
 

@@ -26,11 +26,16 @@ def convert(saved_model: Path) -> Any:
     signature's sorted names.
 
     Raises:
-        LoweringError: If tf2onnx knows no ONNX for one of its operations.
+        LoweringError: If its variables can not become constants, of which no graph may have 2 GB, or tf2onnx knows no
+            ONNX for one of its operations.
     """
     import onnx
 
-    frozen = freeze(saved_model, inline_compiled=True)
+    try:
+        frozen = freeze(saved_model, inline_compiled=True)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise LoweringError(f"the variables of this graph can not become constants: {reason}") from error
     try:
         try:
             model = _converted(frozen, copies=False)

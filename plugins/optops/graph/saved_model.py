@@ -16,12 +16,17 @@ from optops.graph.onnx_quantization import quantize_all_products
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.loading import load
 from optops.graph.optimizer.optimizer import optimize
-from optops.graph.optimizer.report import Report
+from optops.graph.optimizer.patterns.dense import DENSE
+from optops.graph.optimizer.patterns.encoder_stack import ENCODER_STACK
+from optops.graph.optimizer.report import Report, SignatureReport
 from optops.graph.optimizer.samples import Sample, accepted_samples
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.onnxruntime import MODEL
 from optops.runtimes.tensorflow import SAVED_MODEL
+
+IN_PRECISION = {ENCODER_STACK.name, DENSE.name}
+"""Patterns whose operators multiply in the plan's precision; all others compute in float32."""
 
 
 def copy(serving: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -47,17 +52,18 @@ def lower_to_kernels(serving: Path, plan: PrecisionPlan, folder: Path) -> Loweri
     """Writes a SavedModel whose encoder stacks are operators of the library.
 
     Raises:
-        LoweringError: If nothing could be fused, with the reason.
+        LoweringError: If nothing could be fused, or nothing that has products in the plan's precision, with the reason.
     """
     from optops.kernels import instruction_set
 
     report = _optimize(serving, folder, plan.precision, kernels=True)
-    if not report.kernels:
+    missing = _missing(report, plan.precision)
+    if missing:
         shutil.rmtree(folder / SAVED_MODEL)
         lines = [line.strip() for line in report.lines()]
         said = [line for line in lines if line.startswith(("left a", "rolled back", "the operator library"))]
         reasons = "; ".join(said[:3]) or "the graph has no attention between products"
-        raise LoweringError(f"nothing in this model could be fused into operators of the library: {reasons}")
+        raise LoweringError(f"{missing} in this model could be fused into operators of the library: {reasons}")
     facts = {**_facts(report), "instruction_set": instruction_set()}
     info = ExecutableInfo.load(serving)
     replace(info, runtime="tensorflow+kernels", precision=plan.precision, facts=facts).save(folder)
@@ -73,8 +79,21 @@ def _optimize(serving: Path, folder: Path, precision: str, *, kernels: bool) -> 
         raise LoweringError(str(error)) from error
 
 
+def _missing(report: Report, precision: str) -> str:
+    """Returns what an executable of the library lacks; empty if it is what it is called."""
+    if not report.kernels:
+        return "nothing"
+    if precision != "fp32" and not IN_PRECISION.intersection(_served(report).counts()):
+        return f"nothing that multiplies in {precision}"
+    return ""
+
+
+def _served(report: Report) -> SignatureReport:
+    return next(each for each in report.signatures if each.name == SIGNATURE)
+
+
 def _facts(report: Report) -> dict[str, float | str]:
-    served = next(each for each in report.signatures if each.name == SIGNATURE)
+    served = _served(report)
     return {
         "nodes_before": served.nodes_before,
         "nodes_after": served.nodes_after,

@@ -64,6 +64,47 @@ def test_a_model_without_layers_to_fuse_is_not_lowered_to_the_operator_library(i
         lower_serving(imported, PrecisionPlan("int8"), "tensorflow+kernels", tmp_path / "serving")
 
 
+@pytest.mark.parametrize("samples", [None, []], ids=["compared", "not compared"])
+def test_a_graph_that_onnx_runtime_can_not_execute_is_refused_with_its_reason(samples, tmp_path, monkeypatch):
+    kernel = tf.constant(np.random.default_rng(2).normal(size=(3, 3, 2, 4)))
+
+    def convolved(x):
+        return {"y": tf.nn.conv2d(x, kernel, 1, "SAME")}  # in float64
+
+    module = tf.Module()
+    module.serve = tf.function(convolved, input_signature=[tf.TensorSpec([None, 8, 8, 2], tf.float64, name="x")])
+    tf.saved_model.save(module, str(tmp_path / "theirs"), signatures={"serving_default": module.serve})
+    import_saved_model(tmp_path / "theirs", tmp_path / "serving")
+    if samples is not None:
+        monkeypatch.setattr("optops.graph.saved_model._samples", lambda saved_model: samples)
+    with pytest.raises(LoweringError, match=r"ONNX Runtime can not execute this graph: .*Conv"):
+        lower_serving(tmp_path / "serving", PrecisionPlan("fp32"), "onnxruntime", tmp_path / "onnx")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_graph_too_large_to_be_frozen_is_refused_with_the_reason(runtime, imported, tmp_path, monkeypatch):
+    def freeze(saved_model, *, inline_compiled):
+        raise ValueError("Cannot serialize protocol buffer: exceeds 2 GB")
+
+    monkeypatch.setattr("optops.graph.onnx_conversion.freeze", freeze)
+    with pytest.raises(LoweringError, match=r"can not become constants: ValueError: .* exceeds 2 GB"):
+        lower_serving(imported, PrecisionPlan("fp32"), runtime, tmp_path / "serving")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_model_in_which_nothing_is_of_the_precision_is_not_called_so(precision, tmp_path):
+    def gated(x, y):
+        return {"z": tf.nn.silu(x * y + tf.constant(np.linspace(-1, 1, 64, dtype=np.float32)))}
+
+    module = tf.Module()
+    module.serve = tf.function(gated, input_signature=[tf.TensorSpec([None, 64], tf.float32, name) for name in "xy"])
+    tf.saved_model.save(module, str(tmp_path / "theirs"), signatures={"serving_default": module.serve})
+    import_saved_model(tmp_path / "theirs", tmp_path / "serving")
+    lower_serving(tmp_path / "serving", PrecisionPlan("fp32"), "tensorflow+kernels", tmp_path / "fp32")
+    with pytest.raises(LoweringError, match=f"nothing that multiplies in {precision} in this model could be fused"):
+        lower_serving(tmp_path / "serving", PrecisionPlan(precision), "tensorflow+kernels", tmp_path / precision)
+
+
 def test_a_reshape_that_copies_sizes_of_another_ones_result_keeps_it(tmp_path):
     kernel = tf.constant(np.random.default_rng(2).normal(size=(6, 8)), tf.float32)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from optops.graph.lowering import LoweringError
 from optops.graph.onnx_fusions.attention import fuse_attention
 from optops.graph.onnx_fusions.gelu import fuse_gelu
 from optops.graph.onnx_fusions.layer_norm import fuse_layer_norm
@@ -55,10 +56,16 @@ def fuse(model: Any, samples: Sequence[Mapping[str, np.ndarray]]) -> Fused:
         model: From `convert`; left as it is.
         samples: Inputs by name on which results are compared, of different batches and lengths; without any, nothing
             is fused.
+
+    Raises:
+        LoweringError: If ONNX Runtime can not execute the model.
     """
     if not samples:
         return Fused(model, ["nothing was fused: there are no inputs on which to compare"])
-    wanted = _results(model, samples)
+    try:
+        wanted = _results(model, samples)
+    except Exception as error:
+        raise LoweringError(f"ONNX Runtime can not execute this graph: {error}") from error
     everything = _rewritten(model, PATTERNS)
     if _difference(everything.model, samples, wanted).fits:
         return everything
