@@ -255,6 +255,60 @@ def test_a_frozen_graph_becomes_a_saved_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(y["scores"], np.full([2, 2], 3.0))
 
 
+def test_weights_that_signatures_share_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optops.graph.optimizer.function.MUCH", 4 * 100 * 100)
+    module, spec = tf.Module(), tf.TensorSpec([None, 100], tf.float32, "x")
+    module.kernel = tf.Variable(np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32))
+    encode, classify = (
+        tf.function(lambda x: {"states": x @ module.kernel}, input_signature=[spec]),
+        tf.function(lambda x: {"classes": tf.nn.softmax(x @ module.kernel)}, input_signature=[spec]),
+    )
+    signatures = {"serving_default": classify, "classify": classify, "encode": encode}
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=signatures)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False)
+    assert "original" not in [each.level for each in report.signatures]
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    assert [variable.shape for variable in loaded.weights] == [(100, 100)]
+    x = tf.random.stateless_normal([3, 100], [0, 1])
+    for name, function in signatures.items():
+        (wanted,), (found,) = function(x).values(), loaded.signatures[name](x=x).values()
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_default_values_of_signatures_stay(tmp_path: Path) -> None:
+    def scaled(x: tf.Tensor, factor: tf.Tensor = tf.constant(2.0)) -> dict[str, tf.Tensor]:  # noqa: B008
+        return {"y": tf.nn.relu(x) * factor}
+
+    specs = [tf.TensorSpec([None], tf.float32, "x"), tf.TensorSpec([], tf.float32, "factor")]
+    report = optimize(save(tmp_path, scaled, *specs), tmp_path / "out", benchmark=False)
+    assert report.signatures[0].level != "original"
+    for folder in (tmp_path / "model", tmp_path / "out"):
+        with tf.compat.v1.Session(graph=tf.Graph()) as session:
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+            signature = loaded.signature_def["serving_default"]
+            assert tf.make_ndarray(signature.defaults["factor"]) == 2.0
+            given = {signature.inputs["x"].name: [-1.0, 3.0]}
+            assert session.run(signature.outputs["y"].name, given).tolist() == [0.0, 6.0]
+
+
+def test_all_that_an_unread_node_of_a_frozen_graph_gives_is_an_output(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 6], name="x")
+        tf.math.top_k(x, 2, name="top")
+        tf.math.top_k(-x, 1, name="top_1")
+        tf.split(x, 3, axis=1, name="parts")
+    (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False)
+    values = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    found = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(values))
+    order = np.argsort(-values, axis=1)
+    wanted = {"top": -np.sort(-values)[:, :2], "top_1_": order[:, :2], "top_1": -values.min(1)[:, None]}
+    wanted |= {"top_1_1": order[:, -1:], "parts": values[:, :2], "parts_1": values[:, 2:4], "parts_2": values[:, 4:]}
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def waiting(x: tf.Tensor) -> tf.Tensor:
     return tf.while_loop(lambda i, y: i < 3000, lambda i, y: (i + 1, y), (0, x))[1]
 

@@ -1,6 +1,7 @@
 """Reads what is to be optimised: SavedModels, Keras files and models, tf.Modules and frozen graphs."""
 
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,7 @@ def _save_frozen(path: Path, folder: Path) -> Path:
 def _save_graph_def(path: Path, graph_def: Any, folder: Path) -> Path:
     graph = Graph.of(graph_def, (), ())
     inputs = [node for node in graph.nodes.values() if node.op == "Placeholder"]
-    outputs = [
-        name
-        for name, node in graph.nodes.items()
-        if node.op not in ("Placeholder", "Const")
-        and not graph.outputs_of(node)
-        and graph.dtype(f"{name}:0") is not None  # a check gives nothing
-    ]
+    outputs = _unread(graph)
     if not inputs or not outputs:
         raise OptimizerError(f"{path} has {len(inputs)} placeholders and {len(outputs)} outputs; it needs both")
     specs = [
@@ -147,12 +142,32 @@ def _save_graph_def(path: Path, graph_def: Any, folder: Path) -> Path:
         @tf.function(input_signature=specs, autograph=False)
         def serve(self, *arguments: Any) -> dict[str, Any]:
             feeds = {f"{node.name}:0": tensor for node, tensor in zip(inputs, arguments, strict=True)}
-            found = tf.graph_util.import_graph_def(graph_def, feeds, [f"{name}:0" for name in outputs], name="graph")
-            return {_plain(name): tensor for name, tensor in zip(outputs, found, strict=True)}
+            found = tf.graph_util.import_graph_def(graph_def, feeds, list(outputs.values()), name="graph")
+            return dict(zip(outputs, found, strict=True))
 
     module = Frozen()
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     return folder
+
+
+def _unread(graph: Graph) -> dict[str, str]:
+    """Returns what nodes give that nothing reads, tensors by the names of the outputs that they become.
+
+    The first is called as its node, others have their number behind it, and an underscore where that is another's name.
+    """
+    made = {
+        name: list(takewhile(lambda tensor: graph.dtype(tensor) is not None, (f"{name}:{i}" for i in count())))
+        for name, node in graph.nodes.items()
+        if node.op not in ("Placeholder", "Const") and not graph.outputs_of(node)
+    }
+    found = {_plain(name): tensors[0] for name, tensors in made.items() if tensors}  # a check gives nothing
+    for name, tensors in made.items():
+        for index, tensor in enumerate(tensors[1:], 1):
+            free = f"{_plain(name)}_{index}"
+            while free in found:
+                free += "_"
+            found[free] = tensor
+    return found
 
 
 def _plain(name: str) -> str:

@@ -63,7 +63,7 @@ class Work:
     def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
         """Compares a graph with the original on all samples, as it is written if it is finished."""
         try:
-            function = as_function(self.signature, graph, weights_apart(graph) if finished else graph.weights())
+            function = as_function(self.signature, graph, weights_apart(graph)[0] if finished else graph.weights())
             return compare(self.wanted, [_call(function, _ordered(self, sample)) for sample in self.samples], precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
@@ -322,7 +322,7 @@ def _fastest(work: Work) -> str | None:
 
 def _timed(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> list[Rounds]:
     """Times one graph alone with the original: TensorFlow holds several copies of each one's constants."""
-    function = as_function(signature, graph, weights_apart(graph))
+    function = as_function(signature, graph, *weights_apart(graph))
     timed = []
     for sample in samples:
         tensors = {name: tf.constant(sample[name]) for name in signature.inputs}

@@ -1,5 +1,6 @@
 """Writes a SavedModel of rewritten signatures; tables and assets go with it, what could not be rewritten stays."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from optops.graph.optimizer.function import as_function, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model
 from optops.models.keras import tf
+
+PROTO = "saved_model.pb"
 
 
 def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> None:
@@ -23,16 +26,21 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
         shutil.copytree(model.folder, folder)
         return
     module = tf.Module()
-    module.weights = []
+    distinct = {id(graph): graph for graph in graphs.values() if graph is not None}
+    weights = dict(zip(distinct, weights_apart(*distinct.values()), strict=True))
+    shared: dict[bytes, Any] = {}
+    functions: dict[int, Any] = {}
     signatures = {}
     for name, signature in model.signatures.items():
         graph = graphs[name]
         if graph is None:
             signatures[name] = signature.original
             continue
-        variables = {key: tf.Variable(weights, trainable=False) for key, weights in weights_apart(graph).items()}
-        module.weights += variables.values()
-        signatures[name] = as_function(signature, graph, variables)
+        if id(graph) not in functions:
+            variables = {key: _variable(tensor, shared) for key, tensor in weights[id(graph)].items()}
+            functions[id(graph)] = as_function(signature, graph, variables)
+        signatures[name] = functions[id(graph)]
+    module.weights = list(shared.values())
     if None in graphs.values():
         module.original = model.loaded  # with the variables of the signatures that stayed
     else:
@@ -40,6 +48,38 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
     # Gradients of an activation's own (swish has one) can not be saved once its variables are constants.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
+    _copy_defaults(model.folder, folder)
+
+
+def _variable(weights: Any, shared: dict[bytes, Any]) -> Any:
+    """Returns a variable that holds weights: the one of `shared` where other signatures have the same."""
+    key = hashlib.sha256(tf.io.serialize_tensor(weights).numpy()).digest()  # of dtype, shape and values
+    if key not in shared:
+        shared[key] = tf.Variable(weights, trainable=False)
+    return shared[key]
+
+
+def _copy_defaults(source: Path, folder: Path) -> None:
+    """Gives the signatures of a SavedModel the default values of another's, which go with no loaded function."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    before, after = (SavedModel.FromString((each / PROTO).read_bytes()) for each in (source, folder))
+    given = {name: each.defaults for name, each in before.meta_graphs[0].signature_def.items() if each.defaults}
+    if not given:
+        return
+    written = after.meta_graphs[0]
+    nodes = {node.name: node for node in written.graph_def.node}
+    for name, defaults in given.items():
+        signature = written.signature_def[name]
+        for key, value in defaults.items():
+            signature.defaults[key].CopyFrom(value)
+            placeholder = nodes[signature.inputs[key].name.partition(":")[0]]
+            constant = written.graph_def.node.add(name=f"{placeholder.name}/default", op="Const")
+            constant.attr["dtype"].type = value.dtype
+            constant.attr["value"].tensor.CopyFrom(value)
+            placeholder.op = "PlaceholderWithDefault"
+            placeholder.input.append(constant.name)
+    (folder / PROTO).write_bytes(after.SerializeToString())
 
 
 def _resources(loaded: Any) -> Iterator[Any]:
