@@ -431,8 +431,7 @@ def test_each_label_is_held_against_its_own_output_with_and_without_an_axis_of_o
     x = keras.Input((4,), name="x")
     y = keras.layers.Dense(1, activation="sigmoid", name="y")(x)
     model = keras.Model(x, y[:, 0] if flat_output else y)
-    random = np.random.default_rng(0)
-    inputs, labels = random.normal(size=(5, 4)).astype(np.float32), random.integers(0, 2, 5)
+    inputs, labels = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), np.array([0, 1, 1, 0, 1])
     changes = {"saved_model: saved_model": f"keras: model.keras, loss: {function}", "distill: off": "prune: {}"}
     recipe = recipe_in(folder, **changes)
     loss = workload_of(recipe).loss(recipe.prune.train)
