@@ -44,7 +44,7 @@ def examine(name: str) -> dict[str, Any]:
         if len(weight.shape) == 1:
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
     derive_anew(model)
-    images = random.random((2, SIZE, SIZE, 3)).astype(np.float32)
+    images = random.random((2, SIZE, SIZE, 3))
     graph = follow_channels(model)
     row: dict[str, Any] = {
         "groups": len(graph.groups),
@@ -75,9 +75,9 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     small, half = RATIOS
     text = (
         "# Networks of tf_keras.applications, pruned\n\n"
-        f"Random weights, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes each by "
-        f"{small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this page. "
-        "The difference is the largest of an output from that of the whole network with everything that reads a "
+        f"Random weights in float64, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes "
+        f"each by {small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this "
+        "page. The difference is the largest of an output from that of the whole network with everything that reads a "
         "removed channel set to "
         "zero, as a share of the largest output. Outputs are logits; where a softmax, or an `Activation` that mixes "
         "all channels, is among what is left whole, they are probabilities.\n"
@@ -100,6 +100,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Prunes what is named, or what is not done yet."""
+    # Deep networks of random weights multiply the rounding errors of float32 by a thousand.
+    keras.backend.set_floatx("float64")
     rows = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     for name in sys.argv[1:] or [name for name in networks() if name not in rows]:
         try:

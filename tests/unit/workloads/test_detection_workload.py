@@ -209,6 +209,17 @@ def test_images_that_can_not_be_read_are_left_out_of_training_and_find_nothing(r
     assert len(predictions) == 3
 
 
+def test_an_image_whose_pixels_can_not_be_read_has_no_boxes_from_the_first_epoch_on(recipe, splits, assets, tmp_path):
+    frame = splits["train"].iloc[[0]].copy()
+    content = Path(frame["image"].iloc[0]).read_bytes()
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(content[: len(content) // 2])
+    frame["image"] = str(cut)
+    assert len(frame["boxes"].iloc[0]) > 0
+    (batch,) = WORKLOAD.batches(recipe, frame, assets, recipe.train)(1)
+    assert not any(batch[TARGET.format(stride=stride)].any() for stride in STRIDES)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_boxes_move_with_what_they_are_around(flip):
     # A white square on black, wherever it ends up, fills its box.

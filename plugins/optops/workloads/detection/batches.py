@@ -102,8 +102,8 @@ class ImageBatches:
         return {INPUT: image, **stacked, BOXES: boxes, ANCHORS: np.tile(anchors, (len(group), 1, 1))}
 
     def _variant(self, epoch: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.intp]]:
-        image = self.images[index]
         pixels = self._pixels(index)
+        image = self.images[index]  # without boxes by now if its pixels can not be read
         height, width = pixels.shape[:2]
         random = np.random.default_rng((self.seed, epoch, index))
         boxes = image.boxes * np.array([width, height] * 2)
