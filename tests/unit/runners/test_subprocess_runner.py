@@ -57,10 +57,10 @@ def run(runner: SubprocessRunner, heard: Heard | None = None) -> StageResult:
 
 def is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while it is read
         return False
-    return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def wait_until(condition, seconds: float = 15.0) -> bool:
