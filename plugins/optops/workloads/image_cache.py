@@ -40,5 +40,9 @@ class ImageCache:
         wanted = list(numbers)
         if all(number in self._kept for number in wanted):
             return [self._kept[number] for number in wanted]
-        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(self, wanted))
+        threads = len(os.sched_getaffinity(0))
+        # A part for each thread: tasks of one small image each take longer to hand out than to do.
+        parts = [wanted[place::threads] for place in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            decoded = [iter(part) for part in pool.map(lambda part: [self(number) for number in part], parts)]
+        return [next(decoded[place % threads]) for place in range(len(wanted))]
