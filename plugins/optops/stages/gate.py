@@ -53,11 +53,12 @@ def run(job: Job) -> StageResult:
 
 def _check_champion(job: Job, champion: Version | None) -> None:
     """Refuses to judge where the benchmark timed another champion: the speed of this one is not known."""
-    timed, now = job.result("benchmark").output["champion"], champion.version if champion else None
+    timed, now = job.result("benchmark").output.get("champion"), champion.version if champion else None
     if timed != now:
         raise StageError(
             f"the champion of {job.recipe.registry.name!r} is now version {now or 'none'}, but the benchmark timed "
-            f"{f'version {timed}' if timed else 'none'}: another run promoted meanwhile. Run again to compare with it"
+            f"{f'version {timed}' if timed else 'none'}: one was promoted meanwhile. Run again, in Airflow from the "
+            "task benchmark on, to compare with it"
         )
 
 

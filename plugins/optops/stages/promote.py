@@ -1,6 +1,6 @@
 """Moves the alias `champion` to the accepted version, and remembers the one before."""
 
-from optops.registry import ROLLED_BACK_TAG, promote
+from optops.registry import CHAMPION, ROLLED_BACK_TAG, promote, version_by_alias
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.tracking import model_version_url
@@ -12,13 +12,16 @@ def run(job: Job) -> StageResult:
     if not registered.output:
         return job.hand_on(skipped=registered.skipped or "nothing was registered")
     name, version = registered.output["name"], registered.output["version"]
-    rolled_back = job.tracking.client.get_model_version(name, version).tags.get(ROLLED_BACK_TAG)
-    if rolled_back and job.recipe.approval.mode == "automatic":
+    client = job.tracking.client
+    rolled_back = client.get_model_version(name, version).tags.get(ROLLED_BACK_TAG)
+    reigning = version_by_alias(client, name, CHAMPION)
+    reigns_again = reigning is not None and reigning.version == version
+    if rolled_back and not reigns_again and job.recipe.approval.mode == "automatic":
         return job.hand_on(
             skipped=f"version {version} of {name} was rolled back at {rolled_back}; to promote it again, delete its "
             f"tag {ROLLED_BACK_TAG} in MLflow, or require approval"
         )
-    previous = promote(job.tracking.client, name, version, job.result("gate").output["champion"])
+    previous = promote(client, name, version, job.result("gate").output["champion"])
     url = model_version_url(name, version)
     job.link("model_version", url)
     job.log(f"version {version} of {name} is the champion; before it: {previous or 'none'}")

@@ -75,7 +75,7 @@ def test_a_champion_that_the_benchmark_did_not_time_is_not_judged_against(job, v
         "nominate": StageResult("nominate", "n", candidates=(candidate(),)),
         "benchmark": StageResult("benchmark", "b", output={"champion": None}),
     }
-    with pytest.raises(StageError, match="now version 1, but the benchmark timed none: another run promoted meanwhile"):
+    with pytest.raises(StageError, match="now version 1, but the benchmark timed none: one was promoted meanwhile"):
         gate.run(job("gate", results))
 
 
@@ -99,6 +99,10 @@ def test_what_a_person_rolled_back_is_not_promoted_by_itself(job, version):
     }
     assert f"delete its tag {ROLLED_BACK_TAG}" in promotion.run(job("promote", results)).skipped
     assert version_by_alias(client, NAME, CHAMPION).version == first
+    # A person made it the champion again by hand.
+    client.set_registered_model_alias(NAME, CHAMPION, second)
+    assert not promotion.run(job("promote", results)).skipped
+    client.set_registered_model_alias(NAME, CHAMPION, first)
     # A person who approves it knows what they do.
     assert not promotion.run(job("promote", results, **{"approval.mode": "required"})).skipped
     assert version_by_alias(client, NAME, CHAMPION).version == second
