@@ -4,7 +4,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,19 +67,24 @@ def local_garbage(days: int) -> Iterator[Garbage]:
 
 
 def _newest(folder: Path) -> float:
-    return max(_used(path) for path in (folder, *folder.rglob("*")))
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        # Whoever took something away meanwhile is at work.
+        return time.time()
 
 
 def _used(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
-        # Whoever took it away meanwhile is at work.
         return time.time()
 
 
 def _size(path: Path) -> int:
-    return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+    with suppress(FileNotFoundError):
+        return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+    return 0
 
 
 def _remove(path: Path, lock: str, used: Callable[[Path], float], days: int) -> bool:

@@ -216,6 +216,7 @@ def non_inferiority(
     margin = margins(candidate_values, reference_values, tolerance, higher_is_better=higher_is_better)
     gain = float(_gains(candidate_point, reference_point, higher_is_better=higher_is_better))
     lower, upper = _lower_bound(margin, confidence), -_lower_bound(-margin, confidence)
+    difference = float(candidate_point - reference_point)
     return NonInferiority(
         candidate_point=float(candidate_point),
         reference_point=float(reference_point),
@@ -223,13 +224,11 @@ def non_inferiority(
         higher_is_better=higher_is_better,
         confidence=confidence,
         resamples=len(candidate_values),
-        difference=float(candidate_point - reference_point),
+        difference=difference,
         difference_low=_lower_bound(differences, confidence),
         difference_high=-_lower_bound(-differences, confidence),
         interval_confidence=2 * confidence - 1,
-        relative_difference=float((candidate_point - reference_point) / abs(reference_point))
-        if reference_point
-        else None,
+        relative_difference=difference / abs(float(reference_point)) if reference_point else None,
         margin=float(margins(candidate_point, reference_point, tolerance, higher_is_better=higher_is_better)),
         margin_lower=lower,
         margin_upper=upper,
