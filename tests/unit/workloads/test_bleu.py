@@ -44,6 +44,18 @@ def test_chinese_is_compared_by_character():
     assert "tok:13a" in bleu_signature(tokenizer_for("de-AT"))
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "tags"),
+    [
+        ("zh", "zh zho chi cmn yue wuu zh_CN zh-Hant-TW cmn-Hans"),
+        ("char", "ja jpn ja-JP th tha km khm lo lao my mya bur bo bod dz"),
+        ("13a", "de de-AT en ko kor zh-Latn tlh"),
+    ],
+)
+def test_a_language_gets_the_tokenizer_of_the_script_it_is_written_in(tokenizer, tags):
+    assert {tag: tokenizer_for(tag) for tag in tags.split()} == dict.fromkeys(tags.split(), tokenizer)
+
+
 def test_a_missing_translation_is_refused():
     with pytest.raises(ValueError, match="1 translations but 2 references"):
         bleu_statistics(["a"], ["a", "b"], "13a")

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optops.workloads.translation.scripts import language_scripts
+
 ORDER = 4
-_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
+_CHINESE = {"Han", "Bopomofo"}
+# Written without spaces between words, which `13a` would take for one word each line; Korean sets them.
+_UNSPACED = {"Hiragana", "Katakana", "Thai", "Khmer", "Lao", "Myanmar", "Tibetan"}
 
 
 def tokenizer_for(language: str) -> str:
-    """Returns the name of the sacrebleu tokenizer that suits a language, an ISO 639 code."""
-    return _TOKENIZERS.get(language.split("-", maxsplit=1)[0], "13a")
+    """Returns the name of the sacrebleu tokenizer that suits a language, by its tag (BCP 47, `zh-Hant`)."""
+    scripts = set(language_scripts(language))
+    if scripts & _UNSPACED:
+        return "char"
+    return "zh" if scripts and scripts <= _CHINESE else "13a"
 
 
 def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> np.ndarray:

@@ -52,7 +52,8 @@ _OTHER: Final = len(SCRIPTS)
 # Written without spaces between words: here a character, elsewhere a run of letters, is what compares to a word.
 _UNSPACED: Final = {"Thai", "Lao", "Tibetan", "Myanmar", "Khmer", "Hiragana", "Katakana", "Bopomofo", "Han", "Hangul"}
 
-# ISO 639 codes of the languages that are written in these scripts.
+# ISO 639 codes of the languages that are written in these scripts; where words are not set apart also the longer codes,
+# for there BLEU depends on what a language is known as.
 _LANGUAGES: Final[dict[tuple[str, ...], str]] = {
     ("Latin",): (
         "af az bs ca cs cy da de en eo es et eu fi fil fr ga gl ha hr hu id is it la lt lv ms mt nb nl nn no pl pt ro "
@@ -65,14 +66,27 @@ _LANGUAGES: Final[dict[tuple[str, ...], str]] = {
     ("Devanagari",): "hi mr ne sa",
     ("Ethiopic",): "am ti",
     ("Bengali",): "as bn",
-    ("Han", "Bopomofo"): "zh yue wuu",
-    ("Han", "Hiragana", "Katakana"): "ja",
-    ("Hangul", "Han"): "ko",
+    ("Han", "Bopomofo"): "zh zho chi cmn yue wuu gan hsn lzh",
+    ("Han", "Hiragana", "Katakana"): "ja jpn",
+    ("Hangul", "Han"): "ko kor",
     ("Greek",): "el", ("Armenian",): "hy", ("Georgian",): "ka", ("Gurmukhi",): "pa", ("Gujarati",): "gu",
     ("Tamil",): "ta", ("Telugu",): "te", ("Kannada",): "kn", ("Malayalam",): "ml", ("Sinhala",): "si",
-    ("Thai",): "th", ("Lao",): "lo", ("Tibetan",): "bo", ("Myanmar",): "my", ("Khmer",): "km",
+    ("Thai",): "th tha", ("Lao",): "lo lao", ("Tibetan",): "bo bod tib dz dzo", ("Myanmar",): "my mya bur",
+    ("Khmer",): "km khm",
 }  # fmt: skip
 _LANGUAGE_SCRIPTS: Final = {code: scripts for scripts, codes in _LANGUAGES.items() for code in codes.split()}
+
+# ISO 15924 codes, as a language's tag may have them (`uz-Cyrl`).
+_SCRIPT_CODES: Final[dict[str, tuple[str, ...]]] = {
+    "latn": ("Latin",), "grek": ("Greek",), "cyrl": ("Cyrillic",), "armn": ("Armenian",), "hebr": ("Hebrew",),
+    "arab": ("Arabic",), "deva": ("Devanagari",), "beng": ("Bengali",), "guru": ("Gurmukhi",), "gujr": ("Gujarati",),
+    "taml": ("Tamil",), "telu": ("Telugu",), "knda": ("Kannada",), "mlym": ("Malayalam",), "sinh": ("Sinhala",),
+    "thai": ("Thai",), "laoo": ("Lao",), "tibt": ("Tibetan",), "mymr": ("Myanmar",), "geor": ("Georgian",),
+    "hang": ("Hangul",), "ethi": ("Ethiopic",), "khmr": ("Khmer",), "hira": ("Hiragana",), "kana": ("Katakana",),
+    "bopo": ("Bopomofo",), "hani": ("Han",), "hans": ("Han", "Bopomofo"), "hant": ("Han", "Bopomofo"),
+    "jpan": ("Han", "Hiragana", "Katakana"), "kore": ("Hangul", "Han"),
+}  # fmt: skip
+_SCRIPT_CODE_LENGTH: Final = 4
 
 
 def _block_table() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
@@ -90,8 +104,12 @@ _STARTS, _SCRIPT_AT = _block_table()
 
 
 def language_scripts(language: str) -> tuple[str, ...]:
-    """Name the scripts of a language by its ISO 639 code (`de`, `zh-CN`); empty when the language is not known."""
-    return _LANGUAGE_SCRIPTS.get(language.replace("_", "-").split("-")[0].lower(), ())
+    """Name the scripts of a language by its tag (BCP 47: `de`, `zh-CN`, `uz-Cyrl`); empty when they are not known."""
+    code, *subtags = language.replace("_", "-").lower().split("-")
+    for subtag in subtags:
+        if len(subtag) == _SCRIPT_CODE_LENGTH and subtag.isalpha():
+            return _SCRIPT_CODES.get(subtag, ())
+    return _LANGUAGE_SCRIPTS.get(code, ())
 
 
 def count_letters(texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ from optops.paths import resolve_path
 from optops.sections import Distill, Prune, Section
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,8})?$")]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
 
 CHECKS = (
     "empty_side",
@@ -59,8 +59,8 @@ class TextPair(Section):
 class TranslationData(SplitData):
     """Parallel text: a pair of files for each split, or a corpus from which those without files are split by seed."""
 
-    source_language: Language = Field(description="ISO 639 code of the source, for example `en`.")
-    target_language: Language = Field(description="ISO 639 code of the target, for example `de`.")
+    source_language: Language = Field(description="The source's tag (BCP 47), for example `en`, `zh-TW` or `uz-Cyrl`.")
+    target_language: Language = Field(description="The target's tag, likewise, for example `de`.")
     folder: str = Field(".", description="Folder that the files are in; relative to the recipe.")
     train: TextPair | None = Field(None, description="The training split.")
     validation: TextPair | None = Field(None, description="The validation split, for every choice.")
