@@ -283,6 +283,9 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_siz
     ("old", "new", "message"),
     [
         ("classes: [booking, cancellation, complaint, question]", "classes: [booking]", "leave no choice"),
+        ("[booking, cancellation, complaint, question]", "[yes, no]", "class True is no text: YAML reads bare yes"),
+        ("[booking, cancellation, complaint, question]", "{0: off, 1: on}", "class False .* put them in quotes"),
+        ("[booking, cancellation, complaint, question]", "{null: a, b: c}", "class None .* put them in quotes"),
         ("  test: test.csv\n", "", "test missing; give all three splits"),
         ("  test: test.csv", "  test: test.data", "the name does not tell the format"),
         ("  folder: data\n", "  folder: data\n  text: 1\n", "numbers of both"),

@@ -66,6 +66,13 @@ class TextData(SplitData):
     @field_validator("classes", mode="before")
     @classmethod
     def _accept_a_list(cls, value: Any) -> Any:
+        words = [*value, *value.values()] if isinstance(value, dict) else value
+        for word in words if isinstance(words, list | tuple) else ():
+            if word is None or isinstance(word, bool):
+                raise ValueError(
+                    f"class {word} is no text: YAML reads bare yes, no, on, off, true, false and null as something "
+                    "else; put them in quotes"
+                )
         if isinstance(value, list | tuple):
             if len({str(name) for name in value}) < len(value):
                 raise ValueError(f"classes {list(value)} name one label twice; write each once")
