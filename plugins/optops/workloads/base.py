@@ -91,7 +91,8 @@ class Workload(ABC):
     """The kind of model.
 
     Examples travel as pandas data frames with the columns `id` (unique, stable), `file`, `line` and the workload's
-    own. `assets` is a folder that belongs to the model, such as a tokenizer; every artifact carries it.
+    own. `assets` is a folder that belongs to the model, such as a tokenizer; every artifact carries it, beside its
+    `serving/`.
     """
 
     name: ClassVar[str]

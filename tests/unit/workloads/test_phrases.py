@@ -5,10 +5,11 @@ import pandas as pd
 
 from optops.workloads.label_checks import run_checks
 from optops.workloads.text_lines import normalise
-from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+from optops.workloads.translation.checks import translation_checks
 from optops.workloads.translation.corpus import PairFiles, read_pairs
 from optops.workloads.translation.phrase_grammar import german
 from optops.workloads.translation.phrases import generate_phrases, write_corpus
+from optops.workloads.translation.settings import Thresholds
 
 
 def test_same_seed_same_phrases_however_many() -> None:
@@ -36,7 +37,7 @@ def test_written_corpus_has_no_defect_and_shares_no_sentence(tmp_path: Path) -> 
         for split in ("train", "validation", "test")
     ]
     assert [len(frame) for frame in frames] == [2000, 200, 200]
-    frame, checks = translation_checks(pd.concat(frames, ignore_index=True), TranslationThresholds("en", "de"))
+    frame, checks = translation_checks(pd.concat(frames, ignore_index=True), "en", "de", Thresholds())
     outcomes, defects = run_checks(frame, checks, {}, tmp_path / "docs", "phrases")
     assert defects == []
     assert all(outcome.within_limit for outcome in outcomes)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from optops.workloads.label_checks import Defect, quarantined_ids, run_checks
-from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+from optops.workloads.translation.checks import translation_checks
 from optops.workloads.translation.phrases import generate_phrases
 from optops.workloads.translation.scripts import (
     SCRIPTS,
@@ -14,6 +14,7 @@ from optops.workloads.translation.scripts import (
     dominant_scripts,
     language_scripts,
 )
+from optops.workloads.translation.settings import Thresholds
 
 SIZES = {"train": 240, "validation": 40, "test": 40}
 
@@ -40,8 +41,8 @@ Check = Callable[..., list[Defect]]
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    def run(frame: pd.DataFrame, thresholds: TranslationThresholds | None = None) -> list[Defect]:
-        prepared, checks = translation_checks(frame, thresholds or TranslationThresholds("en", "de"))
+    def run(frame: pd.DataFrame, source: str = "en", target: str = "de") -> list[Defect]:
+        prepared, checks = translation_checks(frame, source, target, Thresholds())
         return run_checks(prepared, checks, {}, tmp_path / "docs", "planted")[1]
 
     return run
@@ -184,9 +185,8 @@ def test_latin_names_in_chinese_are_fine_and_untranslated_lines_are_not(training
     plant(frame, "train.en:1", source="NASA 和 IBM 公司都在 New York 有办公室。")
     plant(frame, "train.en:2", source="This line was never translated at all.")
     plant(frame, "train.en:3", source="ここはとてもいいホテルですよ。")
-    named = TranslationThresholds("zh-CN", "en")
-    assert found(check(frame, named))["wrong_script"] == {"train.en:2", "train.en:3"}
-    _, checks = translation_checks(frame, TranslationThresholds("tlh", None))
+    assert found(check(frame, "zh-CN", "en"))["wrong_script"] == {"train.en:2", "train.en:3"}
+    _, checks = translation_checks(frame, "tlh", "tlh", Thresholds())
     (scripts,) = [item.parameters for item in checks if item.label.name == "wrong_script"]
     assert scripts == {"source_scripts": ["Han"], "target_scripts": ["Latin"]}
 
@@ -196,7 +196,7 @@ def test_length_ratio_is_judged_by_the_corpus_own_ratio(training: pd.DataFrame, 
     plant(frame, "train.en:1", target="Short.")
     plant(frame, "train.en:1", source="我们明天早上去机场看朋友和他的妹妹买两张火车票然后回家吃饭睡觉。")
     plant(frame, "train.en:2", source="好。", target="Yes.")
-    assert found(check(frame, TranslationThresholds("zh", "en"))) == {"length_ratio": {"train.en:1"}}
+    assert found(check(frame, "zh", "en")) == {"length_ratio": {"train.en:1"}}
 
 
 def test_scripts_are_counted_by_letters_and_words() -> None:
@@ -208,3 +208,28 @@ def test_scripts_are_counted_by_letters_and_words() -> None:
     assert dominant_scripts(["日本語です"]) == ("Hiragana", "Han")
     assert language_scripts("zh_TW") == ("Han", "Bopomofo")
     assert language_scripts("tlh") == ()
+
+
+@pytest.mark.parametrize(
+    ("tag", "scripts"),
+    [
+        ("uz", ("Latin",)),
+        ("uz-Cyrl", ("Cyrillic",)),
+        ("uz_Cyrl_UZ", ("Cyrillic",)),
+        ("hi-Latn", ("Latin",)),
+        ("ms-Arab", ("Arabic",)),
+        ("es-419", ("Latin",)),
+        ("zh-Hant-TW", ("Han", "Bopomofo")),
+        ("zh-yue-Hant-HK", ("Han", "Bopomofo")),
+        ("ja-Kana", ("Katakana",)),
+        ("dv-Thaa", ()),
+    ],
+)
+def test_a_language_is_written_in_the_script_of_its_tag(tag: str, scripts: tuple[str, ...]) -> None:
+    assert language_scripts(tag) == scripts
+
+
+def test_a_text_in_the_script_that_its_tag_names_raises_no_alarm(training: pd.DataFrame, check: Check) -> None:
+    training["target"] = [f"Бу ерда зарарсиз жумла турибди, рақами {line}." for line in training["line"]]
+    assert "wrong_script" in found(check(training, target="uz"))
+    assert "wrong_script" not in found(check(training, target="uz-Cyrl"))

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from optops.recipe_file import RecipeError, parse_recipe
+from optops.runtimes.base import ExecutableInfo
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
+from optops.workloads.representative_calls import representative_calls
 from optops.workloads.translation.phrases import write_corpus
 from optops.workloads.translation.tokenizer import END, TOKENIZER_FILE, Tokenizer, train_tokenizer
-from optops.workloads.translation.translating import representative_calls, translate
+from optops.workloads.translation.translating import translate
 
 RECIPE = """
 name: tiny
@@ -83,6 +85,7 @@ def test_what_a_corpus_is_split_into_is_what_has_no_files_of_its_own(folder):
         ("model: {vocabulary: 300}", "model: {width: 128, heads: 3}", "width 128 is not divisible by heads 3"),
         ("model: {vocabulary: 300}", "model: {saved_model: x}", "needs `tokenizer`"),
         ("  test: {source: test.en, target: test.de}\n", "", "test missing"),
+        ("target_language: de", "target_language: german", "target_language: String should match pattern"),
         ("model: {vocabulary: 300}", "model: {saved_model: x, tokenizer: y}\ndistill: {}", "write `distill: off`"),
     ],
 )
@@ -90,6 +93,12 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
     assert wrong in RECIPE
     with pytest.raises(RecipeError, match=message):
         parse_recipe(RECIPE.replace(wrong, right), folder / "tiny.yaml")
+
+
+@pytest.mark.parametrize("tag", ["es-419", "zh-Hant-TW", "zh_CN", "uz-Cyrl", "de-AT", "yue"])
+def test_a_language_may_be_any_tag(tag, folder):
+    text = RECIPE.replace("target_language: de", f"target_language: {tag}")
+    assert parse_recipe(text, folder / "tiny.yaml").data.target_language == tag
 
 
 def test_relocated_data_keeps_the_names_of_its_files(recipe):
@@ -152,21 +161,44 @@ def test_what_is_served_must_be_text(assets):
 
 def test_calls_of_a_benchmark_cover_short_and_long_sentences(assets, recipe):
     texts = list(WORKLOAD.read(recipe.data, 1)["train"]["source"])
-    calls = representative_calls(texts, assets, 1, 12, seed=5)
+    rows = Tokenizer(assets / TOKENIZER_FILE).encode(texts)
+    calls = representative_calls(rows, 1, 12, seed=5)
     lengths = sorted(call["ids"].shape[1] for call in calls)
-    everything = sorted(len(row) + 1 for row in Tokenizer(assets / TOKENIZER_FILE).encode(texts))
+    everything = sorted(map(len, rows))
     assert len(calls) == 12
     assert lengths[0] <= np.quantile(everything, 0.1)
     assert lengths[-1] >= np.quantile(everything, 0.9)
-    again = representative_calls(texts, assets, 1, 12, seed=5)
+    again = representative_calls(rows, 1, 12, seed=5)
     assert all(np.array_equal(a["ids"], b["ids"]) for a, b in zip(calls, again, strict=True))
-    assert {call["ids"].shape[0] for call in representative_calls(texts, assets, 8, 12, seed=5)} == {8}
+    assert {call["ids"].shape[0] for call in representative_calls(rows, 8, 12, seed=5)} == {8}
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_sentence_longer_than_the_model_takes_is_cut_before_it_is_timed(batch, assets, recipe):
+    examples = WORKLOAD.read(recipe.data, 1)["validation"]
+    examples.loc[examples.index[3], "source"] = "Where is the station? " * 40
+    ids = {"dtype": "int32", "shape": [None, None], "largest_shape": [None, 32]}
+    info = ExecutableInfo("tensorflow", "fp32", inputs={"ids": ids}, outputs={})
+    (assets.parent / "serving").mkdir(exist_ok=True)
+    info.save(assets.parent / "serving")
+    calls = WORKLOAD.benchmark_inputs(examples, assets, batch, seed=1)
+    for call in calls:
+        info.check(call)
+    longest = max((call["ids"] for call in calls), key=lambda ids: ids.shape[1])
+    assert longest.shape[1] == 32
+    assert END in longest[:, -1]
+
+
+def test_half_of_a_surrogate_pair_in_a_served_text_fails_no_request(assets):
+    answers = WORKLOAD.serve(echo, assets, ["We go home.", "No. \ud83d", "\ud83d"])
+    assert answers[0] == "We go home."
+    assert answers[1].startswith("No.")
 
 
 def test_every_check_that_a_recipe_may_name_exists():
     import pandas as pd
 
-    from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+    from optops.workloads.translation.checks import translation_checks
     from optops.workloads.translation.settings import CHECKS, Thresholds
 
     frame = pd.DataFrame(
@@ -180,5 +212,5 @@ def test_every_check_that_a_recipe_may_name_exists():
             "decodable": [True],
         }
     )
-    _, checks = translation_checks(frame, TranslationThresholds("en", "de", **Thresholds().model_dump()))
+    _, checks = translation_checks(frame, "en", "de", Thresholds())
     assert sorted(CHECKS) == sorted(check.label.name for check in checks)

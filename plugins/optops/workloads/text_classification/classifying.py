@@ -47,24 +47,3 @@ def classify(executable: "Executable", texts: Sequence[str], assets: Path, repor
         if report:
             report(f"{start + len(batch)} of {len(order)} texts classified")
     return found
-
-
-def representative_calls(
-    texts: Sequence[str], assets: Path, batch: int, calls: int, seed: int
-) -> list[dict[str, np.ndarray]]:
-    """Returns calls of `batch` texts whose lengths are spread like those of the texts.
-
-    Args:
-        texts: To choose from.
-        assets: Holds the tokenizer.
-        batch: Texts of a call.
-        calls: How many calls.
-        seed: Of the order within a call.
-    """
-    rows = sorted(load_tokenizer(assets).encode(texts), key=len)
-    random = np.random.default_rng(seed)
-    places = (np.arange(calls * batch) + 0.5) / (calls * batch)
-    chosen = (places * len(rows)).astype(int)
-    # Dealt out like cards: each call gets texts from the whole range.
-    hands = [chosen[offset::calls] for offset in range(calls)]
-    return [{"ids": pad_rows([rows[index] for index in random.permutation(hand)])} for hand in hands]

@@ -220,9 +220,11 @@ class TextClassificationWorkload(Workload):
         self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
     ) -> "list[dict[str, np.ndarray]]":
         """Returns calls whose texts are drawn from the whole range of lengths."""
-        from optops.workloads.text_classification.classifying import representative_calls
+        from optops.workloads.representative_calls import representative_calls
+        from optops.workloads.text_classification.tokenizer import load_tokenizer
 
-        return representative_calls(list(examples["text"]), assets, batch, -(-TEXTS_PER_CELL // batch), seed)
+        rows = load_tokenizer(assets).encode(list(examples["text"]))
+        return representative_calls(rows, batch, -(-TEXTS_PER_CELL // batch), seed)
 
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
         """Returns for each text its class, `label`, and the probability of each class, `probabilities`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
@@ -12,39 +11,16 @@ import pandas as pd
 from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
 from optops.workloads.translation.corpus_checks import LengthRatio, measure_length_ratio, seen_elsewhere
 from optops.workloads.translation.scripts import dominant_scripts, language_scripts
+from optops.workloads.translation.settings import Thresholds
 
 _SIDE: Final = "optops.workloads.translation.side_checks"
 _CORPUS: Final = "optops.workloads.translation.corpus_checks"
 _PAIR: Final = ("source", "target")
 
 
-@dataclass(frozen=True)
-class TranslationThresholds:
-    """What counts as a defect.
-
-    Attributes:
-        source_language: ISO 639 code; None, or a code that is not known, takes the scripts the corpus itself is in.
-        target_language: The same for the target.
-        max_characters: Longest side, in characters.
-        max_words: Longest side, in words between white space.
-        length_deviations: A length ratio is an outlier beyond this many spreads from the corpus' median.
-        length_spread_floor: Least spread of log(target / source).
-        length_min_characters: Pairs whose longer side is shorter than this are not judged by their ratio.
-        identical_min_words: From how many words on a target that repeats its source is a defect (shorter ones are
-            names and exclamations).
-    """
-
-    source_language: str | None = None
-    target_language: str | None = None
-    max_characters: int = 1000
-    max_words: int = 200
-    length_deviations: float = 5.5
-    length_spread_floor: float = 0.2
-    length_min_characters: int = 30
-    identical_min_words: int = 4
-
-
-def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -> tuple[pd.DataFrame, list[RowCheck]]:
+def translation_checks(
+    frame: pd.DataFrame, source_language: str, target_language: str, thresholds: Thresholds
+) -> tuple[pd.DataFrame, list[RowCheck]]:
     """Prepare the checks of parallel text, for `optops.workloads.label_checks.run_checks`.
 
     What a split alone does not tell (the usual length ratio, the scripts, what stands in other splits) is measured
@@ -52,14 +28,16 @@ def translation_checks(frame: pd.DataFrame, thresholds: TranslationThresholds) -
 
     Args:
         frame: What `read_pairs` gives, of all splits together, and a column `split`.
+        source_language: Its tag (BCP 47); one that is not known takes the scripts the corpus itself is in.
+        target_language: The same for the target.
         thresholds: What counts as a defect.
 
     Returns:
         The frame with the column `elsewhere` added, and the checks.
     """
     scripts = {
-        "source_scripts": _scripts(thresholds.source_language, frame["source"]),
-        "target_scripts": _scripts(thresholds.target_language, frame["target"]),
+        "source_scripts": _scripts(source_language, frame["source"]),
+        "target_scripts": _scripts(target_language, frame["target"]),
     }
     checks = [
         *_text_checks(scripts),
@@ -91,7 +69,7 @@ def _text_checks(scripts: Mapping[str, list[str]]) -> list[RowCheck]:
     ]  # fmt: skip
 
 
-def _length_checks(thresholds: TranslationThresholds, ratio: LengthRatio) -> list[RowCheck]:
+def _length_checks(thresholds: Thresholds, ratio: LengthRatio) -> list[RowCheck]:
     """Check how long each side is, and for the other."""
     usual, reach = math.exp(ratio.center), math.exp(thresholds.length_deviations * ratio.spread)
     return [
@@ -117,7 +95,7 @@ def _length_checks(thresholds: TranslationThresholds, ratio: LengthRatio) -> lis
     ]  # fmt: skip
 
 
-def _repetition_checks(thresholds: TranslationThresholds) -> list[RowCheck]:
+def _repetition_checks(thresholds: Thresholds) -> list[RowCheck]:
     """Check what stands twice: in another split, in this one, on both sides."""
     return [
         _check(
@@ -155,9 +133,8 @@ def _check(
     return RowCheck(label, f"{module}:{function}", columns, parameters or {}, shown)
 
 
-def _scripts(language: str | None, texts: pd.Series[str]) -> list[str]:
-    known = language_scripts(language) if language else ()
-    return list(known or dominant_scripts(texts.tolist()))
+def _scripts(language: str, texts: pd.Series[str]) -> list[str]:
+    return list(language_scripts(language) or dominant_scripts(texts.tolist()))
 
 
 def _or(scripts: list[str]) -> str:

@@ -60,21 +60,21 @@ def translate_for_student(
         ValueError: If all of the teacher's hypotheses are wanted, and its runtime tells only the best.
     """
     from optops.compression.distillation.sequence_level import interpolated_targets, teacher_targets
+    from optops.models.training.batching import pad_rows
     from optops.workloads.translation.tokenizer import END, PADDING, load_tokenizer
-    from optops.workloads.translation.translating import longest_input, pad
+    from optops.workloads.translation.translating import longest_input, source_rows
 
     tokenizer = load_tokenizer(assets)
-    longest = longest_input(executable)
-    sources = [[*ids[: longest - 1 if longest else None], END] for ids in tokenizer.encode(list(examples["source"]))]
+    sources = source_rows(tokenizer, list(examples["source"]), longest_input(executable))
 
     def text(ids: Iterable[int]) -> list[int]:
         return [token for token in ids if token not in (END, PADDING)]
 
     def translate(batch: list[list[int]]) -> list[list[int]]:
-        return [text(row) for row in executable({"ids": pad(batch)})["ids"].tolist()]
+        return [text(row) for row in executable({"ids": pad_rows(batch)})["ids"].tolist()]
 
     def translate_all(batch: list[list[int]]) -> list[list[list[int]]]:
-        found = _n_best_of(executable)({"ids": pad(batch)})
+        found = _n_best_of(executable)({"ids": pad_rows(batch)})
         return [[text(hypothesis.ids) for hypothesis in hypotheses] for hypotheses in found]
 
     common: dict[str, Any] = {

@@ -10,6 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from optops.workloads.text_lines import without_surrogates
+
 TOKENIZER_FILE = "tokenizer.model"
 PADDING, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 
@@ -136,7 +138,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each text, without begin and end."""
-        return [list(ids) for ids in self._model.encode(list(texts))]
+        return [list(ids) for ids in self._model.encode([without_surrogates(text) for text in texts])]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Returns the text of each row of ids, up to its end."""

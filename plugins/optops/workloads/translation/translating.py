@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from optops.models.training.batching import pad_rows
 from optops.workloads.base import Report
-from optops.workloads.translation.tokenizer import END, PADDING, load_tokenizer
+from optops.workloads.translation.tokenizer import END, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from optops.runtimes.base import Executable
+    from optops.runtimes.base import Executable, ExecutableInfo
 
 BATCH = 64
 
@@ -32,20 +31,17 @@ def translate(
     """
     tokenizer = load_tokenizer(assets)
     longest = longest_input(executable)
-    rows = [[*ids, END] if ids else [] for ids in tokenizer.encode(texts)]
+    rows = source_rows(tokenizer, texts, longest if cut else None)
     for index, row in enumerate(rows):
         if longest is not None and len(row) > longest:
-            if not cut:
-                raise ValueError(
-                    f"text {index} has {len(row)} tokens, the model takes at most {longest}; split it: "
-                    f"{texts[index]!r:.60}"
-                )
-            rows[index] = [*row[: longest - 1], END]
-    order = [i for i in sorted(range(len(rows)), key=lambda i: len(rows[i])) if rows[i]]
+            raise ValueError(
+                f"text {index} has {len(row)} tokens, the model takes at most {longest}; split it: {texts[index]!r:.60}"
+            )
+    order = [i for i in sorted(range(len(rows)), key=lambda i: len(rows[i])) if rows[i] != [END]]
     answers = [""] * len(rows)
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]
-        outputs = executable({"ids": pad([rows[i] for i in batch])})["ids"]
+        outputs = executable({"ids": pad_rows([rows[i] for i in batch])})["ids"]
         for i, text in zip(batch, tokenizer.decode(outputs.tolist()), strict=True):
             answers[i] = text
         if report:
@@ -53,34 +49,19 @@ def translate(
     return answers
 
 
+def source_rows(tokenizer: Tokenizer, texts: Sequence[str], longest: int | None) -> list[list[int]]:
+    """Returns the ids of each text as an encoder reads them: closed by the end, cut to `longest` if that is given."""
+    kept = None if longest is None else longest - 1
+    return [[*ids[:kept], END] for ids in tokenizer.encode(texts)]
+
+
 def longest_input(executable: "Executable") -> int | None:
     """Returns the most tokens that an executable takes, if it says so."""
     info = getattr(executable, "info", None)
-    shape = info.inputs["ids"].get("largest_shape") if info else None
+    return longest_described(info) if info else None
+
+
+def longest_described(info: "ExecutableInfo") -> int | None:
+    """Returns the most tokens that the executable so described takes, if it has a limit."""
+    shape = info.inputs["ids"].get("largest_shape")
     return int(shape[1]) if shape and shape[1] else None
-
-
-def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns int32 [rows, longest], padded with 0."""
-    padded = np.full((len(rows), max(map(len, rows))), PADDING, np.int32)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return padded
-
-
-def representative_calls(
-    texts: Sequence[str], assets: Path, batch: int, calls: int, seed: int
-) -> list[dict[str, np.ndarray]]:
-    """Returns calls of `batch` sentences whose lengths are spread like those of the texts.
-
-    The texts are sorted by length and call k takes evenly spaced ones, each call with another offset; so a few calls
-    of one sentence cover short, middling and long ones as a random draw of so few would not.
-    """
-    rows = [[*ids, END] for ids in load_tokenizer(assets).encode([text for text in texts if text.strip()])]
-    rows.sort(key=len)
-    random = np.random.default_rng(seed)
-    places = (np.arange(calls * batch) + 0.5) / (calls * batch)
-    chosen = (places * len(rows)).astype(int)
-    # Dealt out like cards: each call gets sentences from the whole range.
-    hands = [chosen[offset::calls] for offset in range(calls)]
-    return [{"ids": pad([rows[i] for i in random.permutation(hand)])} for hand in hands]

@@ -114,13 +114,11 @@ class TranslationWorkload(Workload):
 
     def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
         """Checks each pair."""
-        from optops.workloads.translation.checks import TranslationThresholds, translation_checks
+        from optops.workloads.translation.checks import translation_checks
 
         data = section(TranslationData, recipe.data)
-        thresholds = section(Thresholds, recipe.check_labels.thresholds).model_dump()
-        return translation_checks(
-            examples, TranslationThresholds(data.source_language, data.target_language, **thresholds)
-        )
+        thresholds = section(Thresholds, recipe.check_labels.thresholds)
+        return translation_checks(examples, data.source_language, data.target_language, thresholds)
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes travel phrases, English and German: a twentieth for validation, a tenth for the test."""
@@ -250,10 +248,17 @@ class TranslationWorkload(Workload):
     def benchmark_inputs(
         self, examples: "pd.DataFrame", assets: Path, batch: int, seed: int
     ) -> "list[dict[str, np.ndarray]]":
-        """Returns calls whose sentences are drawn from the whole range of lengths."""
-        from optops.workloads.translation.translating import representative_calls
+        """Returns calls whose sentences are drawn from the whole range of lengths, cut as `predict` cuts them."""
+        from optops.runtimes.base import ExecutableInfo
+        from optops.workloads.representative_calls import representative_calls
+        from optops.workloads.translation.tokenizer import load_tokenizer
+        from optops.workloads.translation.translating import longest_described, source_rows
 
-        return representative_calls(list(examples["source"]), assets, batch, -(-SENTENCES_PER_CELL // batch), seed)
+        # The model's own limit: the reigning champion may have another than the recipe.
+        longest = longest_described(ExecutableInfo.load(assets.with_name("serving")))
+        texts = [text for text in examples["source"] if text.strip()]
+        rows = source_rows(load_tokenizer(assets), texts, longest)
+        return representative_calls(rows, batch, -(-SENTENCES_PER_CELL // batch), seed)
 
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
         """Translates texts."""
