@@ -95,7 +95,8 @@ class Recipe(Section):
         distill = value.get("distill")
         student = distill.get("student") if isinstance(distill, dict) else None
         if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):
-            # A typo in a size must not come to light when the teacher is trained.
+            # A wrong size must not come to light when the teacher is trained.
+            _refuse_other_sizes(student, sections.model, sections.student_sizes)
             _validate_at("distill.student", sections.model, {**value["model"], **student}, {"folder": folder})
         checks = read.get("check_labels")
         if isinstance(checks, dict) and isinstance(checks.get("thresholds", {}), dict):
@@ -155,6 +156,13 @@ def _validate_at(prefix: str, model: type[BaseModel], value: Any, context: dict[
         return model.model_validate(value, context=context)
     except ValidationError as error:
         raise SectionError(list(map(dict, error.errors())), model, prefix) from None
+
+
+def _refuse_other_sizes(student: dict[str, Any], model: type[BaseModel], sizes: tuple[str, ...]) -> None:
+    for name in student:
+        if name in model.model_fields and name not in sizes:
+            message = f"{name!r} is no size of a student; {hint(name, sizes)}"
+            raise SectionError([_error(name, message)], Distill, "distill.student")
 
 
 def _refuse_unknown_checks(section: Any, known: tuple[str, ...]) -> None:

@@ -132,6 +132,9 @@ class Teaching(Section):
 class Distill(Teaching):
     """How a student is made from the trained model."""
 
+    student_sizes: ClassVar[tuple[str, ...]] = ()
+    """Which of the model's sizes a student may have of its own; any if none is named."""
+
     student: dict[str, Any] = Field(
         default_factory=dict, description="Sizes of the student that differ from the model's."
     )

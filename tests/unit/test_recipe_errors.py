@@ -118,6 +118,8 @@ def test_the_full_recipe_is_right() -> None:
         ("train.epochs", "many", "train.epochs: Input should be a valid integer"),
         ("distill.alpha", 1.5, "distill.alpha: Input should be less than or equal to 1 (it is 1.5)"),
         ("distill.student.decoder_layer", 1, "unknown key 'distill.student.decoder_layer'; did you mean 'decoder_lay"),
+        ("distill.student.vocabulary", 200, "distill.student.vocabulary: 'vocabulary' is no size of a student; known"),
+        ("distill.student.serving", {"beam": 1}, "distill.student.serving: 'serving' is no size of a student; known"),
         ("distill.student.width", 100, "distill.student.width: Input should be a multiple of 8"),
         ("distill", "of", "distill: Input should be a valid dictionary or instance of Distill (it is 'of')"),
         ("prune.ratios", [0.5, 0.3], "prune.ratios: ratios [0.5, 0.3] must rise: each is the share removed in all"),

@@ -39,9 +39,8 @@ def recipe_schema() -> dict[str, Any]:
         }
         for key, section in (("distill", sections.distill), ("prune", sections.prune)):
             resolved[key] = {"anyOf": [_define(definitions, f"{name}.{key}", section), *SWITCH]}
-        # The student's sizes are the model's, any of them.
         student = definitions[f"{name}.distill"]["properties"]["student"]
-        student["propertyNames"] = {"enum": list(sections.model.model_fields)}
+        student["propertyNames"] = {"enum": list(sections.student_sizes)}
         chosen = {"properties": {"workload": {"const": name}}, "required": ["workload"]}
         rules.append({"if": chosen, "then": {"properties": resolved}})
     for name in ("data", "model", "distill", "prune"):

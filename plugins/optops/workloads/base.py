@@ -54,6 +54,11 @@ class Sections:
     prune: type[Prune] = Prune
     starting_values: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def student_sizes(self) -> tuple[str, ...]:
+        """What may stand in `distill.student`."""
+        return self.distill.student_sizes or tuple(self.model.model_fields)
+
 
 @dataclass(frozen=True)
 class LabelReport:

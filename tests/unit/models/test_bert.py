@@ -1,5 +1,7 @@
 """BERT and ALBERT: their numbers, their published checkpoints, their smaller forms, and guessing hidden tokens."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,6 +168,25 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path):
         load_checkpoint(make(layers=2), prefix)
     with pytest.raises(ValueError, match=r"no_model\.ckpt\.index does not exist"):
         load_checkpoint(make(), tmp_path / "no_model.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "key", "size"),
+    [("bert_config.json", {}, "layers", 3), ("albert_config.json", ALBERT, "groups", 1)],
+)
+def test_sizes_that_no_variable_tells_are_those_of_the_config_beside_the_checkpoint(file, changes, key, size, tmp_path):
+    model = make(**changes)
+    prefix = write_checkpoint(published(model, bool(changes)), tmp_path)
+    sizes = {"num_attention_heads": 2, "num_hidden_layers": 3, f"num_hidden_{key}": size, "hidden_act": "gelu"}
+    (tmp_path / file).write_text(json.dumps(sizes))
+    load_checkpoint(model, prefix)
+    for name, ours, theirs in (("num_attention_heads", "heads", 4), (f"num_hidden_{key}", key, 12)):
+        (tmp_path / file).write_text(json.dumps({**sizes, name: theirs}))
+        with pytest.raises(ValueError, match=rf"model\.{ours} is \d, .* {name} {theirs}; write `{ours}: {theirs}`"):
+            load_checkpoint(model, prefix)
+    (tmp_path / file).write_text("[]no")
+    with pytest.raises(ValueError, match="is no JSON object"):
+        load_checkpoint(model, prefix)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

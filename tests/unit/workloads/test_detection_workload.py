@@ -125,7 +125,11 @@ def test_perfect_predictions_reach_100_and_none_reach_0(recipe, splits):
         ("  images: images\n", "", "where its images are is missing"),
         ("input_size: 64", "input_size: 100", "multiple of 32"),
         ("format: voc", "format: xml", "'voc', 'coco' or 'yolo'"),
-        ("registry:", "distill: {student: {input_size: 32}}\nregistry:", "change `width` and `depth` alone"),
+        (
+            "registry:",
+            "distill: {student: {input_size: 32}}\nregistry:",
+            "'input_size' is no size of a student; known are width, depth",
+        ),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):

@@ -3,6 +3,7 @@
 Sources: https://github.com/google-research/bert and https://github.com/google-research/albert, `modeling.py`.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,24 @@ ALBERT_LAYER = {
     "feed_forward_norm": "LayerNorm_1",
 }
 ALBERT_PREFIX = "bert/encoder/transformer/group_"
+CONFIG_FILES = ("bert_config.json", "albert_config.json")
 
 
 def load_checkpoint(model: Bert, prefix: Path) -> None:
     """Gives a model the weights of a published checkpoint; what classifies stays as it is.
 
-    Positions beyond those of the model are left out.
+    Positions beyond those of the model are left out. Variables do not tell how many heads they are for, nor how often
+    shared layers run: the config that the authors publish beside a checkpoint does, and is held against the model.
 
     Args:
         model: Of the sizes of the checkpoint; its weights are changed.
         prefix: The checkpoint's files without their endings, for example `.../bert_model.ckpt`.
 
     Raises:
-        ValueError: If there is no such checkpoint, a variable is missing or has another shape, or layers would be left
-            over; names them.
+        ValueError: If there is no such checkpoint, its config says other sizes, a variable is missing or has another
+            shape, or layers would be left over; names them.
     """
+    _check_config(model, prefix)
     reader = _open(prefix)
     shapes = reader.get_variable_to_shape_map()
     albert = any(name.startswith(ALBERT_PREFIX) for name in shapes)
@@ -88,6 +92,27 @@ def _open(prefix: Path) -> Any:
         return tf.train.load_checkpoint(str(prefix))
     except (tf.errors.OpError, RuntimeError) as error:
         raise ValueError(f"model.checkpoint: {prefix} can not be read: {error}; fetch it again") from error
+
+
+def _check_config(model: Bert, prefix: Path) -> None:
+    ours = {
+        "num_attention_heads": ("heads", model.config.encoder[0].heads),
+        "num_hidden_layers": ("layers", model.config.depth),
+        "num_hidden_groups": ("groups", len(model.config.encoder)),
+    }
+    for file in map(prefix.with_name, CONFIG_FILES):
+        if not file.is_file():
+            continue
+        try:
+            theirs = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"model.checkpoint: {file} is no JSON object: {error}; fetch it again") from error
+        for name, (key, size) in ours.items():
+            if theirs.get(name, size) != size:
+                raise ValueError(
+                    f"model.{key} is {size}, but the checkpoint's {file.name} has {name} {theirs[name]}; write "
+                    f"`{key}: {theirs[name]}`"
+                )
 
 
 def _layer_prefix(albert: bool, index: int) -> str:

@@ -1,7 +1,7 @@
 """The sections of a recipe that are detection's own: data, model, thresholds. Light: read while Airflow parses."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -192,6 +192,9 @@ class Thresholds(Section):
 class DetectionDistill(FunctionalDistill):
     """How a student is made from the trained model: the same network with fewer channels or blocks."""
 
+    # Its heads must say what the teacher's say.
+    student_sizes: ClassVar[tuple[str, ...]] = ("width", "depth")
+
     student: dict[str, Any] = Field(
         default_factory=lambda: {"width": 0.125},
         description="Sizes of the student that differ from the model's: `width`, `depth`, or both.",
@@ -199,14 +202,3 @@ class DetectionDistill(FunctionalDistill):
     alpha: float = Field(
         0.5, ge=0, le=1, description="Weight of the teacher's heads, scaled by its objectness; 1 - alpha of the labels."
     )
-
-    @field_validator("student")
-    @classmethod
-    def _says_the_same(cls, value: dict[str, Any]) -> dict[str, Any]:
-        other = sorted(set(value) - {"width", "depth"})
-        if other:
-            raise ValueError(
-                f"{', '.join(other)}: a student's heads must say what the teacher's say; "
-                "change `width` and `depth` alone"
-            )
-        return value

@@ -1,7 +1,7 @@
 """The sections of a recipe that are image classification's own: data, model, thresholds. Light: read while parsing."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -92,6 +92,9 @@ class Thresholds(Section):
 
 class ClassifierDistill(FunctionalDistill):
     """How a student is made from the trained model."""
+
+    # It sees the same images.
+    student_sizes: ClassVar[tuple[str, ...]] = ("depth", "width", "small_stem")
 
     student: dict[str, Any] = Field(
         default_factory=lambda: {"width": 0.5},

@@ -1,6 +1,5 @@
 """The models of a recipe: fresh, from a checkpoint, or a student of a trained one; and what they learn first."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,6 @@ LAYER_SIZES = ("width", "heads", "feed_forward", "layers", "groups")
 OTHER_SIZES = ("embedding_width", "dropout", "activation", "pooling")
 HELD_OUT, MOST_HELD_OUT = 20, 256
 """Of so many texts one is held out while tokens are guessed, of all together at most so many."""
-
-STUDENT_SIZES = ("width", "heads", "feed_forward", "layers", "groups", "embedding_width", "dropout")
 
 
 def build_model(recipe: Recipe, model: TextModel, assets: Path) -> Bert:
@@ -63,13 +60,8 @@ def make_student(model: TextModel, distill: Distill, teacher: Bert, seed: int) -
     """Returns a model with the teacher's sizes but for those that `distill.student` names.
 
     Raises:
-        ValueError: If it names a size that there is not, or asks for more layers than the teacher has.
+        ValueError: If it asks for more layers than the teacher has.
     """
-    for name in distill.student:
-        if name not in STUDENT_SIZES:
-            near = difflib.get_close_matches(name, STUDENT_SIZES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(STUDENT_SIZES)}"
-            raise ValueError(f"distill.student: {name!r} is no size of a student; {hint}")
     sizes = {name: getattr(model, name) for name in (*LAYER_SIZES, *OTHER_SIZES)} | distill.student
     theirs = teacher.config
     config = BertConfig.uniform(

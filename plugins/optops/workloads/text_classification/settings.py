@@ -206,6 +206,12 @@ class TextModel(Section):
             raise ValueError(f"layers {self.layers} is not divisible by groups {self.groups}; choose a divisor")
         if self.checkpoint is not None and self.vocabulary_file is None:
             raise ValueError("`checkpoint` needs `vocabulary_file`: the vocabulary it was trained with")
+        unsaid = [name for name in ("heads", "layers") if name not in self.model_fields_set]
+        if self.checkpoint is not None and unsaid:
+            raise ValueError(
+                f"`checkpoint` needs {' and '.join(f'`{name}`' for name in unsaid)}, as it was trained: its variables "
+                "do not always tell"
+            )
         return self
 
 
@@ -219,6 +225,16 @@ class Thresholds(Section):
 
 class TextDistill(Distill):
     """How a student is made from the trained model."""
+
+    student_sizes: ClassVar[tuple[str, ...]] = (
+        "width",
+        "heads",
+        "feed_forward",
+        "layers",
+        "groups",
+        "embedding_width",
+        "dropout",
+    )
 
     labels: Literal["given"] = Field(
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."

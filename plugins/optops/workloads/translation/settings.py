@@ -158,6 +158,15 @@ class Thresholds(Section):
 class TranslationDistill(Distill):
     """How a student is made from the trained model."""
 
+    student_sizes: ClassVar[tuple[str, ...]] = (
+        "width",
+        "heads",
+        "feed_forward",
+        "encoder_layers",
+        "decoder_layers",
+        "dropout",
+    )
+
     student: dict[str, Any] = Field(
         default_factory=lambda: {"decoder_layers": 1},
         description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",

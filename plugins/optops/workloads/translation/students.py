@@ -6,35 +6,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optops.sections import Distill
 from optops.workloads.base import Report
-from optops.workloads.translation.settings import TranslationModel
+from optops.workloads.translation.settings import TranslationDistill, TranslationModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from optops.runtimes.base import Executable
 
-SIZES = ("width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout")
-
 
 def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: int) -> Any:
     """Returns a Transformer with the teacher's sizes but for those that `distill.student` names.
 
     Raises:
-        ValueError: If it names a size that there is not, or asks for the teacher's layers at another width.
+        ValueError: If it asks for the teacher's layers at another width.
     """
-    import difflib
-
     from optops.models.keras import keras
     from optops.models.transformer.config import TransformerConfig
     from optops.models.transformer.model import Transformer
     from optops.models.transformer.slicing import from_teacher
 
-    for name in distill.student:
-        if name not in SIZES:
-            near = difflib.get_close_matches(name, SIZES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SIZES)}"
-            raise ValueError(f"distill.student: {name!r} is no size of a student; {hint}")
-    sizes = {name: getattr(model, name) for name in SIZES} | distill.student
+    sizes = {name: getattr(model, name) for name in TranslationDistill.student_sizes} | distill.student
     config = TransformerConfig.uniform(
         vocabulary=teacher.config.vocabulary, max_positions=teacher.config.max_positions, **sizes
     )
