@@ -22,7 +22,9 @@ help:  ## Show this list
 	$(UV) sync --frozen --extra $(EXTRA) --compile-bytecode
 	@touch $@
 
+# A bare `optops` finds the folder from anywhere in the checkout.
 setup: .venv/.ready  ## Install everything into .venv, as uv.lock pins it
+	@mkdir -p "$(OPTOPS_HOME)"
 
 demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow, to a promoted model
 	@.venv/bin/optops demo

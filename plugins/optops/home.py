@@ -8,11 +8,23 @@ from pathlib import Path
 from time import monotonic, sleep
 
 
+FOLDER = ".optops"
+
+
 def optops_home() -> Path:
-    """Returns `$OPTOPS_HOME`, or `~/.optops`; made if need be."""
-    home = Path(os.environ.get("OPTOPS_HOME") or Path.home() / ".optops").expanduser().resolve()
+    """Returns `$OPTOPS_HOME`, else the nearest `.optops` at or above the working directory, else `~/.optops`, made."""
+    home = Path(os.environ.get("OPTOPS_HOME") or _nearest() or Path.home() / FOLDER).expanduser().resolve()
     home.mkdir(parents=True, exist_ok=True)
     return home
+
+
+def _nearest() -> Path | None:
+    here = Path.cwd()
+    for path in (folder / FOLDER for folder in (here, *here.parents)):
+        # Only this user's own: in a shared folder, nobody else's models and results are taken up.
+        if path.is_dir() and path.lstat().st_uid == os.getuid():
+            return path
+    return None
 
 
 def subfolder(*parts: str) -> Path:
