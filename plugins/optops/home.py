@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-
 FOLDER = ".optops"
 
 

@@ -13,6 +13,9 @@ from optops.recipe import Recipe
 from optops.sections import Distill, Prune
 from optops.workloads.base import WORKLOADS, load_workload
 
+Shown = dict[type[BaseModel], str]
+"""Sections whose keys stand on the page already, and of which key."""
+
 INTRODUCTION = """# The recipe
 
 A recipe is a YAML file. `optops init NAME` writes one to start from, `optops validate FILE` checks it, `optops schema`
@@ -25,22 +28,24 @@ This page is generated from the models (`make docs`).
 
 def reference() -> str:
     """Returns the page."""
-    lines = [INTRODUCTION, "## All workloads", "", *_table(Recipe, "")]
+    shown: Shown = {}
+    lines = [INTRODUCTION, "## All workloads", "", *_table(Recipe, "", shown)]
     for name in WORKLOADS:
-        sections = load_workload(name).sections()
+        sections, before = load_workload(name).sections(), set(shown)
         lines += ["", f"## Workload `{name}`", ""]
         for prefix, model in (
             ("data", sections.data),
             ("model", sections.model),
             ("check_labels.thresholds", sections.thresholds),
         ):
-            lines += [f"### `{prefix}`", "", *_paragraph(model), *_table(model, f"{prefix}."), ""]
+            lines += [f"### `{prefix}`", "", *_paragraph(model), *_table(model, f"{prefix}.", shown), ""]
         for prefix, model, common in (("distill", sections.distill, Distill), ("prune", sections.prune, Prune)):
             if model is not common:
                 lines += [f"### `{prefix}`", "", "What is this workload's own, beside the keys above.", ""]
-                lines += [*_table(model, f"{prefix}.", _own_fields(model, common)), ""]
+                lines += [*_table(model, f"{prefix}.", shown, _own_fields(model, common)), ""]
         checks = ", ".join(f"`{check}`" for check in sections.checks)
         lines += ["### `check_labels.checks`", "", f"Checks of this workload: {checks}."]
+        shown |= {inner: f"{key} of workload `{name}`" for inner, key in shown.items() if inner not in before}
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -48,8 +53,10 @@ def _paragraph(model: type[BaseModel]) -> list[str]:
     return [(model.__doc__ or "").strip(), ""]
 
 
-def _table(model: type[BaseModel], prefix: str, fields: Mapping[str, FieldInfo] | None = None) -> list[str]:
-    rows = _rows(model.model_fields if fields is None else fields, prefix)
+def _table(
+    model: type[BaseModel], prefix: str, shown: Shown, fields: Mapping[str, FieldInfo] | None = None
+) -> list[str]:
+    rows = _rows(model.model_fields if fields is None else fields, prefix, shown)
     return ["| key | default | meaning |", "|---|---|---|", *rows]
 
 
@@ -63,11 +70,20 @@ def _own_fields(model: type[BaseModel], common: type[BaseModel]) -> dict[str, Fi
     return {name: field for name, field in model.model_fields.items() if says(field) != says(inherited.get(name))}
 
 
-def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[str]:
+def _rows(fields: Mapping[str, FieldInfo], prefix: str, shown: Shown) -> Iterator[str]:
     for name, field in fields.items():
-        yield f"| `{prefix}{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+        text, rows = (field.description or "").replace("|", chr(92) + "|"), []
         for inner in _sections_in(field.annotation):
-            yield from _rows(inner.model_fields, f"{prefix}{name}.")
+            common = next((base for base in inner.__mro__ if base in shown), None)
+            if common is None:
+                shown[inner] = f"`{prefix}{name}`"
+                rows += _rows(inner.model_fields, f"{prefix}{name}.", shown)
+            else:
+                own = _own_fields(inner, common)
+                text += f" Keys as of {shown[common]}{', but for these' if own else ''}."
+                rows += _rows(own, f"{prefix}{name}.", shown)
+        yield f"| `{prefix}{name}` | {_default(field)} | {text} |"
+        yield from rows
 
 
 def _default(field: FieldInfo) -> str:

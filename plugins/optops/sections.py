@@ -265,7 +265,12 @@ class Budget(Section):
 class Target(Section):
     """The hardware and thread budget that the recipe optimises for."""
 
-    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the model will run.")
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="Where the model will run. `gpu` makes `optops validate` warn where there is none, and no more: "
+        "ONNX Runtime, OpenVINO and the operator library compute on the CPU in any case, TensorFlow takes a GPU if it "
+        "sees one.",
+    )
     threads: int = Field(2, ge=1, le=512, description="Threads that the served model may use.")
 
 

@@ -1,4 +1,4 @@
-"""`optops optimize`: rewrites a finished model, proves that it computes the same, and times both."""
+"""`optops optimize`: rewrites a finished model, checks that it computes the same, and times both."""
 
 import zipfile
 import zlib
@@ -25,7 +25,11 @@ def optimize(
         bool, typer.Option("--kernels/--no-kernels", help="Whether the result may need optops' operators.")
     ] = True,
 ) -> None:
-    """Write a faster SavedModel that computes the same, with a report and a picture of what was fused."""
+    """Write a faster SavedModel, with a report and a picture of what was fused.
+
+    It is checked, on random inputs and on yours, to compute the same: within 1e-4 of an output's largest value, 0.05
+    in bf16, 0.1 in int8.
+    """
     from optops.graph.optimizer.optimizer import optimize as implementation
     from optops.graph.optimizer.picture import PICTURE
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from optops.candidate import Candidate
 from optops.stages.base import Job
+from optops.stages.summary import SPEED_UPS
 
 
 def model_card(job: Job, nominee: Candidate) -> str:
@@ -20,11 +21,12 @@ def model_card(job: Job, nominee: Candidate) -> str:
         f"- candidate: `{nominee.key}`, files sha256 `{nominee.artifact.digest}`",
         f"- MLflow run: {job.tracking.run_url(job.spec.run.run_id)}",
         "",
-        gate.output["verdict"]["markdown"].strip(),
-        "",
+        # Where the description of a version has no room for all, the verdict's end is lost: reasons of other models.
         "## Latency",
         "",
         *_latency(job, nominee),
+        "",
+        gate.output["verdict"]["markdown"].strip(),
     ]
     return "\n".join(lines) + "\n"
 
@@ -58,4 +60,4 @@ def _latency(job: Job, nominee: Candidate) -> list[str]:
             f"| {name} | {theirs['latency']['p50'] * 1e3:.2f} ms | {ours['latency']['p50'] * 1e3:.2f} ms | {p90} "
             f"| {ratio['ratio']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}] | {ours['items_per_second']:.0f} |"
         )
-    return rows
+    return [*rows, "", SPEED_UPS]

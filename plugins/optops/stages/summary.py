@@ -5,6 +5,11 @@ from typing import Any
 from optops.candidate import Candidate
 from optops.stages.base import Job
 
+SPEED_UPS = (
+    "Speed-ups are medians over interleaved pairs, all input lengths alike; they are not the ratio of the medians "
+    "beside them."
+)
+
 
 def summarize(job: Job, failed: list[str]) -> str:
     """Returns what the run came to, as far as it got."""
@@ -35,7 +40,7 @@ def _table(job: Job) -> list[str]:
     for candidate in (c for result in job.results("fuse") for c in result.candidates):
         cells = table.get(candidate.name, {"cells": {}})["cells"]
         lines.append(_row(job, candidate, [_cell(cells.get(f"batch {batch}")) for batch in batches]))
-    return [*lines, ""]
+    return [*lines, "", *([SPEED_UPS, ""] if table else [])]
 
 
 def _row(job: Job, candidate: Candidate, cells: list[str]) -> str:

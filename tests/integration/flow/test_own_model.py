@@ -1,5 +1,6 @@
 """The worked example of docs/own_model.md, as a reader would follow it."""
 
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ mlflow.set_tracking_uri(default_uri())
 with np.load("rest.npz") as arrays:
     images, labels = arrays["image"][:50], arrays["labels"][:50]
 answers = mlflow.pyfunc.load_model("models:/digits@champion").predict([image.tolist() for image in images])
-print(json.dumps(float(np.mean([np.argmax(next(iter(a.values()))) for a in answers] == labels))))
+print(json.dumps([list(answers[0]), float(np.mean([np.argmax(next(iter(a.values()))) for a in answers] == labels))]))
 """
 
 
@@ -46,4 +47,6 @@ def test_the_worked_example_ends_with_a_promoted_model_that_answers(tmp_path):
     run("-m", "optops", "validate", "digits.yaml")
     said = run("-m", "optops", "run", "digits.yaml")
     assert "accept" in said
-    assert float(run("-c", PREDICT).splitlines()[-1]) > 0.9
+    [output], accuracy = json.loads(run("-c", PREDICT).splitlines()[-1])
+    assert accuracy > 0.9
+    assert f'# [{{"{output}": [' in PAGE.read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from optops.stage_spec import RunReference, StageResult
 from optops.stages import gate, register
 from optops.stages import promote as promotion
 from optops.stages.base import Job, StageError, new_job
+from optops.stages.model_card import model_card
 from optops.tracking import Tracking
 
 RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
@@ -113,6 +114,25 @@ def test_a_model_card_that_mlflow_has_no_room_for_is_cut_and_says_where_all_of_i
     cut = register.fitting_description("- not nominated: x\n" * 400)
     assert len(cut) == register.LONGEST_DESCRIPTION
     assert cut.endswith("(cut; `model_card.md` among the model's files has all of it)")
+
+
+def test_a_card_that_is_cut_keeps_its_latency_and_loses_reasons_of_other_models(job):
+    timing = {"latency": {"p50": 0.002, "p90": 0.003}, "items_per_second": 500.0}
+    cell = {"speedup": {"ratio": 2.5, "low": 2.4, "high": 2.6}, "latency": timing, "baseline_latency": timing}
+    output = {"target": {"cpu_model": "a CPU", "cores": 2}, "table": {"nominee": {"cells": {"batch 1": cell}}}}
+    verdict = "## Verdict: accept\n\n### Not nominated\n\n" + "- another: slower\n" * 400
+    results = {
+        "train": StageResult("train", "t", candidates=(candidate(),)),
+        "benchmark": StageResult("benchmark", "b", output=output),
+        "gate": StageResult("gate", "g", output={"verdict": {"verdict": "accept", "markdown": verdict}}),
+    }
+    registering = job("register", results)
+    run = replace(registering.spec.run, run_id=registering.tracking.open_run("cards", "run", {}))
+    card = model_card(replace(registering, spec=replace(registering.spec, run=run)), candidate())
+    description = register.fitting_description(card)
+    assert description.endswith("has all of it)")
+    assert "| batch 1 | 2.00 ms | 2.00 ms | 3.00 ms | 2.50x [2.40, 2.60] | 500 |" in description
+    assert "## Verdict: accept" in description
 
 
 def test_serving_requires_only_what_is_installed():
