@@ -72,7 +72,8 @@ def _own_fields(model: type[BaseModel], common: type[BaseModel]) -> dict[str, Fi
 
 def _rows(fields: Mapping[str, FieldInfo], prefix: str, shown: Shown) -> Iterator[str]:
     for name, field in fields.items():
-        text, rows = (field.description or "").replace("|", chr(92) + "|"), []
+        text = (field.description or "").replace("|", chr(92) + "|")
+        rows: list[str] = []
         for inner in _sections_in(field.annotation):
             common = next((base for base in inner.__mro__ if base in shown), None)
             if common is None:
