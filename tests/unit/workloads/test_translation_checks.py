@@ -6,6 +6,7 @@ import pytest
 
 from optops.workloads.label_checks import Defect, quarantined_ids, run_checks
 from optops.workloads.translation.checks import translation_checks
+from optops.workloads.translation.corpus_checks import find_conflicts
 from optops.workloads.translation.phrases import generate_phrases
 from optops.workloads.translation.scripts import (
     SCRIPTS,
@@ -208,6 +209,15 @@ def test_scripts_are_counted_by_letters_and_words() -> None:
     assert dominant_scripts(["日本語です"]) == ("Hiragana", "Han")
     assert language_scripts("zh_TW") == ("Han", "Bopomofo")
     assert language_scripts("tlh") == ()
+
+
+def test_a_source_that_is_translated_otherwise_is_named_however_often_it_stands_there() -> None:
+    targets = ["Ja."] * 99_998 + ["Doch.", "Jawohl."]
+    rows = pd.DataFrame({"id": [f"x:{line}" for line in range(100_000)], "source": "Yes.", "target": targets})
+    reasons = find_conflicts(rows)
+    assert len(reasons) == 100_000
+    assert reasons.iloc[50_000] == "translated otherwise in x:99998, x:99999"
+    assert reasons.iloc[-1] == "translated otherwise in x:0, x:1, x:2 and 99996 more"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ from optops.workloads.text_lines import normalise
 
 _BOTH: Final = ("text", "label")
 _NAMED_CLASSES: Final = 10
+_RARE: Final = 0.5
+"""A class that has this share of what it had if all had the same is not rare, however many classes there are."""
+
 # Training must not see what validation or test measure, nor choices what the test measures: a row that also stands in
 # a later split is flagged.
 _SPLIT_ORDER: Final = ("train", "validation", "test")
@@ -60,6 +63,8 @@ def _form_checks() -> list[RowCheck]:
 
 def _content_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck]:
     named = ", ".join(classes[:_NAMED_CLASSES]) + (", ..." if len(classes) > _NAMED_CLASSES else "")
+    # Of many classes none can have much.
+    least = min(thresholds.min_class_share, _RARE / len(classes))
     return [
         _check(
             "unknown_class", "critical", 0.002, f"Every label is one of the classes: {named}.",
@@ -75,8 +80,8 @@ def _content_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowC
         ),
         _check(
             "class_balance", "warning", 0.0,
-            f"Every class has {thresholds.min_class_share:.0%} of the examples or more.",
-            "find_rare_class", parameters={"classes": list(classes), "min_share": thresholds.min_class_share},
+            f"Every class has {100 * least:.3g}% of the examples or more.",
+            "find_rare_class", parameters={"classes": list(classes), "min_share": least},
             shown=("label", "text"),
         ),
     ]  # fmt: skip
@@ -173,14 +178,14 @@ def find_unknown_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[
 
 
 def find_rare_class(rows: pd.DataFrame, classes: Sequence[str], min_share: float) -> pd.Series[str]:
-    """Name the examples of rare classes; the first example of the split stands for classes that have none."""
+    """Name the first example of each rare class; the first of the split stands for classes that have none."""
     counts = rows["label"].value_counts()
     reasons: dict[Any, str] = {}
     absent = [name for name in classes if name not in counts]
     if absent:
         reasons[rows.index[0]] = f"the split has no example of {', '.join(map(repr, absent))}"
     rare = {name for name in classes if 0 < counts.get(name, 0) < min_share * len(rows)}
-    for index, label in rows.loc[rows["label"].isin(rare), "label"].items():
+    for index, label in rows.loc[rows["label"].isin(rare), "label"].drop_duplicates().items():
         own = f"class {label!r} has {counts[label]} of {len(rows)} examples, {counts[label] / len(rows):.1%}"
         reasons[index] = f"{reasons[index]}; {own}" if index in reasons else own
     found = pd.Series(reasons, dtype=object).astype(str)
@@ -200,12 +205,12 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     told = rows[(rows["normalised"] != "") & rows["normalised"].duplicated(keep=False)]
     labels = told.groupby("normalised", sort=False)["label"].transform("nunique")
     conflicting = told[labels > 1]
-    others: dict[str, list[tuple[str, str]]] = {}
+    first: dict[str, dict[str, str]] = {}
     for name, text, label in zip(conflicting["id"], conflicting["normalised"], conflicting["label"], strict=True):
-        others.setdefault(text, []).append((label, name))
+        first.setdefault(text, {}).setdefault(label, name)
     reasons = []
     for text, label in zip(conflicting["normalised"], conflicting["label"], strict=True):
-        other, name = next((found, name) for found, name in others[text] if found != label)
+        other, name = next((found, name) for found, name in first[text].items() if found != label)
         reasons.append(f"labelled {label!r}, and {other!r} in {name}")
     return pd.Series(reasons, index=conflicting.index, dtype=str)
 
@@ -228,7 +233,7 @@ def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
         # The first later split that has it is named, and of several places there the first.
         for later in reversed(_SPLIT_ORDER[number + 1 :]):
             held = told[told["split"] == later].drop_duplicates("normalised").set_index("normalised")["id"]
-            found = own["normalised"].map(held).dropna()
+            found = own["normalised"].map(held).dropna().astype(str)
             where[found.index] = f"the same text stands in {later}, " + found
     return where.astype(str)
 

@@ -220,7 +220,12 @@ class Thresholds(Section):
 
     min_characters: int = Field(2, ge=1, description="Shortest text, in characters that are no white space.")
     max_characters: int = Field(5000, ge=1, description="Longest text, in characters.")
-    min_class_share: float = Field(0.05, ge=0, lt=1, description="Least share of a split that a class should have.")
+    min_class_share: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Least share of a split that a class should have; of many classes half of an equal share.",
+    )
 
 
 class TextDistill(Distill):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -98,11 +100,13 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     translations: dict[str, list[tuple[str, str]]] = {}
     for name, source, target in zip(keys["id"], keys["source"], keys["target"], strict=True):
         translations.setdefault(source, []).append((target, name))
-    reasons = [
-        "translated otherwise in " + _enumerate([name for other, name in translations[source] if other != target])
-        for source, target in zip(keys["source"], keys["target"], strict=True)
-    ]
-    return pd.Series(reasons, index=keys.index, dtype=str)
+    # Once for each translation, not for each row: one source may stand there a hundred thousand times.
+    pairs = list(zip(keys["source"], keys["target"], strict=True))
+    reasons: dict[tuple[str, str], str] = {}
+    for (source, target), count in Counter(pairs).items():
+        others = (name for other, name in translations[source] if other != target)
+        reasons[source, target] = "translated otherwise in " + _enumerate(others, len(translations[source]) - count)
+    return pd.Series([reasons[pair] for pair in pairs], index=keys.index, dtype=str)
 
 
 def find_overlap(rows: pd.DataFrame) -> pd.Series[str]:
@@ -146,6 +150,6 @@ def _lengths(side: pd.Series[str]) -> npt.NDArray[np.float64]:
     return np.array(lengths, dtype=np.float64)
 
 
-def _enumerate(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_ROWS
-    return ", ".join(names[:_NAMED_ROWS]) + (f" and {more} more" if more > 0 else "")
+def _enumerate(names: Iterable[str], count: int) -> str:
+    more = count - _NAMED_ROWS
+    return ", ".join(islice(names, _NAMED_ROWS)) + (f" and {more} more" if more > 0 else "")
