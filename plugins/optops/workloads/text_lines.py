@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import gzip
 import unicodedata
@@ -38,11 +39,13 @@ def read_lines(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
     with gzip, whatever it is called.
 
     Raises:
-        CorpusError: A missing, empty or damaged file, or a folder.
+        CorpusError: A missing, empty or damaged file, one in UTF-16, or a folder.
     """
     content = _read_bytes(path)
     if not content:
         raise CorpusError(f"{path} is empty: it must hold one example a line; check how the file was made")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CorpusError(f"{path} is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
     raw = content.removesuffix(b"\n").split(b"\n")
     lines: list[str] = []
     decodable = np.ones(len(raw), dtype=bool)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from optops.workloads.label_checks import run_checks
-from optops.workloads.text_classification.checks import text_checks
+from optops.workloads.text_classification.checks import find_conflicts, text_checks
 from optops.workloads.text_classification.intents import CLASSES, generate_intents, write_corpus
 from optops.workloads.text_classification.reading import read_texts, split_texts
 from optops.workloads.text_classification.settings import Thresholds
@@ -100,9 +100,45 @@ def test_rare_and_absent_classes_are_told(corpus, tmp_path):
     defects = checked(corpus.drop(rare), CLASSES, tmp_path)[1]
     assert {defect.check for defect in defects} == {"class_balance"}
     train = [defect for defect in defects if defect.split == "train"]
-    assert len(train) == 3
-    assert all("class 'booking' has 3 of" in defect.reason for defect in train)
+    (reason,) = [defect.reason for defect in train]
+    assert "class 'booking' has 3 of" in reason
     assert [d.reason for d in defects if d.split == "test"] == ["the split has no example of 'question'"]
+
+
+def test_balanced_classes_are_not_rare_however_many_there_are(corpus, tmp_path):
+    classes = [f"class {number}" for number in range(30)]
+    labels = [classes[number % 30] for number in range(len(corpus))]
+    balanced = corpus.assign(label=labels, split="train", id=[f"a:{number}" for number in range(len(corpus))])
+    assert checked(balanced, classes, tmp_path)[1] == []
+    rare = balanced.drop(balanced.index[[0, 30, 60, 90]])
+    (defect,) = checked(rare, classes, tmp_path)[1]
+    assert defect.reason == "class 'class 0' has 3 of 196 examples, 1.5%"
+
+
+def test_a_text_with_two_labels_is_named_however_often_it_stands_there():
+    labels = ["a"] * 100_000 + ["b"]
+    rows = pd.DataFrame({"id": [f"x:{line}" for line in range(100_001)], "normalised": "yes", "label": labels})
+    reasons = find_conflicts(rows)
+    assert len(reasons) == 100_001
+    assert reasons.iloc[50_000] == "labelled 'a', and 'b' in x:100000"
+    assert reasons.iloc[-1] == "labelled 'b', and 'a' in x:0"
+
+
+@pytest.mark.parametrize("field", ["word " * 60_000, "a line\n" * 60_000])
+def test_a_long_quoted_text_is_read_whole(field, tmp_path):
+    path = write(tmp_path / "long.csv", f'text,label\nshort,0\n"{field}",1\nshort,1\n')
+    frame = read_texts(path, "csv", "text", "label")
+    assert not frame["flaw"].any()
+    assert list(frame["text"]) == ["short", field, "short"]
+    assert list(frame["label"]) == ["0", "1", "1"]
+
+
+def test_labels_in_json_may_be_any_finite_number(tmp_path):
+    lines = [f'{{"text": "fine", "label": {label}}}' for label in ("1.0", "4.5", "3", "NaN", "Infinity", "[1]")]
+    frame = read_texts(write(tmp_path / "stars.jsonl", "\n".join(lines)), "jsonl", "text", "label")
+    assert list(frame["label"]) == ["1.0", "4.5", "3", "", "", ""]
+    assert list(frame["flaw"] == "") == [True, True, True, False, False, False]
+    assert frame["flaw"][3] == "has float for 'label', not text"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -181,6 +217,8 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
         (b"text,label\n", "holds a header and no example"),
         (b"\x1f\x8b broken", "damaged gzip"),
+        ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
+        (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),
     ],
 )
 def test_a_file_that_can_not_be_used_is_refused(content, message, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from optops.workloads.splitting import assign_splits
 from optops.workloads.text_classification.settings import Column, Format
 from optops.workloads.text_lines import CorpusError, normalise, read_lines, without_surrogates
 
-UNCLOSED = "is no CSV: it opens a quote that is not closed"
+LONGEST_FIELD = 1 << 24
+"""Characters that a quote is looked for in before it counts as not closed; the csv module's own limit is 131,072."""
+
+UNCLOSED = f"is no CSV: it opens a quote that is not closed within {LONGEST_FIELD:,} characters"
 MOST_UNCLOSED = 100
 """Of so many such quotes each is a defect; with more of them, quotes mean something else in the file."""
 
@@ -112,6 +116,7 @@ def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, int, list
 
     A quote that is not closed would swallow the records up to the next quote or the end of the file.
     """
+    csv.field_size_limit(LONGEST_FIELD)
     start, unclosed = 0, 0
     while start < len(lines):
         reader = csv.reader((lines[index] + "\n" for index in range(start, len(lines))), strict=True)
@@ -186,12 +191,17 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
             continue
         found = {column: value[column] for column in columns if column in value}
-        odd = {column for column, field in found.items() if not isinstance(field, str | int)}
+        odd = {column for column, field in found.items() if not _is_told(field, column == columns[1])}
         flaw = f"has {type(found[min(odd, key=str)]).__name__} for {min(odd, key=str)!r}, not text" if odd else ""
         told: dict[Column, str] = {c: without_surrogates(str(found[c])) for c in found if c not in odd}
         yield Record(number, 1, told, flaw)
     if all(not line.strip() for line in lines):
         raise CorpusError(f"{path} holds no JSON object; it must hold one a line")
+
+
+def _is_told(field: object, is_label: bool) -> bool:
+    # Labels are often numbers, such as stars from 1.0 to 5.0.
+    return isinstance(field, str | int) or (is_label and isinstance(field, float) and math.isfinite(field))
 
 
 _RECORDS: dict[Format, Callable[[Path, Sequence[str], Sequence[Column]], Iterator[Record]]] = {
