@@ -187,6 +187,16 @@ def test_accuracy_and_f1_are_those_of_an_independent_count():
     for row, value in zip(weights, accuracy(statistics, weights), strict=True):
         repeated = np.repeat(np.array(guesses) == np.array(labels, dtype=object), row)
         assert value == pytest.approx(100 * repeated.mean())
+    for row, value in zip(weights, macro_f1(statistics, weights), strict=True):
+        assert value == pytest.approx(macro_f1(np.repeat(statistics, row, axis=0))[0])
+
+
+def test_statistics_of_a_thousand_classes_are_as_small_as_those_of_two():
+    labels = [str(number % 1000) for number in range(5000)]
+    many, few = (class_statistics(labels, labels, [str(n) for n in range(size)]) for size in (1000, 2))
+    assert many.nbytes == few.nbytes
+    assert (accuracy(many)[0], macro_f1(many)[0]) == (100, 100)
+    assert accuracy(few)[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("kind", "file"), [("wordpiece", VOCABULARY_FILE), ("sentencepiece", SENTENCEPIECE_FILE)])

@@ -1,16 +1,18 @@
-"""Accuracy and macro F1 from counts by example, which can be resampled."""
+"""Accuracy and macro F1 from what each example was taken for and what it is, which can be resampled."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+NONE = -1
+
 
 def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Returns per-example counts, int64 (examples, 1 + 3 * classes).
+    """Returns what accuracy and macro F1 follow from, int32 (examples, 3).
 
-    Columns: 1; then by class whether it was predicted and right, whether it was predicted, whether it is the label. A
-    label that is no class counts as an example that nothing gets right, and so does a prediction that is none: an
-    older model may know other classes.
+    Columns: the number of the predicted class, the number of the label, how many classes there are. A label that is no
+    class, -1, counts as an example that nothing gets right, and so does a prediction that is none: an older model may
+    know other classes.
 
     Args:
         predictions: The predicted classes.
@@ -22,11 +24,12 @@ def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes:
     """
     if len(predictions) != len(labels):
         raise ValueError(f"{len(predictions)} predictions but {len(labels)} labels")
-    columns = np.array(classes, dtype=object)
-    predicted = np.array(predictions, dtype=object)[:, None] == columns
-    actual = np.array(labels, dtype=object)[:, None] == columns
-    ones = np.ones((len(labels), 1), bool)
-    return np.concatenate([ones, predicted & actual, predicted, actual], axis=1).astype(np.int64)
+    numbers = {name: number for number, name in enumerate(classes)}
+    rows = [
+        (numbers.get(prediction, NONE), numbers.get(label, NONE), len(classes))
+        for prediction, label in zip(predictions, labels, strict=True)
+    ]
+    return np.array(rows, np.int32).reshape(len(labels), 3)
 
 
 def accuracy(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -39,8 +42,8 @@ def accuracy(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.nd
     Returns:
         float64 (resamples,), or (1,) without weights.
     """
-    examples, right, _, _ = _sums(statistics, weights)
-    share: np.ndarray = 100 * right.sum(axis=1) / np.maximum(examples, 1)
+    weights = _once_each(statistics) if weights is None else weights
+    share: np.ndarray = 100 * weights[:, _right(statistics)].sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
     return share
 
 
@@ -56,14 +59,23 @@ def macro_f1(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.nd
     Returns:
         float64 (resamples,), or (1,) without weights.
     """
-    _, right, predicted, actual = _sums(statistics, weights)
-    each = 2 * right / np.maximum(predicted + actual, 1)
-    mean: np.ndarray = 100 * each.mean(axis=1)
-    return mean
+    predicted, actual = statistics[:, 0], statistics[:, 1]
+    classes, right = int(statistics[:, 2].max(initial=1)), _right(statistics)
+
+    def count(numbers: np.ndarray, chosen: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.bincount(numbers[chosen], counts[chosen], classes)
+
+    def score(counts: np.ndarray) -> float:
+        either = count(predicted, predicted != NONE, counts) + count(actual, actual != NONE, counts)
+        return float((2 * count(actual, right, counts) / np.maximum(either, 1)).mean())
+
+    return 100 * np.array([score(counts) for counts in (_once_each(statistics) if weights is None else weights)])
 
 
-def _sums(statistics: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    counts = statistics.astype(np.float64)
-    sums = counts.sum(axis=0)[None, :] if weights is None else weights.astype(np.float64) @ counts
-    right, predicted, actual = np.split(sums[:, 1:], 3, axis=1)
-    return sums[:, 0], right, predicted, actual
+def _right(statistics: np.ndarray) -> np.ndarray:
+    right: np.ndarray = (statistics[:, 0] == statistics[:, 1]) & (statistics[:, 1] != NONE)
+    return right
+
+
+def _once_each(statistics: np.ndarray) -> np.ndarray:
+    return np.ones((1, len(statistics)), np.int64)

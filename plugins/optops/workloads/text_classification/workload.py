@@ -192,7 +192,7 @@ class TextClassificationWorkload(Workload):
         return [labels[number] for number in found.argmax(axis=1)]
 
     def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
-        """Returns the counts by class that accuracy and F1 are made of."""
+        """Returns the predicted class and the label of each example, by their numbers."""
         from optops.workloads.text_classification.metric import class_statistics
 
         return class_statistics(list(predictions), list(examples["label"]), list(section(TextData, data).classes))
