@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import floor, log10
+from math import floor, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,9 +273,18 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
 
 
 def allowed_loss(job: Job) -> float:
-    """Returns the cumulative tolerance in units of the metric, by the baseline's quality on the validation split."""
+    """Returns the cumulative tolerance in units of the metric, by the baseline's quality on the validation split.
+
+    Raises:
+        StageError: If that is no finite number, against which nothing can be judged.
+    """
     gate = job.recipe.gate
     reference = job.baseline.metrics[job.workload.metric_name]
+    if not isfinite(reference):
+        raise StageError(
+            f"the baseline's {job.workload.metric_name} is {reference} on validation: labels or outputs hold numbers "
+            "that are not finite; mend the data, and leave the label checks of them on"
+        )
     return gate.tolerance * abs(reference) if gate.tolerance_kind == "relative" else gate.tolerance
 
 

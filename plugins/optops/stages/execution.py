@@ -120,9 +120,11 @@ def _interruptible() -> Iterator[None]:
 
 def is_expected(error: Exception) -> bool:
     """Returns whether an error speaks to people by itself, so that a traceback would only hide it."""
-    return isinstance(error, StageError | RecipeError | RegistryError | DigestMismatchError | FileNotFoundError) or (
-        type(error) is ValueError
-    )
+    if isinstance(error, StageError | RecipeError | RegistryError | DigestMismatchError | FileNotFoundError):
+        return True
+    # What we derive from ValueError is written for people; what others do (UnicodeDecodeError, pydantic's) is not.
+    ours = type(error).__module__.partition(".")[0] == "optops"
+    return type(error) is ValueError or (ours and isinstance(error, ValueError))
 
 
 def is_unreachable(error: BaseException | None) -> bool:

@@ -100,3 +100,9 @@ def test_a_metric_is_written_with_as_many_decimals_as_its_tolerance_needs(mean_j
     mean_job.recipe.gate = Gate(tolerance=tolerance)
     mean_job.baseline = SimpleNamespace(metrics={"score": metric})
     assert decimals_of(mean_job) == decimals
+
+
+def test_a_baseline_whose_quality_is_no_number_is_refused_by_name(mean_job):
+    mean_job.baseline = SimpleNamespace(metrics={"score": float("nan")})
+    with pytest.raises(StageError, match="baseline's score is nan on validation: labels or outputs hold"):
+        decimals_of(mean_job)

@@ -1,4 +1,4 @@
-"""Which errors of the stores a retry may help against."""
+"""Which errors of the stores a retry may help against, and which errors need no traceback."""
 
 import sqlite3
 
@@ -8,7 +8,8 @@ from mlflow import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from optops.stages.base import StageError
-from optops.stages.execution import is_unreachable
+from optops.stages.execution import is_expected, is_unreachable
+from optops.workloads.arrays.reading import ArraysError
 
 
 class BotoCoreError(Exception):
@@ -46,3 +47,8 @@ def test_a_store_that_does_not_answer_is_tried_again(error):
 )
 def test_what_will_not_pass_by_itself_is_not(error):
     assert not is_unreachable(error)
+
+
+def test_errors_of_ours_speak_for_themselves_and_those_of_libraries_do_not():
+    assert all(map(is_expected, (ArraysError("x.npz holds no arrays"), ValueError("no"), StageError("no"))))
+    assert not any(map(is_expected, (UnicodeDecodeError("utf-8", b"x", 0, 1, "no"), KeyError("x"), TypeError("x"))))

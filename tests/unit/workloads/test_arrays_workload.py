@@ -146,6 +146,33 @@ def test_labels_that_are_words_have_no_accuracy():
         figure({"p": np.zeros((2, 2))}, np.array(["cat", "dog"]))
 
 
+def test_class_numbers_that_a_model_gives_itself_are_held_against_the_labels_as_they_are():
+    classes = np.array([3, 7, 0, 1])
+    assert figure({"class": classes.astype(np.int64)}, np.array([3, 6, 0, 9])) == 50
+    assert figure({"class": classes[:, None]}, np.array([3, 7, 0, 9])) == 75
+    assert figure({"class": classes}, np.eye(10)[[3, 7, 0, 0]]) == 75
+    tags = np.array([[1, 2, 0], [4, 4, 1]])
+    assert figure({"tags": tags.astype(np.int32)}, np.array([[1, 2, 2], [4, 0, 1]])) == pytest.approx(100 * 2 / 3)
+
+
+def test_rows_of_labels_are_class_probabilities_and_may_be_soft():
+    scores = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    assert figure({"p": scores}, np.array([[0.3, 0.36, 0.34], [0.3, 0.4, 0.3]])) == 50
+    assert figure({"p": scores}, np.array([[False, True, False], [True, False, False]])) == 100
+
+
+@pytest.mark.parametrize("row", [[1, 1, 0], [0, 0, 0], [0.9, 0.9, 0.1], [-1, 1, -1]])
+def test_labels_that_name_several_classes_or_none_have_no_accuracy(row):
+    labels = np.array([[0, 1, 0], row])
+    with pytest.raises(ValueError, match=r"labels of 1 of 2 examples.*\(example 1: .*name a function of your own"):
+        figure({"p": np.full((2, 3), 0.7)}, labels)
+
+
+def test_one_number_that_is_no_class_number_tells_no_more_than_two_classes():
+    with pytest.raises(ValueError, match=r"output of one float32 tells class 1 from class 0, and a label is 7; write 0"):
+        figure({"class": np.array([0.0, 7.0], np.float32)}, np.array([0, 7]))
+
+
 def test_numbers_that_stand_for_never_neither_differ_nor_hide_what_does():
     from optops.workloads.arrays.outputs import examples_of, same_share
 
@@ -175,6 +202,41 @@ def test_a_metric_of_ones_own_gives_the_recipe_its_name_and_direction(folder, mo
     assert (workload.metric_name, workload.higher_is_better) == ("mistakes", False)
     assert "my_metrics:error" in workload.metric_signature(recipe.data)
     check_workload(recipe, outputs_for(recipe, wrong=7), perfect=outputs_for(recipe))
+
+
+def test_a_metric_may_be_anything_that_can_be_called(folder, monkeypatch):
+    (folder / "made_metrics.py").write_text(
+        "import functools, operator\n\n\ndef _error(power, outputs, labels):\n"
+        "    return [power] * len(labels)\n\n\nerror = functools.partial(_error, 2)\ngot = operator.itemgetter(0)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(folder)
+    from optops.candidate import digest_file
+    from optops.workloads.arrays.metrics import metric_signature
+    from optops.workloads.arrays.settings import Metric
+
+    for name in ("error", "got"):
+        signature = metric_signature(Metric(function=f"made_metrics:{name}"))
+        assert digest_file(folder / "made_metrics.py")[:16] in signature
+    assert "source unknown" in metric_signature(Metric(function="builtins:len"))
+
+
+def test_outputs_of_all_examples_that_can_not_be_kept_are_refused_after_the_first_call(monkeypatch):
+    from optops.workloads.arrays import outputs
+
+    monkeypatch.setattr(outputs, "MOST_BYTES", 100_000)
+    calls = []
+
+    def dense(inputs):
+        calls.append(len(inputs["x"]))
+        return {"map": np.zeros((len(inputs["x"]), 16, 16), np.float32), "class": np.zeros(len(inputs["x"]))}
+
+    executable = LoadedExecutable(ExecutableInfo("tensorflow", "fp32", {}, {}), dense)
+    assert len(outputs.predict_in_calls(executable, {"x": np.zeros((90, 1))}, None)) == 90
+    calls.clear()
+    with pytest.raises(ValueError, match=r"outputs of 110 examples take 0\.0 GB.*'map', \[16, 16\].*with an argmax"):
+        outputs.predict_in_calls(executable, {"x": np.zeros((110, 1))}, None)
+    assert calls == [outputs.CALL_SIZE]
 
 
 def test_a_metric_that_gives_nonsense_is_refused(folder, monkeypatch):
@@ -235,6 +297,30 @@ def test_planted_defects_are_found_each_with_its_row(folder):
     assert report.quarantine == {"train.npz:3", "train.npz:11"}
 
 
+def test_one_label_that_is_no_number_is_over_the_limit(folder):
+    labels = np.zeros(1000, np.float32)
+    labels[7] = np.nan
+    np.savez(folder / "data" / "train.npz", x=np.random.default_rng(3).normal(size=(1000, 4)), labels=labels)
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    over = [outcome.check for outcome in report.outcomes if not outcome.within_limit]
+    assert over == ["label_not_finite"]
+
+
+def test_an_input_that_is_constant_in_every_example_is_no_defect_of_an_example(folder):
+    for split in ("train", "validation", "test"):
+        with np.load(folder / "data" / f"{split}.npz") as arrays:
+            held = dict(arrays)
+        count = len(held["labels"])
+        masks = {"attention_mask": np.ones((count, 8), np.int32), "token_type_ids": np.zeros((count, 8), np.int32)}
+        np.savez(folder / "data" / f"{split}.npz", **held, **masks)
+    from optops.workloads.arrays.checks import find_constant
+
+    rows = load_workload("arrays").read(recipe_in(folder).data, 1)["train"]
+    assert find_constant(rows, "labels").empty
+
+
 def test_a_clean_set_raises_no_alarm(folder):
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
@@ -274,6 +360,24 @@ def test_files_that_can_not_be_used_are_refused_by_name(folder, content, says):
 def test_a_cut_off_file_is_refused_by_name(folder):
     path = folder / "data" / "train.npz"
     path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
+        load_workload("arrays").read(recipe_in(folder).data, 1)
+
+
+def test_a_file_of_one_array_without_a_name_is_refused_by_name(folder):
+    path = folder / "data" / "train.npz"
+    np.save(folder / "one.npy", np.zeros((3, 4)))
+    (folder / "one.npy").rename(path)
+    with pytest.raises(ArraysError, match=r"train\.npz can not be read.*one array without a name.*numpy\.savez"):
+        load_workload("arrays").read(recipe_in(folder).data, 1)
+
+
+def test_a_file_with_a_damaged_byte_is_refused_by_name(folder):
+    path = folder / "data" / "train.npz"
+    np.savez_compressed(path, x=np.arange(4000.0).reshape(-1, 4), labels=np.zeros(1000))
+    content = bytearray(path.read_bytes())
+    content[300:340] = bytes(40)
+    path.write_bytes(content)
     with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
         load_workload("arrays").read(recipe_in(folder).data, 1)
 

@@ -29,9 +29,9 @@ def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[R
     parameters = {"labels": labels}
     place = ("path", "row")
     checks = [
-        _check("not_finite", "critical", 0.002, "No input holds NaN or infinity.", place, parameters),
+        _check("not_finite", "critical", 0.0, "No input holds NaN or infinity.", place, parameters),
         _check("constant", "warning", 0.01, "Inputs of more than one number are not all the same.", place, parameters),
-        _check("label_not_finite", "critical", 0.002, "No label is NaN or infinite.", place, parameters),
+        _check("label_not_finite", "critical", 0.0, "No label is NaN or infinite.", place, parameters),
         _check("overlap", "critical", 0.05, "No example stands in two splits.", ("elsewhere",)),
         _check("duplicate", "warning", 0.05, "No example stands in a split twice.", ("digest",)),
         _check("conflicting_label", "warning", 0.05, "Equal inputs have equal labels.", ("digest", "input_digest")),
@@ -62,10 +62,11 @@ def find_label_not_finite(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
 
 
 def find_constant(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
-    """Finds inputs whose numbers are all the same."""
+    """Finds inputs whose numbers are all the same; one that is so in every example, such as a mask, is as it is."""
 
     def constant(flat: np.ndarray) -> np.ndarray:
-        return (flat == flat[:, :1]).all(axis=1) if flat.shape[1] > 1 else np.zeros(len(flat), bool)
+        same = (flat == flat[:, :1]).all(axis=1)
+        return np.zeros(len(flat), bool) if flat.shape[1] < 2 or same.all() else same
 
     return _reasons(rows, _inputs(rows, labels), constant, "holds the same number everywhere")
 

@@ -70,8 +70,8 @@ def metric_signature(metric: Metric) -> str:
     if metric.function in BUILT_IN_METRICS:
         exactly = {"r2": ", the mean over the numbers of a label"}.get(metric.function, "")
         return f"{metric.function}, in percent{exactly}, NumPy {np.__version__}"
-    source = inspect.getsourcefile(_load(metric.function))
-    digest = digest_file(Path(source))[:16] if source else "source unknown"
+    source = _source(metric.function)
+    digest = digest_file(source)[:16] if source else "source unknown"
     return f"mean of {metric.function} ({digest}), NumPy {np.__version__}"
 
 
@@ -87,6 +87,16 @@ def _load(path: str) -> Callable[[dict[str, np.ndarray], np.ndarray], Sequence[f
     return function
 
 
+def _source(path: str) -> Path | None:
+    """Returns the file that a function is written in; of what has none of its own, the module that is named."""
+    module = import_module(path.partition(":")[0])
+    try:
+        found = inspect.getsourcefile(_load(path))
+    except TypeError:  # a partial, an object that is called, a function of C
+        found = getattr(module, "__file__", None)
+    return Path(found) if found else None
+
+
 def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
     if name is None and len(outputs) == 1:
         return next(iter(outputs.values()))
@@ -97,16 +107,48 @@ def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
 
 
 def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns the share of each example's places whose class is told right, [examples].
+
+    Whole numbers, one for each label, are class numbers as they are (what `argmax` gives). Of anything else, one number
+    is class 1 above the threshold, and of several the largest counts.
+    """
     single = output.ndim == 1 or output.shape[-1] == 1
-    classes = labels.argmax(axis=-1) if labels.shape == output.shape and not single else labels
-    found = (output.reshape(len(output), -1) > threshold) if single else output.argmax(axis=-1)
+    told = output.dtype.kind in "biu" and (single or output.size == labels.size)
+    found = output if told else output > threshold if single else output.argmax(axis=-1)
+    rows = labels.ndim > 1 and labels.shape[-1] > 1 and labels[..., 0].size == found.size
+    classes = _class_of_rows(labels) if rows else labels
     found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
     if found.shape != classes.shape:
         raise ValueError(
             f"accuracy: outputs {list(output.shape)} do not fit labels {list(labels.shape)}; labels are class numbers "
             "[examples], or one row of class probabilities an example"
         )
+    if single and not told and not np.isin(classes, (0, 1)).all():
+        other = classes[~np.isin(classes, (0, 1))][0]
+        raise ValueError(
+            f"accuracy: an output of one {output.dtype} tells class 1 from class 0, and a label is {other:g}; write 0 "
+            "and 1, let the model give class numbers as integers, or name a function of your own"
+        )
     return np.asarray((found == classes).mean(axis=1))
+
+
+def _class_of_rows(labels: np.ndarray) -> np.ndarray:
+    """Returns the class that each row of class probabilities names.
+
+    Raises:
+        ValueError: If a row names none, or several.
+    """
+    largest = labels.max(axis=-1, keepdims=True)
+    named = np.where(largest > 0, labels == largest, False).sum(axis=-1)
+    wrong = np.argwhere((named != 1) | (labels < 0).any(axis=-1))
+    if len(wrong):
+        row = labels[tuple(wrong[0])]
+        raise ValueError(
+            f"accuracy: the labels of {len(set(wrong[:, 0].tolist()))} of {len(labels)} examples are no class "
+            f"probabilities with one that is largest (example {wrong[0][0]}: {np.array2string(row, threshold=8)}); "
+            "where several classes or none may be right, name a function of your own"
+        )
+    return np.asarray(labels.argmax(axis=-1))
 
 
 def _squares(output: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A model's outputs for one example as JSON, without loss, and back."""
 
 import base64
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ CALL_SIZE = 32
 SHARE_OF_RANGE = 1e-3
 """Largest difference between numbers that count as the same, as a share of the largest number of that output."""
 
+MOST_BYTES = 4 << 30
+"""Of all examples' outputs; they are kept, as text, with every candidate."""
+
+MEMORY_SHARE = 6
+"""How many times over the outputs may be in memory: as text, in JSON, as arrays, beside those of another candidate."""
+
 NEVER = 1000.0
 """Magnitude from which on a number that both give may stand for something else than a quantity."""
 
@@ -28,15 +35,32 @@ def predict_in_calls(executable: Executable, inputs: Mapping[str, np.ndarray], r
         executable: What computes them.
         inputs: Each [examples, ...].
         report: Gets lines of progress; None for silence.
+
+    Raises:
+        ValueError: If the outputs of all examples would be too many to keep, or are not one for each example.
     """
     count = len(next(iter(inputs.values())))
     predictions: list[Prediction] = []
     for start in range(0, count, CALL_SIZE):
         outputs = executable({name: array[start : start + CALL_SIZE] for name, array in inputs.items()})
+        if start == 0:
+            _refuse_too_many(outputs, min(CALL_SIZE, count), count)
         predictions += examples_of(outputs, min(CALL_SIZE, count - start))
         if report is not None:
             report(f"{len(predictions)} of {count} examples")
     return predictions
+
+
+def _refuse_too_many(outputs: Mapping[str, np.ndarray], some: int, count: int) -> None:
+    wanted = {name: array.nbytes * count // some for name, array in outputs.items()}
+    most = min(MOST_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_SHARE)
+    if sum(wanted.values()) > most:
+        name = max(wanted, key=lambda name: wanted[name])
+        raise ValueError(
+            f"the outputs of {count:,} examples take {sum(wanted.values()) / 1e9:.1f} GB, and {most / 1e9:.1f} GB can "
+            f"be kept; most of it is output {name!r}, {list(outputs[name].shape[1:])} an example: export the model "
+            "with an argmax or a smaller output, or name fewer examples"
+        )
 
 
 def examples_of(outputs: Mapping[str, np.ndarray], count: int) -> Iterator[Prediction]:

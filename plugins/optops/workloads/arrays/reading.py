@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -77,9 +78,12 @@ def load(path: str) -> tuple[Arrays, int]:
 def _load(path: str, changed: int, size: int) -> tuple[Arrays, int]:
     del changed, size
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is a .npy file, one array without a name")
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArraysError(
             f"{path} can not be read as an .npz file without objects ({error}); write it with "
             "`numpy.savez(path, labels=..., NAME=...)`, NAME being the model's input"
