@@ -169,7 +169,9 @@ def test_labels_that_name_several_classes_or_none_have_no_accuracy(row):
 
 
 def test_one_number_that_is_no_class_number_tells_no_more_than_two_classes():
-    with pytest.raises(ValueError, match=r"output of one float32 tells class 1 from class 0, and a label is 7; write 0"):
+    with pytest.raises(
+        ValueError, match=r"output of one float32 tells class 1 from class 0, and a label is 7; write 0"
+    ):
         figure({"class": np.array([0.0, 7.0], np.float32)}, np.array([0, 7]))
 
 
@@ -376,7 +378,7 @@ def test_a_file_with_a_damaged_byte_is_refused_by_name(folder):
     path = folder / "data" / "train.npz"
     np.savez_compressed(path, x=np.arange(4000.0).reshape(-1, 4), labels=np.zeros(1000))
     content = bytearray(path.read_bytes())
-    content[300:340] = bytes(40)
+    content[300:340] = b"\xff" * 40
     path.write_bytes(content)
     with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
         load_workload("arrays").read(recipe_in(folder).data, 1)

@@ -13,7 +13,11 @@ from PIL import Image
 from optops.recipe_file import parse_recipe
 from optops.workloads.base import load_workload
 from optops.workloads.detection.boxes import Box
+from optops.workloads.detection.classes import class_names
+from optops.workloads.detection.image_checks import near_elsewhere
+from optops.workloads.detection.inspection import THUMBNAIL, Look
 from optops.workloads.detection.scenes import write_scenes, write_voc
+from optops.workloads.detection.settings import DetectionData
 
 DATA = Path(__file__).parents[3] / "../shared/data/detection"
 WORKLOAD = load_workload("detection")
@@ -155,6 +159,86 @@ def test_nearly_the_same_image_in_a_later_split_is_a_warning(scenes):
     assert found["near_overlap"].keys() == {"train/scene_00003"}
     assert "test/scene_00010" in found["near_overlap"]["train/scene_00003"]
     assert not report.quarantine
+
+
+def test_near_images_of_a_still_camera_are_named_once_each_and_by_the_nearest():
+    random = np.random.default_rng(2)
+    view = random.integers(0, 200, (THUMBNAIL, THUMBNAIL))
+    frame = pd.DataFrame({"split": ["train"] * 3 + ["test"] * 3, "id": list("abcdef"), "pixels": list("123456")})
+    looks = [Look("", 64, 64, name, (view + step).astype(np.uint8)) for step, name in enumerate(frame["pixels"])]
+    looks[2] = Look("", 64, 64, "4", looks[3].thumbnail)
+    frame.loc[2, "pixels"] = "4"  # the very same as one of the test, which another check names
+    looks[4].thumbnail[:4] += 3
+    near = near_elsewhere(frame, looks, 3.0)
+    assert near[0] == near[1] == "nearly the same image stands in test, d"
+    assert near[2] == "nearly the same image stands in test, f"
+    assert not near[3:].any()
+
+
+YOLO = VOC.replace("format: voc", "format: yolo").replace("annotations: annotations", "annotations: labels")
+
+
+def write_yolo(folder, classes="disc\ntriangle\ncross\n", suffix=".txt"):
+    """Twelve scenes with a disc each, as YOLO text."""
+    write_scenes(folder / "data", train=8, validation=2, test=2, seed=4, side=SIDE)
+    (folder / "data" / "labels").mkdir()
+    for path in (folder / "data" / "images").iterdir():
+        (folder / "data" / "labels" / f"{path.stem}{suffix}").write_text("0 0.5 0.5 0.4 0.4\n")
+    (folder / "data" / "names.txt").write_text(classes)
+    return YOLO.replace("[disc, triangle, cross]", "names.txt")
+
+
+def label_checks(folder, text):
+    recipe = parse_recipe(text, folder / "recipe.yaml")
+    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    return WORKLOAD.label_checks(pd.concat([f.assign(split=s) for s, f in splits.items()]), recipe)
+
+
+def test_a_split_without_a_box_to_be_found_is_refused_with_what_it_has_instead(tmp_path):
+    text = write_yolo(tmp_path)
+    for number in (10, 11):
+        path = tmp_path / "data" / "labels" / f"scene_{number:05}.txt"
+        path.rename(path.with_name(f"label_{number}.txt"))
+    with pytest.raises(
+        ValueError, match=r"the test split has no box.*none of its 2 images has one.*scene_00010\.txt: re"
+    ):
+        label_checks(tmp_path, text)
+    for number in (10, 11):
+        (tmp_path / "data" / "labels" / f"scene_{number:05}.txt").write_text("7 0.5 0.5 0.4 0.4\n")
+    with pytest.raises(
+        ValueError, match=r"its boxes \(2\) are of the classes 'class 7', which `data.classes` does not"
+    ):
+        label_checks(tmp_path, text)
+    for number in (10, 11):
+        (tmp_path / "data" / "labels" / f"scene_{number:05}.txt").write_text("one\n")
+    with pytest.raises(
+        ValueError, match=r"2 of its 2 images have faulty annotations.*scene_00010\.txt: line 1: 1 field"
+    ):
+        label_checks(tmp_path, text)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".TXT"])
+def test_an_annotation_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix):
+    text = write_yolo(tmp_path, suffix=suffix)
+    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)
+    assert all(frame["boxes"].map(len).eq(1).all() for frame in frames.values())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("names.txt", "disc\n\ncross\n", r"names\.txt: line 2 is empty; give the class a name"),
+        ("names.yaml", "names: [disc, '', cross]", r"names\.yaml: class 1 is empty"),
+        ("names.yaml", "names: {0: disc, 1: null}", r"names\.yaml: class 1 is empty"),
+    ],
+)
+def test_a_class_without_a_name_does_not_shift_the_numbers_of_the_others(tmp_path, file, content, message):
+    (tmp_path / file).write_text(content)
+    data = {"format": "yolo", "folder": str(tmp_path), "images": "i", "annotations": "a", "corpus": {}}
+    with pytest.raises(ValueError, match=message):
+        class_names(DetectionData(**data, classes=file))
+    (tmp_path / "names.txt").write_text("disc\ncross\n\n \n")
+    assert class_names(DetectionData(**data, classes="names.txt")) == ("disc", "cross")
 
 
 def test_hostile_xml_is_a_defect_and_is_not_expanded(scenes):

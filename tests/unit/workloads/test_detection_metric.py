@@ -133,6 +133,21 @@ def test_what_is_difficult_counts_neither_way():
     assert mean_average_precision(wrong)[0] == pytest.approx(50)
 
 
+def test_a_difficult_box_may_be_found_again_and_again_but_by_its_whole():
+    truths = [[Box("a", 0, 0, 10, 10), Box("a", 50, 50, 90, 90, difficult=True)]]
+    again = [
+        {"box": [50, 50, 90, 90], "class": "a", "score": 0.9},
+        {"box": [50, 50, 90, 88], "class": "a", "score": 0.85},
+        {"box": [0, 0, 10, 10], "class": "a", "score": 0.8},
+    ]
+    assert mean_average_precision(detection_statistics([again], truths, CLASSES))[0] == pytest.approx(100)
+    # A corner of it is another thing; of a crowd it would be a part.
+    corner = [{"box": [50, 50, 60, 60], "class": "a", "score": 0.9}, again[-1]]
+    assert mean_average_precision(detection_statistics([corner], truths, CLASSES))[0] == pytest.approx(50)
+    crowds = [[truths[0][0], truths[0][1]._replace(crowd=True)]]
+    assert mean_average_precision(detection_statistics([corner], crowds, CLASSES))[0] == pytest.approx(100)
+
+
 def test_boxes_without_area_and_of_unknown_classes_count_for_nothing():
     truths = [[Box("a", 0, 0, 10, 10), Box("a", 5, 5, 5, 5), Box("z", 0, 0, 9, 9)]]
     found = [[{"box": [0, 0, 10, 10], "class": "a", "score": 0.9}]]

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from optops.recipe_file import RecipeError, parse_recipe
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.detection.augmentation import augment
-from optops.workloads.detection.boxes import overlaps
+from optops.workloads.detection.boxes import Box, overlaps
+from optops.workloads.detection.detecting import predict_files, serve_images
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
 from optops.workloads.detection.scenes import draw_scene
@@ -222,6 +224,30 @@ def test_an_image_whose_pixels_can_not_be_read_has_no_boxes_from_the_first_epoch
     assert len(frame["boxes"].iloc[0]) > 0
     (batch,) = WORKLOAD.batches(recipe, frame, assets, recipe.train)(1)
     assert not any(batch[TARGET.format(stride=stride)].any() for stride in STRIDES)
+
+
+def test_boxes_too_small_for_the_networks_input_are_told_and_refused_where_none_is_left(
+    recipe, splits, assets, tmp_path, caplog
+):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
+    frame = splits["train"].iloc[[0]].copy()
+    frame["image"] = str(tmp_path / "large.png")
+    small, large = Box("disc", 100, 100, 220, 180), Box("disc", 500, 500, 700, 640)
+    frame["boxes"] = [(small, large)]
+    WORKLOAD.batches(recipe, frame, assets, recipe.train)
+    assert "1 of 2 training boxes are smaller than 2 pixels at input_size 64" in caplog.text
+    frame["boxes"] = [(small,)]
+    with pytest.raises(ValueError, match=r"1 of 1 training boxes are smaller.*raise `model\.input_size`"):
+        WORKLOAD.batches(recipe, frame, assets, recipe.train)
+
+
+def test_how_many_boxes_are_served_does_not_change_what_a_detector_is_judged_by(splits, assets):
+    detector = replace(Detector.load(assets), most=1, score_threshold=0.9)
+    boxes = np.array([[5, 5, 25, 25], [30, 30, 60, 60], [4, 36, 24, 60]], np.float64)
+    execute = oracle(detector, boxes, np.zeros(3, np.intp))
+    (judged,) = predict_files(execute, list(splits["test"]["image"][:1]), detector)
+    (served,) = serve_images(execute, [Path(splits["test"]["image"].iloc[0]).read_bytes()], detector)
+    assert (len(judged), len(served)) == (3, 1)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _LEAST_LEFT = 0.25
 """Share of a box that must be left inside for it to stay a label."""
-_LEAST_SIDE = 2.0
+LEAST_SIDE = 2.0
+"""Pixels of the network's input; what is smaller on a side is no label there."""
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ def augment(
     inside = np.clip(moved, 0, side)
     left = np.prod(inside[:, 2:] - inside[:, :2], axis=1)
     whole = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
-    kept = (left >= _LEAST_LEFT * whole) & (left > 0) & (inside[:, 2:] - inside[:, :2] >= _LEAST_SIDE).all(axis=1)
+    kept = (left >= _LEAST_LEFT * whole) & (left > 0) & (inside[:, 2:] - inside[:, :2] >= LEAST_SIDE).all(axis=1)
     return np.asarray(image), inside[kept], np.nonzero(kept)[0]
 
 

@@ -18,7 +18,7 @@ OVERLAPS: Final = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2))
 """IoU thresholds of COCO's mAP; the first is that of mAP@0.5."""
 RECALLS: Final = np.linspace(0, 1, 101)
 MOST_DETECTIONS: Final = 100
-"""Of an image and class; those that score highest count."""
+"""Of an image and class, as pycocotools cuts them, and of an image in all that a detector is judged by."""
 
 _PADDING, _TRUTH, _DETECTION = 0.0, 1.0, 2.0
 _KIND, _CLASS, _SCORE, _FIRST = 0, 1, 2, 3
@@ -121,13 +121,17 @@ def _matches(
     from pycocotools.cocoeval import COCOeval
 
     class Evaluation(COCOeval):
-        """Leaves out what is difficult, as VOC does, and not crowds alone."""
+        """Leaves out what is difficult, and all that is found of it, as VOC does; of crowds, COCO's overlap alone."""
 
-        def _prepare(self) -> None:
-            super()._prepare()
-            for boxes in self._gts.values():
-                for box in boxes:
-                    box["ignore"] = box["difficult"]
+        def computeIoU(self, image: int, category: int) -> Any:  # noqa: N802 - overrides
+            # What pycocotools calls a crowd may be found more than once, and overlaps by the share of what is found.
+            truths = self._gts[image, category]
+            for box in truths:
+                box["iscrowd"] = box["crowd"]
+            found = super().computeIoU(image, category)
+            for box in truths:
+                box["iscrowd"] = box["ignore"]
+            return found
 
     def dataset(annotations: list[dict[str, Any]]) -> Any:
         coco = COCO()
@@ -160,8 +164,8 @@ def _truth(image: int, box: Box, numbers: Mapping[str, int]) -> dict[str, Any]:
         "category_id": numbers[box.label],
         "bbox": place,
         "area": place[2] * place[3],
-        "iscrowd": int(box.crowd),
-        "difficult": int(box.difficult),
+        "iscrowd": int(box.difficult or box.crowd),
+        "crowd": int(box.crowd),
     }
 
 

@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from optops.models.training.settings import Batch
 from optops.models.yolo.loss import ANCHORS, BOXES, TARGET
 from optops.models.yolo.network import INPUT, STRIDES
 from optops.models.yolo.targets import make_targets
-from optops.workloads.detection.augmentation import augment
+from optops.workloads.detection.augmentation import LEAST_SIDE, augment
 from optops.workloads.detection.boxes import Box, corners
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import shrink
@@ -35,9 +35,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """An image to train on: where it is, its boxes as shares of its sides, and the numbers of their classes."""
+    """An image to train on.
+
+    Attributes:
+        path: Where it is.
+        size: Width and height in pixels.
+        boxes: Corners as shares of its sides, [boxes, 4].
+        labels: Numbers of the boxes' classes, [boxes].
+    """
 
     path: Path
+    size: tuple[int, int]
     boxes: NDArray[np.float64]
     labels: NDArray[np.intp]
 
@@ -54,7 +62,7 @@ class ImageBatches:
         seed: With the epoch, decides on order and variants.
 
     Raises:
-        ValueError: If no image is left, or a batch would not fit into memory.
+        ValueError: If no image or box is left, or a batch would not fit into memory.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class ImageBatches:
             raise ValueError("no training image can be read; look at what check_labels says")
         if len(self.images) < len(made):
             log.warning("%d training images can not be read and are left out", len(made) - len(self.images))
+        _tell_of_small_boxes(self.images, detector.input_size)
         self._pixels = ImageCache(self._decode)
 
     def __call__(self, epoch: int) -> "EpochOfImages":
@@ -117,7 +126,7 @@ class ImageBatches:
         except ImageError as error:
             # Its header could be read, its pixels can not: a plain image without objects takes its place.
             log.warning("%s: %s", self.images[index].path, error)
-            self.images[index] = TrainingImage(self.images[index].path, np.zeros((0, 4)), np.zeros(0, np.intp))
+            self.images[index] = replace(self.images[index], boxes=np.zeros((0, 4)), labels=np.zeros(0, np.intp))
             return np.full((side, side, 3), 128, np.uint8)
 
 
@@ -150,4 +159,24 @@ def _training_image(path: Path, boxes: tuple[Box, ...], numbers: dict[str, int])
     shares = np.clip(corners(usable) / np.array([*size, *size]), 0, 1)
     labels = np.array([numbers[box.label] for box in usable], np.intp)
     inside = (shares[:, 2:] > shares[:, :2]).all(axis=1)
-    return TrainingImage(path, shares[inside], labels[inside])
+    return TrainingImage(path, size, shares[inside], labels[inside])
+
+
+def _tell_of_small_boxes(images: Sequence[TrainingImage], side: int) -> None:
+    """Says how many boxes are too small to be labels in the square that the network sees, before it is varied.
+
+    Raises:
+        ValueError: If all of them are.
+    """
+    sides = [(image.boxes[:, 2:] - image.boxes[:, :2]) * image.size * (side / max(image.size)) for image in images]
+    large = [(both >= LEAST_SIDE).all(axis=1) for both in sides]
+    count, small = sum(map(len, large)), sum(int((~kept).sum()) for kept in large)
+    if not small:
+        return
+    says = (
+        f"{small} of {count} training boxes are smaller than {LEAST_SIDE:g} pixels at input_size {side} and can not be "
+        "learnt, but count when the model is judged; raise `model.input_size`, or cut the images into tiles"
+    )
+    if small == count:
+        raise ValueError(says)
+    log.warning(says)

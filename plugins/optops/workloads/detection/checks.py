@@ -10,6 +10,7 @@ import pandas as pd
 from optops.workloads.detection.image_checks import near_elsewhere, seen_elsewhere
 from optops.workloads.detection.inspection import look_at_all
 from optops.workloads.detection.settings import Thresholds
+from optops.workloads.detection.split_boxes import refuse_splits_without_boxes
 from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
 
 _BOXES: Final = "optops.workloads.detection.box_checks"
@@ -31,7 +32,11 @@ def detection_checks(
 
     Returns:
         The frame with columns added that tell what the images are and where else they stand; and the checks.
+
+    Raises:
+        ValueError: If a split has no box to be found.
     """
+    refuse_splits_without_boxes(frame, classes)
     looks = look_at_all(frame["image"].tolist())
     frame = frame.assign(
         problem=[look.problem for look in looks],

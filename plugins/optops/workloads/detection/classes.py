@@ -30,8 +30,12 @@ def _read(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the names of the classes can not be read: {error}") from None
-    names = _from_yaml(path, text) if path.suffix in (".yaml", ".yml") else [line.strip() for line in text.splitlines()]
-    names = [name for name in names if name]
+    is_yaml = path.suffix in (".yaml", ".yml")
+    # Blank lines at the end are none of a list; within it, they would number the classes after them anew.
+    names = _from_yaml(path, text) if is_yaml else [line.strip() for line in text.rstrip().splitlines()]
+    if "" in names:
+        place = f"class {names.index('')}" if is_yaml else f"line {names.index('') + 1}"
+        raise ValueError(f"{path}: {place} is empty; give the class a name, for the others count from it")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{path}: {'holds no names of classes' if not names else 'names a class twice'}; correct it")
     return tuple(names)
@@ -47,4 +51,4 @@ def _from_yaml(path: Path, text: str) -> list[str]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list):
         raise ValueError(f"{path}: `names` is missing, or does not number the classes from 0; write a list of names")
-    return [str(name) for name in names]
+    return ["" if name is None else str(name).strip() for name in names]

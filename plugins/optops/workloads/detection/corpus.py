@@ -93,7 +93,8 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
     suffix = ".xml" if form == "voc" else ".txt"
     images = _by_stem(path.relative_to(folder) for path in image_files(folder))
-    annotated = {_stem(str(path.relative_to(labels))): path for path in sorted(labels.rglob(f"*{suffix}"))}
+    files = sorted(path for path in labels.rglob("*") if path.suffix.lower() == suffix)
+    annotated = {_stem(str(path.relative_to(labels))): path for path in files}
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.yolo.decoding import Detections, decode, suppress
+from optops.models.yolo.decoding import Detections, Suppression, decode, suppress
 from optops.models.yolo.network import INPUT
+from optops.workloads.detection.average_precision import MOST_DETECTIONS
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
 from optops.workloads.images import ImageError, image_of_input, open_image
@@ -34,13 +35,18 @@ def predict_files(
     detector: Detector,
     report: Callable[[str], None] | None = None,
 ) -> list[Prediction]:
-    """Returns what is found in image files, down to low scores; nothing in one that can not be read."""
+    """Returns what a detector is judged by: what is found in image files, whatever of it would be served.
+
+    Those are the `MOST_DETECTIONS` best boxes of an image, all classes together, as COCO's rules have it, down to low
+    scores; nothing in an image that can not be read.
+    """
+    judged = Suppression(JUDGED_FROM, detector.overlap, MOST_DETECTIONS)
     found: list[Prediction] = []
     with ThreadPoolExecutor(2) as pool:
         # Lazily in groups: decoded images of a whole split would not fit into memory.
         for group in _groups(paths, BATCH):
             squares = list(pool.map(lambda path: _square_of_file(Path(path), detector.input_size), group))
-            found += _detect(executable, squares, detector, JUDGED_FROM)
+            found += _detect(executable, squares, detector, judged)
             if report is not None and len(found) % REPORT_EVERY < BATCH:
                 report(f"{len(found)} of {len(paths)} images")
     return found
@@ -56,7 +62,7 @@ def serve_images(executable: "Executable", inputs: Sequence[Any], detector: Dete
     for group in _groups(list(enumerate(inputs)), BATCH):
         images = [image_of_input(value, index) for index, value in group]
         squares = [_square(image, detector.input_size) for image in images]
-        found += _detect(executable, squares, detector, detector.score_threshold)
+        found += _detect(executable, squares, detector, detector.suppression)
     return found
 
 
@@ -88,11 +94,10 @@ def _detect(
     executable: "Executable",
     squares: Sequence[tuple[NDArray[np.uint8], tuple[int, int] | None]],
     detector: Detector,
-    score_threshold: float,
+    settings: Suppression,
 ) -> list[Prediction]:
     outputs = executable({INPUT: _as_input([pixels for pixels, _ in squares])})
     boxes, scores = decode(list(outputs.values()), detector.anchor_array, detector.input_size)
-    settings = detector.suppression(score_threshold)
     return [
         [] if size is None else _as_prediction(suppress(boxes[index], scores[index], settings), size, detector)
         for index, (_, size) in enumerate(squares)

@@ -32,7 +32,7 @@ class Detector:
         input_size: Side of the square input, pixels.
         score_threshold: Boxes that score less are not served.
         overlap: Of two boxes of a class that overlap by more (IoU), the better one is kept.
-        most: Most boxes of an image.
+        most: Most boxes of an image that are served.
     """
 
     classes: tuple[str, ...]
@@ -47,11 +47,10 @@ class Detector:
         """The anchors, float32 [anchors, 2]."""
         return np.array(self.anchors, np.float32)
 
-    def suppression(self, score_threshold: float | None = None) -> Suppression:
-        """Returns which boxes are kept, by default as served."""
-        return Suppression(
-            self.score_threshold if score_threshold is None else score_threshold, self.overlap, self.most
-        )
+    @property
+    def suppression(self) -> Suppression:
+        """Which boxes are served."""
+        return Suppression(self.score_threshold, self.overlap, self.most)
 
     def save(self, assets: Path) -> None:
         """Writes `detector.json`."""

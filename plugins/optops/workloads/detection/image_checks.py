@@ -91,7 +91,7 @@ def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
 
 
 def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Series[str]:
-    """Say of each row which image of a later split looks nearly the same, "" for none.
+    """Say of each row which image of a later split looks most like it, if nearly the same; "" for none.
 
     Images are near if their grey thumbnails, brought to the same mean, differ by less than `most` on average: what is
     left after another compression or a small change. Flat images, whose thumbnails tell nothing, take no part.
@@ -103,6 +103,7 @@ def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Se
         if look.thumbnail.size == THUMBNAIL**2 and look.thumbnail.std() > _FLAT
     }
     judged = frame.loc[list(thumbnails)]
+    contents = pd.Series(pd.factorize(judged["pixels"])[0], index=judged.index)
     for number, split in enumerate(_SPLIT_ORDER[:-1]):
         own = judged[judged["split"] == split]
         held = judged[judged["split"].isin(_SPLIT_ORDER[number + 1 :])]
@@ -114,7 +115,10 @@ def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Se
             ours = np.stack([thumbnails[index] for index in block])
             # The mean of absolute values is at most the root of the mean of squares, which a product gives at once.
             squares = (ours**2).mean(1)[:, None] + (theirs**2).mean(1) - 2 * ours @ theirs.T / THUMBNAIL**2
-            for i, j in zip(*np.nonzero(squares < most**2), strict=True):
-                if frame.at[block[i], "pixels"] != held["pixels"].iloc[j]:
-                    where[block[i]] = f"nearly the same image stands in {held['split'].iloc[j]}, {held['id'].iloc[j]}"
+            # What is the very same is another check's.
+            squares[contents[block].to_numpy()[:, None] == contents[held.index].to_numpy()] = np.inf
+            nearest = squares.argmin(axis=1)
+            for i in np.flatnonzero(squares.min(axis=1) < most**2):
+                found = held.iloc[nearest[i]]
+                where[block[i]] = f"nearly the same image stands in {found['split']}, {found['id']}"
     return where.astype(str)

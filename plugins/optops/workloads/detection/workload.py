@@ -172,7 +172,7 @@ class DetectionWorkload(Workload):
     def predict(
         self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
     ) -> list[Any]:
-        """Returns the boxes found in each image, down to low scores; none in an image that can not be read."""
+        """Returns the 100 best boxes of each image, down to low scores; none in an image that can not be read."""
         from optops.workloads.detection.detecting import predict_files
         from optops.workloads.detection.detector import Detector
 
@@ -209,7 +209,7 @@ class DetectionWorkload(Workload):
         from importlib.metadata import version
 
         return (
-            "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image and class, none difficult "
+            "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image, none difficult "
             f"or crowd; pycocotools {version('pycocotools')}"
         )
 
