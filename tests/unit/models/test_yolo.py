@@ -7,7 +7,7 @@ from optops.models.keras import tf
 from optops.models.yolo.anchors import cluster_anchors, shape_overlaps
 from optops.models.yolo.decoding import Suppression, decode, suppress
 from optops.models.yolo.distillation import objectness_scaled_loss
-from optops.models.yolo.loss import ANCHORS, BOXES, TARGET, yolo_loss
+from optops.models.yolo.loss import ANCHORS, BOX_BLOCK, BOXES, TARGET, yolo_loss
 from optops.models.yolo.network import INPUT, STRIDES, YoloSizes, build_yolo
 from optops.models.yolo.targets import TARGET_VALUES, make_targets, scale_anchors
 
@@ -170,9 +170,10 @@ def reference_loss(heads, boxes, targets):
     return total
 
 
-def test_the_loss_equals_a_plain_one_in_numpy():
+@pytest.mark.parametrize("count", [5, BOX_BLOCK, BOX_BLOCK + 5])
+def test_the_loss_equals_a_plain_one_in_numpy_however_many_boxes_there_are(count):
     random = np.random.default_rng(5)
-    boxes, labels = random_boxes(random, 5), random.integers(CLASSES, size=5)
+    boxes, labels = random_boxes(random, count), random.integers(CLASSES, size=count)
     batch = batch_of(boxes, labels)
     targets = [batch[TARGET.format(stride=stride)][0].numpy() for stride in STRIDES]
     heads = [random.normal(0, 1, (1, SIDE // s, SIDE // s, 3 * (5 + CLASSES))).astype(np.float32) for s in STRIDES]

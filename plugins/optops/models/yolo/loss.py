@@ -8,6 +8,8 @@ from optops.models.yolo.network import BOX_VALUES, INPUT, STRIDES
 from optops.models.yolo.targets import TARGET_VALUES, scale_anchors
 
 IGNORED_ABOVE = 0.5
+BOX_BLOCK = 32
+"""Labelled boxes that are held against all predictions at once: a bound on memory where images have hundreds."""
 TARGET = "target{stride}"
 BOXES = "boxes"
 ANCHORS = "anchors"
@@ -70,17 +72,30 @@ def _per_image(values: Any) -> Any:
 
 def _best_overlap(head: Any, boxes: Any, anchors: Any, stride: int) -> Any:
     """Returns the largest IoU of each predicted box with a labelled one, [images, cells, cells, anchors]."""
-    cells = head.shape[1]
+    # Stopped before the loop, too, which would keep all that it goes through for a gradient.
+    head, cells = tf.stop_gradient(head), head.shape[1]
     steps = tf.range(cells, dtype=tf.float32)
     corner = tf.stack(tf.meshgrid(steps, steps), axis=-1)[None, :, :, None]
     centre = (tf.sigmoid(head[..., :2]) + corner) * stride
     # Far beyond any box, a side would overflow while the network is fresh.
     sides = tf.exp(tf.clip_by_value(head[..., 2:4], -10.0, 10.0)) * anchors
-    least, most = centre - sides / 2, centre + sides / 2
-    boxes = boxes[:, None, None, None]
-    common = tf.reduce_prod(
-        tf.maximum(tf.minimum(most[..., None, :], boxes[..., 2:]) - tf.maximum(least[..., None, :], boxes[..., :2]), 0),
-        axis=-1,
-    )
-    union = tf.reduce_prod(sides, -1)[..., None] + tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], -1) - common
-    return tf.stop_gradient(tf.reduce_max(common / tf.maximum(union, 1e-9), axis=-1))
+    least, most, areas = centre - sides / 2, centre + sides / 2, tf.reduce_prod(sides, -1)[..., None]
+    number = tf.shape(boxes)[1]
+
+    def with_block(start: Any, best: Any) -> tuple[Any, Any]:
+        block = boxes[:, None, None, None, start : start + BOX_BLOCK]
+        # Axis by axis, for a last dimension of two is slow.
+        width, height = (
+            tf.nn.relu(
+                tf.minimum(most[..., axis, None], block[..., 2 + axis])
+                - tf.maximum(least[..., axis, None], block[..., axis])
+            )
+            for axis in range(2)
+        )
+        common = width * height
+        union = areas + tf.reduce_prod(block[..., 2:] - block[..., :2], -1) - common
+        return start + BOX_BLOCK, tf.maximum(best, tf.reduce_max(common / tf.maximum(union, 1e-9), axis=-1))
+
+    none = tf.zeros_like(areas[..., 0])
+    _, best = tf.while_loop(lambda start, _: start < number, with_block, (0, none), parallel_iterations=1)
+    return tf.stop_gradient(best)
