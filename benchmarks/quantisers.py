@@ -264,13 +264,16 @@ def _trained(sizes: ResNetSizes, images: int, epochs: int) -> dict[str, Any]:
     from optops.models.keras import keras
     from optops.models.resnet import build_resnet
     from optops.models.training import TrainingSettings, fit
+    from optops.workloads.image_cache import ImageCache
     from optops.workloads.image_classification.batches import ImageBatches
     from optops.workloads.image_classification.losses import label_loss
 
     keras.utils.set_random_seed(SEED)
     model, data, held_out = build_resnet(sizes), draw(images, seed=SEED), draw(images // 10, seed=SEED + 3)
     pixels = (255 * data.images).round().astype(np.uint8)
-    batches = ImageBatches(pixels, data.labels, batch=32, mirrored=True, shifted=2, seed=SEED)
+    batches = ImageBatches(
+        ImageCache(lambda number: pixels[number]), data.labels, batch=32, mirrored=True, shifted=2, seed=SEED
+    )
     settings = TrainingSettings(
         epochs, 2e-3, "cosine", warmup_steps=20, replicas=1, label_smoothing=0.0, average_checkpoints=1, seed=SEED
     )

@@ -105,6 +105,16 @@ def test_what_a_file_has_already_is_not_measured_again(monkeypatch, tmp_path):
     assert made == ["a", "b"]
 
 
+def test_the_classifier_to_be_quantised_is_trained_without_the_toolkits():
+    from quantisers import classifier
+
+    from optops.models.resnet import ResNetSizes
+
+    subject = classifier(ResNetSizes(5, 32, width=0.125, small_stem=True), images=32, epochs=1)
+    (model,) = subject.network.build().values()
+    assert model.outputs[0].shape[-1] == 5
+
+
 def test_int8_is_set_beside_the_toolkits_own(page):
     pytest.importorskip("nncf", reason="the extra `peers` brings it")
     from quantisers import PEERS, classifier, compare

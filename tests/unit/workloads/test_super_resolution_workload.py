@@ -1,5 +1,6 @@
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from optops.recipe_file import RecipeError, parse_recipe
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.images import encode_png
+from optops.workloads.super_resolution import patches
 from optops.workloads.super_resolution.image_pairs import find_images
 from optops.workloads.super_resolution.quality import luma
 from optops.workloads.super_resolution.resizing import shrink, to_bytes
 from optops.workloads.super_resolution.scoring import decode_luma, encode_luma
+from optops.workloads.super_resolution.settings import ImageFolders
 from optops.workloads.super_resolution.textures import draw_texture, write_textures
 from optops.workloads.super_resolution.upscaling import Upscaling, tiles, upscale_luma, upscale_pixels
 
@@ -157,6 +160,27 @@ def test_patches_come_again_from_seed_and_epoch_and_fit_each_other(recipe, split
         # Turned and mirrored alike: the mean of four pixels is close to theirs made small.
         assert np.abs(low[..., 0] - middle).mean() < 0.05
         assert low.min() >= 0 and high.max() <= 1
+
+
+def test_patches_are_the_same_from_images_that_do_not_stay_in_memory(recipe, splits, assets, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPTOPS_HOME", str(tmp_path))
+    expected = list(WORKLOAD.batches(recipe, splits["train"], assets, recipe.train)(1))
+    monkeypatch.setattr(patches, "MEMORY_BYTES", 2 * SIDE * SIDE)
+    found = list(WORKLOAD.batches(recipe, splits["train"], assets, recipe.train)(1))
+    for one, same in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one["low"], same["low"])
+        np.testing.assert_array_equal(one["high"], same["high"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_images_of_one_name_are_two_where_nothing_is_paired_and_refused_where_it_is(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png"):
+        Image.fromarray(draw_texture(np.random.default_rng(1), 8)).save(tmp_path / name)
+    frame = find_images("train", ImageFolders(high=str(tmp_path)), 2)
+    assert list(frame["id"]) == ["train/a", "train/a.png", "train/b"]
+    assert [Path(file).name for file in frame["high"]] == ["a.jpg", "a.png", "b.png"]
+    with pytest.raises(ValueError, match="have one name, so nobody knows which is meant"):
+        find_images("train", ImageFolders(high=str(tmp_path), low=str(tmp_path)), 2)
 
 
 def test_smaller_copies_add_images(folder, splits, assets, recipe):

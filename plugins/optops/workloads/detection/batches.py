@@ -169,8 +169,8 @@ def _tell_of_small_boxes(images: Sequence[TrainingImage], side: int) -> None:
         ValueError: If all of them are.
     """
     sides = [(image.boxes[:, 2:] - image.boxes[:, :2]) * image.size * (side / max(image.size)) for image in images]
-    large = [(both >= LEAST_SIDE).all(axis=1) for both in sides]
-    count, small = sum(map(len, large)), sum(int((~kept).sum()) for kept in large)
+    too_small = np.asarray((np.concatenate(sides) < LEAST_SIDE).any(axis=1))
+    count, small = len(too_small), int(too_small.sum())
     if not small:
         return
     says = (

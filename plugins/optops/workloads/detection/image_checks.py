@@ -118,7 +118,7 @@ def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Se
             # What is the very same is another check's.
             squares[contents[block].to_numpy()[:, None] == contents[held.index].to_numpy()] = np.inf
             nearest = squares.argmin(axis=1)
-            for i in np.flatnonzero(squares.min(axis=1) < most**2):
+            for i in np.flatnonzero(squares.min(axis=1) < most**2).tolist():
                 found = held.iloc[nearest[i]]
                 where[block[i]] = f"nearly the same image stands in {found['split']}, {found['id']}"
     return where.astype(str)

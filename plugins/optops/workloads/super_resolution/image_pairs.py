@@ -26,10 +26,11 @@ def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
         `low` (paths; empty if there is none), `pair` (whether low-resolution images are given), `digest`.
 
     Raises:
-        ValueError: If a folder is missing or holds no image, or two images have one name.
+        ValueError: If a folder is missing or holds no image, or two images that should be paired have one name.
     """
-    highs = _by_name(Path(folders.high))
-    lows = {} if folders.low is None else _by_name(Path(folders.low))
+    paired = folders.low is not None
+    highs = _by_name(Path(folders.high), paired)
+    lows = _by_name(Path(folders.low), paired) if folders.low is not None else {}
     # `NAMExSCALE` belongs to NAME, unless a large image is called so itself.
     lows = {path if path in highs else path.removesuffix(f"x{scale}"): low for path, low in lows.items()}
     rows = []
@@ -44,7 +45,7 @@ def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
                 "line": 1,
                 "high": str(high or ""),
                 "low": str(low or ""),
-                "pair": folders.low is not None,
+                "pair": paired,
                 "digest": _digest([path for path in (high, low) if path]),
             }
         )
@@ -58,11 +59,13 @@ def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int)
     return {name: frame[chosen == name] for name in fractions}
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Returns the images below a folder by their path without the suffix of the format."""
+def _by_name(folder: Path, paired: bool) -> dict[str, Path]:
+    """Returns the images below a folder by their path without the suffix of the format, if no other is called so."""
     found: dict[str, Path] = {}
     for path in image_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found and not paired:
+            name = path.relative_to(folder).as_posix()
         if name in found:
             raise ValueError(
                 f"{path} and {found[name]} have one name, so nobody knows which is meant; rename or remove one of them"

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from optops.models.super_resolution import INPUT, OUTPUT
 from optops.models.training.settings import Batch
+from optops.workloads.array_store import ArrayStore
 from optops.workloads.super_resolution.loading import Example, load_high_luma, load_low, load_pixels
 from optops.workloads.super_resolution.quality import luma
 from optops.workloads.super_resolution.resizing import resize, shrink, to_bytes
+
+MEMORY_BYTES = 1 << 30
+"""Of decoded training images that stay in memory in any case."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +33,22 @@ class LumaPair:
 def load_pairs(
     examples: Sequence[Example], scale: int, patch: int, smaller_copies: Sequence[float] = ()
 ) -> list[LumaPair]:
-    """Reads the images that are trained on; those smaller than a patch are left out.
+    """Reads the images that are trained on, once; those smaller than a patch are left out.
+
+    Beyond `MEMORY_BYTES` they lie on the disk: a patch is a small part of an image, not worth decoding all of it.
 
     Raises:
-        ValueError: If an image can not be read, or none is large enough.
+        ValueError: If an image can not be read, none is large enough, or the disk has no room for them.
     """
-    pairs = [pair for example in examples for pair in _forms(example, scale, smaller_copies)]
-    kept = [pair for pair in pairs if min(pair.low.shape) * scale >= patch]
-    if len(kept) < len(pairs):
-        logger.info(
-            "%d of %d training images are smaller than a patch of %d", len(pairs) - len(kept), len(pairs), patch
-        )
+    store, small = ArrayStore(MEMORY_BYTES), 0
+    kept: list[LumaPair] = []
+    for pair in (pair for example in examples for pair in _forms(example, scale, smaller_copies)):
+        if min(pair.low.shape) * scale >= patch:
+            kept.append(LumaPair(store.keep(pair.low), store.keep(pair.high)))
+        else:
+            small += 1
+    if small:
+        logger.info("%d of %d training images are smaller than a patch of %d", small, small + len(kept), patch)
     if not kept:
         raise ValueError(f"no training image is as large as a patch of {patch} pixels; lower `data.patch`")
     return kept
