@@ -204,7 +204,8 @@ def _subject(subject: str, figures: list[Figure]) -> Iterator[str]:
         of_seed = [figure for figure in figures if figure.seed == seed]
         yield f"### Seed {seed}"
         commands = sorted({figure.command for figure in of_seed}, key=lambda command: ("evaluate" in command, command))
-        yield f"Made by {', '.join(f'`{command}`' for command in commands)}."
+        origins = "; ".join(sorted({f"{figure.date}, commit {figure.commit}" for figure in of_seed}))
+        yield f"Made by {', '.join(f'`{command}`' for command in commands)}, {origins}."
         yield _table(of_seed)
         picture = FOLDER / "images" / f"results_{subject}_{seed}.png"
         _draw(of_seed, picture)
