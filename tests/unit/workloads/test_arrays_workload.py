@@ -155,6 +155,21 @@ def test_class_numbers_that_a_model_gives_itself_are_held_against_the_labels_as_
     assert figure({"tags": tags.astype(np.int32)}, np.array([[1, 2, 2], [4, 0, 1]])) == pytest.approx(100 * 2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        (
+            np.array([200, 3], np.uint8),
+            r"output is uint8: class numbers, which data\.threshold \(127\) does not fit; let",
+        ),
+        (np.array(["cat", "dog"]), "output is <U3: text; let the model give probabilities"),
+    ],
+)
+def test_outputs_that_can_not_be_meant_as_they_are_have_no_accuracy(output, says):
+    with pytest.raises(ValueError, match=says):
+        figure({"y": output}, np.array([1, 0]), threshold=127)
+
+
 def test_rows_of_labels_are_class_probabilities_and_may_be_soft():
     scores = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
     assert figure({"p": scores}, np.array([[0.3, 0.36, 0.34], [0.3, 0.4, 0.3]])) == 50

@@ -114,6 +114,14 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
     """
     single = output.ndim == 1 or output.shape[-1] == 1
     told = output.dtype.kind in "biu" and (single or output.size == labels.size)
+    what = "text" if output.dtype.kind in "OSU" else ""
+    if told and threshold != ArrayData.model_fields["threshold"].default:
+        what = f"class numbers, which data.threshold ({threshold:g}) does not fit"
+    if what:
+        raise ValueError(
+            f"accuracy: the output is {output.dtype}: {what}; let the model give probabilities or logits, or name a "
+            "function of your own"
+        )
     found = output if told else output > threshold if single else output.argmax(axis=-1)
     rows = labels.ndim > 1 and labels.shape[-1] > 1 and labels[..., 0].size == found.size
     classes = _class_of_rows(labels) if rows else labels

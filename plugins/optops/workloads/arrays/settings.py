@@ -67,8 +67,8 @@ class ArrayData(SplitData):
     )
     threshold: float = Field(
         0.5,
-        description="For `accuracy` of an output of one number: above it is class 1; 0.5 for a probability, 0 for a "
-        "logit.",
+        description="For `accuracy` of an output of one number that is no integer: above it is class 1; 0.5 for a "
+        "probability, 0 for a logit.",
     )
 
     def paths(self) -> dict[str, Path]:
