@@ -14,9 +14,10 @@ from optops.kernels.arrays import Precision
 from optops.kernels.layers import EncoderLayerWeights
 from optops.kernels.tensorflow import dense, encode, residual_norm
 from optops.kernels.transformer import most_exact
-from optops.models.bert.config import PAD, BertConfig
+from optops.models.bert.config import BertConfig
 from optops.models.bert.model import NORM_EPSILON, pool
 from optops.models.keras import tf
+from optops.models.token_ids import PADDING
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 
@@ -124,7 +125,7 @@ class _Classifier(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `probabilities` float32 [b, classes] for `ids` int32 [b, s]."""
-        lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1)
+        lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING), tf.int32), axis=1)
         embedded = tf.gather(self.tokens, ids)
         positions = self.positions[: tf.shape(ids)[1]]
         states = residual_norm(embedded, positions, self.scale, self.offset, NORM_EPSILON)

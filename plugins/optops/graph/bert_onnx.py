@@ -11,8 +11,8 @@ from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
-from optops.models.bert.config import PAD
 from optops.models.bert.model import NORM_EPSILON
+from optops.models.token_ids import PADDING
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
 
@@ -44,7 +44,7 @@ def classifier_graph(weights: BertWeights, plan: PrecisionPlan) -> Blocks:
     blocks = Blocks(graph, plan, config.head_size, epsilon=NORM_EPSILON)
     ids = graph.input("ids", "int32", ["batch", "length"])
     sizes = graph.add("Shape", ids)
-    there = graph.add("Greater", ids, graph.constant(np.array(PAD, np.int32)))
+    there = graph.add("Greater", ids, graph.constant(np.array(PADDING, np.int32)))
     mask = graph.add("Cast", there, to=onnx.TensorProto.INT32)
     length = graph.add("Slice", sizes, graph.ints(1), graph.ints(2))
     positions = graph.add("Slice", graph.constant(weights.positions), graph.ints(0), length)

@@ -6,8 +6,9 @@ from typing import Any
 
 from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
-from optops.models.bert.config import PAD, BertConfig
+from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
+from optops.models.token_ids import PADDING
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 
@@ -52,7 +53,7 @@ def executable_info(
         "largest_shape": [None, longest],
         "minimum": 0,
         "maximum": config.vocabulary - 1,
-        "sequences": {"end": config.separator, "pad": PAD},
+        "sequences": {"end": config.separator, "pad": PADDING},
     }
     return ExecutableInfo(
         runtime=runtime,

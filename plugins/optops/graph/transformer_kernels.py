@@ -9,7 +9,7 @@ from optops.kernels import KernelsUnavailableError, PackedTranslator, instructio
 from optops.kernels.arrays import Precision
 from optops.kernels.tensorflow import translate
 from optops.models.keras import tf
-from optops.models.transformer.config import PAD
+from optops.models.token_ids import PADDING
 from optops.models.transformer.search import SearchSettings
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
@@ -69,7 +69,7 @@ class _Translator(tf.Module):
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for `ids` int32 [b, s]."""
         settings = self.settings
-        lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1)
+        lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING), tf.int32), axis=1)
         wanted = tf.floor(settings.max_length_factor * tf.cast(lengths, tf.float64) + settings.max_length_offset)
         limits = tf.cast(tf.clip_by_value(wanted, 1, settings.max_length), tf.int32)
         found = translate(

@@ -11,7 +11,7 @@ from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_weights import TransformerWeights, own_ancestry, read_weights
-from optops.models.transformer.config import END, PAD
+from optops.models.token_ids import END, PADDING
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import ENCODER, SELECT, STEP, TRANSLATE
 
@@ -53,7 +53,7 @@ def encoder_graph(weights: TransformerWeights, plan: PrecisionPlan) -> Blocks:
     width, head_size = weights.embedding.shape[1], weights.head_size
     ids = graph.input("ids", "int32", ["batch", "length"])
     sizes = graph.add("Shape", ids)
-    padding = graph.constant(np.array(PAD, np.int32))
+    padding = graph.constant(np.array(PADDING, np.int32))
     mask = graph.add("Cast", graph.add("Greater", ids, padding), to=onnx.TensorProto.INT32)
     length = graph.add("Slice", sizes, graph.ints(1), graph.ints(2))
     positions = graph.add("Slice", graph.constant(weights.positions), graph.ints(0), length)

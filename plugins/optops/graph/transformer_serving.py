@@ -4,7 +4,8 @@ from pathlib import Path
 
 from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
-from optops.models.transformer.config import END, PAD, TransformerConfig
+from optops.models.token_ids import END, PADDING
+from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
 from optops.models.transformer.search import SearchSettings
 from optops.runtimes.base import ExecutableInfo
@@ -41,7 +42,7 @@ def executable_info(
         "largest_shape": [None, settings.max_length],
         "minimum": 0,
         "maximum": config.vocabulary - 1,
-        "sequences": {"end": END, "pad": PAD},
+        "sequences": {"end": END, "pad": PADDING},
     }
     return ExecutableInfo(
         runtime=runtime,

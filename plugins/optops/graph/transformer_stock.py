@@ -7,7 +7,7 @@ from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.models.keras import tf
-from optops.models.transformer.config import BEGIN, END, PAD
+from optops.models.token_ids import BEGIN, END, PADDING
 from optops.models.transformer.layers import MASKED
 from optops.models.transformer.model import Transformer, padding_bias
 from optops.models.transformer.search import SearchSettings
@@ -151,7 +151,7 @@ class StockSearch:
             states += layer.cross_attention.attend(queries, cross_keys, cross_values, bias)[0]
             states += layer.feed_forward(layer.feed_forward_norm(states))
         logits = model.project(model.decoder_norm(states))[:, 0]
-        never = tf.reduce_sum(tf.one_hot([PAD, BEGIN], model.config.outputs), axis=0) * MASKED
+        never = tf.reduce_sum(tf.one_hot([PADDING, BEGIN], model.config.outputs), axis=0) * MASKED
         return tf.nn.log_softmax(logits + never), cache
 
     def _finish(

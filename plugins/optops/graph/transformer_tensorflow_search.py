@@ -8,7 +8,7 @@ from optops.graph.transformer_tensorflow_blocks import Blocks
 from optops.graph.transformer_tensorflow_topk import grouped_top_k, padded_vocabulary
 from optops.graph.transformer_weights import DecoderLayerWeights, TransformerWeights, own_ancestry
 from optops.models.keras import tf
-from optops.models.transformer.config import BEGIN, END, PAD
+from optops.models.token_ids import BEGIN, END, PADDING
 from optops.models.transformer.layers import MASKED
 from optops.models.transformer.search import SearchSettings
 from optops.precision import PrecisionPlan
@@ -53,13 +53,13 @@ class RewrittenSearch:
     def _result(self, state: dict[str, Any]) -> dict[str, tf.Tensor]:
         lengths = state["best_length"]
         longest = tf.reduce_max(lengths)
-        end = tf.one_hot(lengths - 1, longest, on_value=END, off_value=PAD, dtype=tf.int32)
+        end = tf.one_hot(lengths - 1, longest, on_value=END, off_value=PADDING, dtype=tf.int32)
         return {"ids": state["best_ids"][:, :longest] + end, "scores": state["best_score"]}
 
     def _encode(self, ids: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         blocks, shape = self.blocks, tf.shape(ids)
         batch, length = shape[0], shape[1]
-        bias = tf.cast(tf.equal(ids, PAD), tf.float32)[:, None, None, :] * MASKED
+        bias = tf.cast(tf.equal(ids, PADDING), tf.float32)[:, None, None, :] * MASKED
         embedded = tf.gather(self.weights.embedding, ids) + tf.constant(self.weights.positions)[:length]
         states = tf.reshape(embedded, [-1, self.width])
         for layer in self.weights.encoder:

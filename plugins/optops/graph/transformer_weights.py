@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optops.models.transformer.config import BEGIN, PAD
+from optops.models.token_ids import BEGIN, PADDING
 from optops.models.transformer.layers import MASKED
 from optops.models.transformer.model import Transformer
 from optops.precision import PrecisionPlan
@@ -158,7 +158,7 @@ def read_weights(model: Transformer, scaled_queries: bool = True) -> Transformer
     )
     table = reader.arrays[EMBEDDING]
     never = np.zeros(config.outputs, np.float32)
-    never[[PAD, BEGIN]] = MASKED
+    never[[PADDING, BEGIN]] = MASKED
     return TransformerWeights(
         embedding=_float32(table * config.width**0.5),
         positions=model.positions,

@@ -141,7 +141,7 @@ class PackedTranslator(Packed):
     def from_weights(cls, weights: "TransformerWeights", precision_of: "PrecisionOf") -> "PackedTranslator":
         """Returns the operators' form of a Transformer's weights, whose queries must not be scaled."""
         from optops.kernels.transformer import decoder_layers, encoder_layers
-        from optops.models.transformer.config import BEGIN, END, PAD
+        from optops.models.token_ids import BEGIN, END, PADDING
 
         return cls(
             encoder_layers(weights, precision_of),
@@ -152,7 +152,7 @@ class PackedTranslator(Packed):
             projection=(weights.projection.kernel, weights.projection.bias),
             encoder_norm=(weights.encoder_norm.scale, weights.encoder_norm.offset),
             decoder_norm=(weights.decoder_norm.scale, weights.decoder_norm.offset),
-            padding=PAD,
+            padding=PADDING,
             begin=BEGIN,
             end=END,
             projection_precision=precision_of(weights.projection.name),

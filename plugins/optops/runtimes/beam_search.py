@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from optops.models.transformer.config import BEGIN, END, PAD
+from optops.models.token_ids import BEGIN, END, PADDING
 from optops.models.transformer.search import SearchSettings
 
 # Dropping finished sentences copies the caches of the others once; it pays when enough are finished.
@@ -47,7 +47,7 @@ def beam_search(decoder: Decoder, lengths: np.ndarray, settings: SearchSettings)
     """
     state = _State(lengths, settings)
     state.search(decoder)
-    longest = int((state.best_ids != PAD).sum(axis=1).max())
+    longest = int((state.best_ids != PADDING).sum(axis=1).max())
     return state.best_ids[:, :longest], state.best_scores
 
 
@@ -80,7 +80,7 @@ class _State:
         self.settings = settings
         self.limits = settings.limits(lengths)
         self.reachable = settings.penalty(self.limits).astype(np.float32)
-        self.best_ids = np.full([batch, int(self.limits.max())], PAD, np.int32)
+        self.best_ids = np.full([batch, int(self.limits.max())], PADDING, np.int32)
         self.best_scores = np.full(batch, -np.inf, np.float32)
         # The rows of the decoder's caches: sentences that are still searched, and some that are done.
         self.sentences = np.arange(batch)
@@ -133,7 +133,7 @@ class _State:
         parents = np.where(last, ranks, found.origins[rows, ranks])
         chosen = self.sentences[better]
         self.best_scores[chosen] = score[better]
-        self.best_ids[chosen] = PAD
+        self.best_ids[chosen] = PADDING
         self.best_ids[chosen, : self.position] = self.written[rows, parents][better][:, : self.position]
         self.best_ids[chosen, self.position] = END
 
@@ -172,4 +172,4 @@ ROWS = ("limits", "reachable", "sentences", "done", "finished", "tokens", "paren
 
 def source_lengths(ids: np.ndarray) -> Any:
     """Returns the number of ids in each row that are not padding, int64 [b]."""
-    return (ids != PAD).sum(axis=1)
+    return (ids != PADDING).sum(axis=1)

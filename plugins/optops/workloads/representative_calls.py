@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optops.models.training.batching import Ids, pad_rows
+from optops.models.token_ids import Ids, pad_rows
 
 
 def representative_calls(rows: Sequence[Ids], batch: int, calls: int, seed: int) -> list[dict[str, np.ndarray]]:

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from optops.workloads.translation.tokenizer import UNKNOWN, Tokenizer, train_tokenizer
+from optops.models.token_ids import UNKNOWN
+from optops.workloads.translation.tokenizer import Tokenizer, train_tokenizer
 
 
 def ideographs(exponent):

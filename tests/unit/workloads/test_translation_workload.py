@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from optops.models.token_ids import END
 from optops.recipe_file import RecipeError, parse_recipe
 from optops.runtimes.base import ExecutableInfo
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.representative_calls import representative_calls
 from optops.workloads.translation.phrases import write_corpus
-from optops.workloads.translation.tokenizer import END, TOKENIZER_FILE, Tokenizer, train_tokenizer
+from optops.workloads.translation.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from optops.workloads.translation.translating import translate
 
 RECIPE = """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from optops.models.keras import tf
-from optops.models.training.losses import PADDING
+from optops.models.token_ids import PADDING
 
 TINY = 1e-12
 STACKS = {"encoder": "source", "decoder": "target"}

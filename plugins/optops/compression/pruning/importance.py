@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.models.keras import tf
-from optops.models.training.losses import PADDING, row_cross_entropy, token_cross_entropy
+from optops.models.token_ids import PADDING
+from optops.models.training.losses import row_cross_entropy, token_cross_entropy
 from optops.models.training.settings import Batch
 
 Importance = Mapping[str, NDArray[np.float64]]

@@ -8,7 +8,6 @@ from optops.models.transformer.config import LayerSize
 
 Activation = Literal["gelu", "gelu_tanh"]
 Pooling = Literal["first", "mean"]
-PAD = 0
 SEGMENTS = 2
 
 

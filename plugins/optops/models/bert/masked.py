@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.bert.config import PAD
 from optops.models.bert.model import Bert, layer_norm
 from optops.models.keras import keras, tf
+from optops.models.token_ids import PADDING
 from optops.models.training.batching import TextBatches
 from optops.models.training.losses import row_cross_entropy
 from optops.models.training.settings import Batch, Batches, Validate
@@ -64,7 +64,7 @@ class EpochOfMasked:
             fate = random.random(ids.shape)
             others = random.integers(1, self.masked.vocabulary, ids.shape, dtype=np.int32)
             hidden = np.where(fate < MASKED, np.int32(self.masked.mask), np.where(fate < MASKED + RANDOM, others, ids))
-            yield {"ids": np.where(chosen, hidden, ids), "labels": np.where(chosen, ids, np.int32(PAD))}
+            yield {"ids": np.where(chosen, hidden, ids), "labels": np.where(chosen, ids, np.int32(PADDING))}
 
 
 class MaskedTokenLoss:
@@ -117,7 +117,7 @@ class MaskedTokenLoss:
 
     def _guess(self, model: Bert, batch: Any, training: bool) -> tuple[Any, Any]:
         """Returns labels int32 [hidden] and logits [hidden, vocabulary] of the hidden tokens."""
-        places = tf.where(tf.not_equal(batch["labels"], PAD))
+        places = tf.where(tf.not_equal(batch["labels"], PADDING))
         states = tf.gather_nd(model.encode(batch["ids"], training=training), places)
         guessed = self._norm(self._transform(states))
         logits = tf.matmul(guessed, model.embeddings.token, transpose_b=True) + self._bias

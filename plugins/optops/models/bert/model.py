@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from optops.models.bert.config import PAD, SEGMENTS, BertConfig
+from optops.models.bert.config import SEGMENTS, BertConfig
 from optops.models.keras import keras, tf
+from optops.models.token_ids import PADDING
 from optops.models.transformer.layers import Attended, Attention, FeedForward
 from optops.models.transformer.model import Features, padding_bias
 
@@ -167,5 +168,5 @@ def pool(states: tf.Tensor, ids: tf.Tensor, pooling: str) -> tf.Tensor:
     """Returns the first token's state or the mean over those that are not padding, [b, width]."""
     if pooling == "first":
         return states[:, 0]
-    there = tf.cast(tf.not_equal(ids, PAD), tf.float32)[:, :, None]
+    there = tf.cast(tf.not_equal(ids, PADDING), tf.float32)[:, :, None]
     return tf.math.divide_no_nan(tf.reduce_sum(states * there, axis=1), tf.reduce_sum(there, axis=1))

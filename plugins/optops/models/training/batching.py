@@ -6,19 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from optops.models.token_ids import BEGIN, END, Ids, pad_rows
 from optops.models.training.settings import Batch
-
-Ids = Sequence[int]
-PADDING, BEGIN, END = 0, 1, 2
-
-
-def pad_rows(rows: Sequence[Ids], multiple: int = 1) -> NDArray[np.int32]:
-    """Returns rows of ids as int32 [rows, time], padded with 0 to the longest one, rounded up to a multiple."""
-    longest = max((len(row) for row in rows), default=0)
-    padded = np.full((len(rows), max(-(-longest // multiple), 1) * multiple), PADDING, np.int32)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return padded
 
 
 def within_budget(order: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:

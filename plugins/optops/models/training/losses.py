@@ -3,9 +3,8 @@
 from typing import Any
 
 from optops.models.keras import tf
+from optops.models.token_ids import PADDING
 from optops.models.training.settings import Loss
-
-PADDING = 0
 
 
 def mean_over_tokens(values: Any, labels: Any) -> Any:

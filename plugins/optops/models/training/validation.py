@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from optops.models.keras import tf
-from optops.models.training.losses import PADDING, smoothed_cross_entropy
+from optops.models.token_ids import PADDING
+from optops.models.training.losses import smoothed_cross_entropy
 from optops.models.training.settings import Batches, Validate
 
 

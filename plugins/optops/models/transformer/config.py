@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-PAD = 0
-BEGIN = 1
-END = 2
-UNKNOWN = 3
-SPECIAL_IDS = 4
+from optops.models.token_ids import SPECIAL_IDS
 
 DEFAULT_MAX_POSITIONS = 512
 RECIPE_KEYS = frozenset({"vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers"})

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from optops.models.keras import keras, tf
-from optops.models.transformer.config import PAD, TransformerConfig
+from optops.models.token_ids import PADDING
+from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.layers import (
     MASKED,
     Attended,
@@ -171,7 +172,7 @@ class _Trace:
 
 def padding_bias(ids: tf.Tensor) -> tf.Tensor:
     """Returns what to add to attention scores so that padding is not attended to, float32 [b, 1, 1, s]."""
-    return tf.cast(tf.equal(ids, PAD), tf.float32)[:, None, None, :] * MASKED
+    return tf.cast(tf.equal(ids, PADDING), tf.float32)[:, None, None, :] * MASKED
 
 
 def causal_bias(length: Any) -> tf.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optops.models.training.batching import pad_rows
+from optops.models.token_ids import pad_rows
 from optops.workloads.base import Report
 from optops.workloads.text_classification.tokenizer import load_tokenizer
 

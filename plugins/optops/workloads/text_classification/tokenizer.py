@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from optops.models.token_ids import PADDING
 from optops.workloads.text_lines import without_surrogates
 
 SETTINGS_FILE = "tokenizer.json"
@@ -19,7 +20,6 @@ SENTENCEPIECE_FILE = "tokenizer.model"
 
 WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SENTENCEPIECE_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
-PADDING = 0
 CONTINUED = "##"
 CHARACTER_SHARE = 0.9995
 """Share of the training texts whose characters become tokens; the rarest become unknown."""

@@ -51,8 +51,8 @@ def translate_for_student(
         ValueError: If all of the teacher's hypotheses are wanted, and its runtime tells only the best.
     """
     from optops.compression.distillation.sequence_level import interpolated_targets, teacher_targets
-    from optops.models.training.batching import pad_rows
-    from optops.workloads.translation.tokenizer import END, PADDING, load_tokenizer
+    from optops.models.token_ids import END, PADDING, pad_rows
+    from optops.workloads.translation.tokenizer import load_tokenizer
     from optops.workloads.translation.translating import longest_input, source_rows
 
     tokenizer = load_tokenizer(assets)

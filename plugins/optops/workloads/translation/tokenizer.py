@@ -10,10 +10,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from optops.models.token_ids import BEGIN, END, PADDING, UNKNOWN
 from optops.workloads.text_lines import without_surrogates
 
 TOKENIZER_FILE = "tokenizer.model"
-PADDING, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 
 USUAL_COVERAGE = 0.9995
 """Share of the text whose characters are kept in a language of ideographs, as sentencepiece's documentation advises."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optops.models.training.batching import pad_rows
+from optops.models.token_ids import END, pad_rows
 from optops.workloads.base import Report
-from optops.workloads.translation.tokenizer import END, Tokenizer, load_tokenizer
+from optops.workloads.translation.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from optops.runtimes.base import Executable, ExecutableInfo

@@ -169,8 +169,9 @@ class TranslationWorkload(Workload):
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
     ) -> "Callable[[int], Batches]":
         """Returns epoch -> length-bucketed batches of token ids; pairs longer than the model serves are left out."""
+        from optops.models.token_ids import END
         from optops.models.training.batching import PairBatches
-        from optops.workloads.translation.tokenizer import END, load_tokenizer
+        from optops.workloads.translation.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(assets)
         sources = [[*ids, END] for ids in tokenizer.encode(list(examples["source"]))]
