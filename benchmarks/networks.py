@@ -14,7 +14,7 @@ import numpy as np
 
 from optops.graph.lowering import STOCK, LoweringError, lower
 from optops.measurement.timing import Cell, Comparison, compare_all
-from optops.measurement.worker_process import Contender
+from optops.measurement.worker_process import Contender, Worker
 from optops.models.base import load_architecture, load_function
 from optops.precision import PrecisionPlan
 from optops.runtimes import load_executable
@@ -129,14 +129,15 @@ def measure(network: Network, seconds: float, report: Report) -> list[Record]:
         report(f"{network.name}: lowering")
         reference, *forms = alone(lowered, network, folder)
         lowerable = [form for form in forms if not form.reason]
-        measured = compare_all(
-            _contender(reference),
-            [_contender(form) for form in lowerable],
-            saved_cells(network, folder),
-            seconds=seconds,
-            seed=SEED,
-            on_progress=lambda done, total, what: report(f"{network.name}: {done}/{total} {what}"),
-        )
+        with Worker(_contender(reference)) as baseline:
+            measured = compare_all(
+                baseline,
+                [_contender(form) for form in lowerable],
+                saved_cells(network, folder),
+                seconds=seconds,
+                seed=SEED,
+                on_progress=lambda done, total, what: report(f"{network.name}: {done}/{total} {what}"),
+            )
     found = {(one.candidate, one.cell): one.comparison for one in measured.comparisons}
     # A traceback ends in what went wrong.
     failed = {failure.candidate: failure.reason.splitlines()[-1] for failure in measured.failures}

@@ -18,7 +18,7 @@ from networks import SEED, Arrays, Network, Report, alone, difference, plan_of, 
 from optops.compression.quantization.functional.measured import host_weight_levels
 from optops.graph.lowering import lower
 from optops.measurement.timing import compare_all
-from optops.measurement.worker_process import Contender
+from optops.measurement.worker_process import Contender, Worker
 from optops.models.base import load_architecture
 from optops.models.resnet import INPUT, OUTPUT, ResNetSizes
 from optops.precision import PrecisionPlan
@@ -145,7 +145,8 @@ def compare(subject: Subject, seconds: float, report: Report) -> list[Duel]:
         for peer, runtime in PEERS.items():
             mine, other = ours[runtime], theirs[peer]
             report(f"{network.name}: {peer}")
-            measured = compare_all(other.contender, [mine.contender], cells, seconds=seconds, seed=SEED)
+            with Worker(other.contender) as peers:
+                measured = compare_all(peers, [mine.contender], cells, seconds=seconds, seed=SEED)
             if measured.failures:
                 raise RuntimeError(f"{network.name}: {measured.failures[0].reason}")
             for one in measured.comparisons:

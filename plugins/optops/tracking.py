@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelInput, LoggedModelOutput, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, LoggedModelOutput, Run
 from mlflow.entities import Metric as MlflowMetric
 
 from optops.candidate import Artifact, Candidate, digest_folder
@@ -53,22 +53,6 @@ def user_interface() -> str:
     """Returns the base URL of MLflow's pages: `$OPTOPS_MLFLOW_URL`, the server, or where `make ui` starts one."""
     uri = default_uri()
     return os.environ.get("OPTOPS_MLFLOW_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
-
-
-@dataclass(frozen=True)
-class CandidateFiles:
-    """What is known of a candidate before it is in the store; `Tracking.log_candidate` makes it one."""
-
-    folder: Path
-    key: str
-    name: str
-    stage: str
-    parents: tuple[str, ...]
-    architecture: str
-    precision: str
-    runtime: str | None
-    trainable: bool
-    metrics: Mapping[str, float]
 
 
 class Tracking:
@@ -208,46 +192,35 @@ class Tracking:
 
     # Candidates and other artifacts
 
-    def log_candidate(self, run_id: str, files: CandidateFiles) -> Candidate:
-        """Puts a candidate's files into the store as a LoggedModel and returns the candidate."""
+    def log_candidate(self, run_id: str, folder: Path, candidate: Candidate) -> Candidate:
+        """Puts a candidate's files into the store as a LoggedModel and returns the candidate with its artifact."""
         run = self.client.get_run(run_id)
-        digest = digest_folder(files.folder)
+        digest = digest_folder(folder)
         model = self.client.create_logged_model(
             run.info.experiment_id,
             # MLflow refuses dots in it.
-            name=files.name.replace(" ", "-").replace(".", "-"),
+            name=candidate.name.replace(" ", "-").replace(".", "-"),
             source_run_id=run_id,
-            tags={KEY_TAG: files.key, STAGE_TAG: files.stage, "optops.digest": digest},
+            tags={KEY_TAG: candidate.key, STAGE_TAG: candidate.stage, "optops.digest": digest},
             params={
-                "parents": ", ".join(files.parents) or "none",
-                "architecture": files.architecture,
-                "precision": files.precision,
-                "runtime": files.runtime or "none",
+                "parents": ", ".join(candidate.parents) or "none",
+                "architecture": candidate.architecture,
+                "precision": candidate.precision,
+                "runtime": candidate.runtime or "none",
             },
             model_type=MODEL_TYPE,
         )
         try:
-            self.client.log_model_artifacts(model.model_id, str(files.folder))
+            self.client.log_model_artifacts(model.model_id, str(folder))
         except BaseException:
             self.client.finalize_logged_model(model.model_id, "FAILED")
             raise
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        candidate = Candidate(
-            key=files.key,
-            name=files.name,
-            stage=files.stage,
-            parents=files.parents,
-            architecture=files.architecture,
-            precision=files.precision,
-            runtime=files.runtime,
-            trainable=files.trainable,
-            artifact=Artifact(f"models:/{model.model_id}", digest),
-            metrics=dict(files.metrics),
-        )
-        if files.metrics:
-            self.log_metrics(run_id, files.metrics, candidate)
-        return candidate
+        stored = replace(candidate, artifact=Artifact(f"models:/{model.model_id}", digest))
+        if stored.metrics:
+            self.log_metrics(run_id, stored.metrics, stored)
+        return stored
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> Artifact:
         """Puts a file into a run's artifacts and returns the reference."""
@@ -297,11 +270,6 @@ class Tracking:
         path.rename(folder / (path.name if path != below else "files"))
         if path != below:
             below.rmdir()
-
-    def find_model(self, experiment: str, key: str) -> LoggedModel | None:
-        """Returns the newest LoggedModel of a candidate key."""
-        found = self.client.search_logged_models([self.experiment(experiment)], f"tags.`{KEY_TAG}` = '{key}'")
-        return found[0] if found else None
 
     # Links
 

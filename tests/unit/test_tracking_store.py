@@ -8,7 +8,7 @@ import pytest
 
 from optops.candidate import Artifact, Candidate
 from optops.stage_spec import Manifest, RunReference, StageResult
-from optops.tracking import KEY_TAG, STAGE_TAG, CandidateFiles, DigestMismatchError, Tracking
+from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
 
 EXPERIMENT = "optops/test"
 
@@ -27,12 +27,8 @@ def log_candidate(tracking: Tracking, run_id: str, folder: Path, key: str = "tra
     (folder / "trainable").mkdir(parents=True)
     np.save(folder / "trainable" / "weights.npy", np.arange(5.0))
     (folder / "note.txt").write_text("näme\n", encoding="utf-8")
-    return tracking.log_candidate(
-        run_id,
-        CandidateFiles(
-            folder, key, "baseline fp32", "train", (), "transformer", "fp32", "tensorflow", True, {"BLEU": 30.5}
-        ),
-    )
+    facts = (key, "baseline fp32", "train", (), "transformer", "fp32", "tensorflow", True)
+    return tracking.log_candidate(run_id, folder, Candidate(*facts, Artifact("", ""), {"BLEU": 30.5}))
 
 
 def stored_files(tracking: Tracking, candidate: Candidate) -> Path:
@@ -53,8 +49,8 @@ def test_a_candidate_is_a_logged_model_linked_to_its_run_with_key_and_metrics(
 ) -> None:
     run_id = new_run(tracking)
     candidate = log_candidate(tracking, run_id, tmp_path / "made")
-    model = tracking.find_model(EXPERIMENT, "train-1")
-    assert model is not None
+    model = tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/"))
+    assert model.tags[KEY_TAG] == "train-1"
     assert (model.source_run_id, model.model_uri) == (run_id, candidate.artifact.uri)
     assert model.tags["optops.digest"] == candidate.artifact.digest
     assert {metric.key: metric.value for metric in model.metrics or []} == {"BLEU": 30.5}

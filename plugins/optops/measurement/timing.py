@@ -191,13 +191,11 @@ def compare(
     )
 
 
-def noise_floor(
-    contender: Contender, *, cell_inputs: Sequence[Path], items: int, seconds: float, seed: int
-) -> NoiseFloor:
+def noise_floor(reference: Worker, *, cell_inputs: Sequence[Path], items: int, seconds: float, seed: int) -> NoiseFloor:
     """Compares a contender with itself (an A/A run): what the procedure can not tell from 1 on this host now.
 
     Args:
-        contender: loaded in two workers.
+        reference: its contender is loaded in a second worker.
         cell_inputs: .npz files, each with one array for each input of one call.
         items: examples that one call processes.
         seconds: budget for the timed blocks.
@@ -209,14 +207,14 @@ def noise_floor(
     Raises:
         WorkerError: a worker failed or died.
     """
-    with Worker(contender) as one, Worker(contender) as other:
-        comparison = compare(one, other, cell_inputs=cell_inputs, items=items, seconds=seconds, seed=seed)
+    with Worker(reference.contender) as other:
+        comparison = compare(reference, other, cell_inputs=cell_inputs, items=items, seconds=seconds, seed=seed)
     interval = comparison.speed_up
     return NoiseFloor(comparison, math.exp(max(abs(math.log(interval.low)), abs(math.log(interval.high)))) - 1)
 
 
 def compare_all(
-    reference: Contender,
+    reference: Worker,
     candidates: Sequence[Contender],
     cells: Sequence[Cell],
     *,
@@ -226,7 +224,7 @@ def compare_all(
 ) -> Measurements:
     """Compares each candidate with the reference on each cell.
 
-    The reference stays warm throughout; beside it there is one candidate at a time, so that memory holds two models.
+    Beside the reference there is one candidate at a time, so that memory holds two models.
 
     Args:
         reference: what all are compared with.
@@ -244,35 +242,34 @@ def compare_all(
         ValueError: names are not distinct, or there are no cells.
         WorkerError: the reference failed.
     """
-    names = [contender.name for contender in (reference, *candidates)]
+    names = [contender.name for contender in (reference.contender, *candidates)]
     if len(set(names)) < len(names) or not cells:
         raise ValueError(f"contenders {names} need distinct names and at least one cell, got {len(cells)} cells")
     report = on_progress or (lambda done, total, what: None)
     total = len(candidates) * len(cells)
     comparisons: list[Measurement] = []
     failures: list[Failure] = []
-    with Worker(reference) as reference_worker:
-        for index, contender in enumerate(candidates):
-            done, cell = index * len(cells), None
-            try:
-                report(done, total, f"{contender.name}: loading")
-                with Worker(contender) as worker:
-                    for offset, cell in enumerate(cells):
-                        report(done + offset, total, f"{contender.name}: {cell.name}")
-                        comparison = compare(
-                            reference_worker,
-                            worker,
-                            cell_inputs=cell.inputs,
-                            items=cell.items,
-                            seconds=seconds,
-                            seed=seed + done + offset,
-                            candidate_inputs=cell.inputs_of.get(contender.name),
-                        )
-                        comparisons.append(Measurement(contender.name, cell.name, comparison))
-            except WorkerError as error:
-                if error.contender is reference:
-                    raise
-                failures.append(Failure(contender.name, cell.name if cell else None, str(error)))
+    for index, contender in enumerate(candidates):
+        done, cell = index * len(cells), None
+        try:
+            report(done, total, f"{contender.name}: loading")
+            with Worker(contender) as worker:
+                for offset, cell in enumerate(cells):
+                    report(done + offset, total, f"{contender.name}: {cell.name}")
+                    comparison = compare(
+                        reference,
+                        worker,
+                        cell_inputs=cell.inputs,
+                        items=cell.items,
+                        seconds=seconds,
+                        seed=seed + done + offset,
+                        candidate_inputs=cell.inputs_of.get(contender.name),
+                    )
+                    comparisons.append(Measurement(contender.name, cell.name, comparison))
+        except WorkerError as error:
+            if error.contender is reference.contender:
+                raise
+            failures.append(Failure(contender.name, cell.name if cell else None, str(error)))
     report(total, total, "done")
     return Measurements(tuple(comparisons), tuple(failures))
 

@@ -11,12 +11,12 @@ from math import floor, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optops.candidate import Candidate, derive_key
+from optops.candidate import Artifact, Candidate, derive_key
 from optops.home import subfolder
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
 from optops.stage_spec import Manifest, StageResult, StageSpec
-from optops.tracking import CandidateFiles, Tracking
+from optops.tracking import Tracking
 from optops.workloads.base import Workload, workload_of
 
 if TYPE_CHECKING:
@@ -172,15 +172,9 @@ class Job:
         shutil.rmtree(self.work_folder, ignore_errors=True)
 
     def add(self, folder: Path, **facts: Any) -> Candidate:
-        """Puts a candidate into the store; see `CandidateFiles` for the facts (key and stage are given)."""
-        files = CandidateFiles(
-            folder=folder,
-            key=facts.pop("key", self.key),
-            stage=self.spec.stage,
-            metrics=facts.pop("metrics", {}),
-            **facts,
-        )
-        return self.tracking.log_candidate(self.run_id, files)
+        """Puts a candidate into the store; see `Candidate` for the facts (key and stage are given)."""
+        candidate = Candidate(**{"key": self.key, "stage": self.spec.stage, "artifact": Artifact("", ""), **facts})
+        return self.tracking.log_candidate(self.run_id, folder, candidate)
 
     def hand_on(self, **values: Any) -> StageResult:
         """Returns this stage's result; see `StageResult` for the values."""

@@ -10,7 +10,7 @@ import numpy as np
 from optops.candidate import Candidate
 from optops.measurement import host, plots
 from optops.measurement.timing import Cell, Measurements, compare_all, noise_floor
-from optops.measurement.worker_process import Contender
+from optops.measurement.worker_process import Contender, Worker
 from optops.pipeline import VALIDATION
 from optops.registry import CHAMPION, version_by_alias
 from optops.stage_spec import Json, StageResult
@@ -26,7 +26,6 @@ def run(job: Job) -> StageResult:
         raise StageError("no executable came out of fuse, so there is nothing to time; see the logs of its tasks")
     folder = job.new_folder()
     cells = _cells(job, folder)
-    reference = _contender(job, job.baseline)
     contenders = [_contender(job, candidate) for candidate in candidates.values()]
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
     dropped: dict[str, str] = {}
@@ -42,16 +41,17 @@ def run(job: Job) -> StageResult:
     settings = job.recipe.benchmark
     seconds, seed = settings.seconds_per_cell, job.recipe.seed
     primary = cells[settings.batches.index(settings.primary_batch)]
-    job.log("A/A run of the baseline against itself")
-    floor = noise_floor(reference, cell_inputs=primary.inputs, items=primary.items, seconds=seconds, seed=seed)
-    measurements = compare_all(
-        reference,
-        contenders,
-        cells,
-        seconds=seconds,
-        seed=seed,
-        on_progress=lambda done, total, what: job.log(f"{done}/{total} {what}"),
-    )
+    with Worker(_contender(job, job.baseline)) as baseline:
+        job.log("A/A run of the baseline against itself")
+        floor = noise_floor(baseline, cell_inputs=primary.inputs, items=primary.items, seconds=seconds, seed=seed)
+        measurements = compare_all(
+            baseline,
+            contenders,
+            cells,
+            seconds=seconds,
+            seed=seed,
+            on_progress=lambda done, total, what: job.log(f"{done}/{total} {what}"),
+        )
     table = _table(job, measurements, candidates)
     output: Json = {
         "table": table,

@@ -1,13 +1,18 @@
 """A corpus that a tiny Transformer learns in seconds, and the flow over it."""
 
+import json
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from optops.driver import run_flow
 from optops.recipe_file import read_recipe
+from optops.runners.base import Runner, StageFailed
 from optops.runners.subprocess import SubprocessRunner
+from optops.stage_spec import StageResult
+from optops.stages.__main__ import main
 
 ENGLISH = "one two three four five six seven eight nine ten red green blue old new big small fast slow far"
 GERMAN = "eins zwei drei vier fünf sechs sieben acht neun zehn rot grün blau alt neu groß klein schnell langsam weit"
@@ -35,10 +40,30 @@ model:
 train: {epochs: 6, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 60}
 distill:
   train: {epochs: 3, batch_tokens: 256, learning_rate: 0.006, schedule: cosine, warmup_steps: 20, label_smoothing: 0.0}
+fuse: {runtimes: [onnxruntime, tensorflow+kernels, tensorflow]}
+budget: {executables: 7}
 benchmark: {batches: [1, 8], seconds_per_cell: 0.4}
 gate: {tolerance: 0.1, minimum_speedup: 1.05}
 registry: {name: numbers}
 """
+
+
+class HereRunner(Runner):
+    """Runs the stage program in this process, where TensorFlow and MLflow are imported already."""
+
+    def run(self, spec, on_line, on_link):
+        """Runs the stage; its log goes where this process's goes."""
+        with TemporaryDirectory() as folder:
+            files = Path(folder, "spec.json"), Path(folder, "result.json")
+            files[0].write_text(json.dumps(spec.to_json()), encoding="utf-8")
+            status = main([spec.stage, "--spec", str(files[0]), "--result", str(files[1])])
+            outcome = json.loads(files[1].read_text(encoding="utf-8"))
+        if status:
+            raise StageFailed(outcome["failed"]["message"], outcome["failed"]["details"])
+        return StageResult.from_json(outcome)
+
+    def stop(self):
+        """Is never asked: the flow's own process would end with the stage."""
 
 
 def write_pairs(folder: Path, split: str, pairs: int, seed: int) -> None:
@@ -88,16 +113,15 @@ def run(home):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         patch.delenv(name, raising=False)
 
-    def flow(label, overrides=None, recipe="numbers.yaml"):
+    def flow(label, overrides=None, runner=HereRunner):
         lines = []
 
         def note(event):
             if event.kind == "line":
                 lines.append(f"{event.task}: {event.text}")
 
-        read = read_recipe(home / recipe, overrides)
-        outcome = run_flow(read, SubprocessRunner, label=label, on_event=note, approve=lambda markdown: "approved")
-        return outcome, lines
+        read = read_recipe(home / "numbers.yaml", overrides)
+        return run_flow(read, runner, label=label, on_event=note, approve=lambda asked, verdict: "approved"), lines
 
     yield flow
     patch.undo()
@@ -105,5 +129,5 @@ def run(home):
 
 @pytest.fixture(scope="session")
 def first(run):
-    """The first run: nothing is cached, there is no champion yet."""
-    return run("first")
+    """The first run, its stages in processes of their own: nothing is cached, there is no champion yet."""
+    return run("first", runner=SubprocessRunner)

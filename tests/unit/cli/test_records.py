@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from optops.candidate import Candidate
+from optops.candidate import Artifact, Candidate
 from optops.cli import app
 from optops.cli.collection import forget_result, store_garbage
 from optops.cli.console import CommandError
@@ -21,7 +21,7 @@ from optops.recipe_file import read_recipe
 from optops.registry import ARTIFACT_TAG, CANDIDATE_TAG, DIGEST_TAG, promote
 from optops.stage_spec import RunReference, StageResult, StageSpec
 from optops.stages.execution import run_stage
-from optops.tracking import KEY_TAG, STAGE_TAG, CandidateFiles, Tracking
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
 
 RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
 SPEEDUP = {"ratio": 2.0, "low": 1.9, "high": 2.1, "lower_bound": 1.92}
@@ -53,9 +53,9 @@ class Run:
         (folder / "weights.bin").write_bytes(os.urandom(1000))
         tags = {KEY_TAG: key, STAGE_TAG: stage, "optops.cached_from": ""}
         run_id = self.tracking.open_run(self.experiment, stage, tags, self.id)
-        facts: Any = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": False}
-        files = CandidateFiles(folder, key, name, stage, parents, **facts, metrics={"BLEU": 30.0})
-        candidate = self.tracking.log_candidate(run_id, files)
+        facts = (key, name, stage, parents, "transformer", "fp32", "tensorflow", False)
+        made = Candidate(*facts, Artifact("", ""), {"BLEU": 30.0})
+        candidate = self.tracking.log_candidate(run_id, folder, made)
         self.tracking.log_result(run_id, StageResult(stage, key, run_id, (candidate,)))
         self.tracking.end_run(run_id, "FINISHED")
         return candidate

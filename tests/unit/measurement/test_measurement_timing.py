@@ -104,14 +104,14 @@ def test_a_faster_candidate_shows_its_speed_up(loaders, inputs):
 
 
 def test_a_contender_is_as_fast_as_itself_within_the_noise(loaders, inputs):
-    floor = noise_floor(contender(loaders, "sleeper"), cell_inputs=[inputs], items=2, seconds=0.1, seed=0)
+    with Worker(contender(loaders, "sleeper")) as worker:
+        floor = noise_floor(worker, cell_inputs=[inputs], items=2, seconds=0.1, seed=0)
     assert floor.comparison.speed_up.low <= 1 + floor.resolution
     assert floor.comparison.speed_up.high >= 1 / (1 + floor.resolution)
     assert 0 <= floor.resolution < 1
 
 
 def test_all_candidates_are_compared_on_all_cells_and_a_failing_one_is_recorded(loaders, inputs):
-    reference = contender(loaders, "sleeper", "baseline")
     candidates = [
         contender(loaders, "unloadable"),
         contender(loaders, "refusing"),
@@ -119,9 +119,10 @@ def test_all_candidates_are_compared_on_all_cells_and_a_failing_one_is_recorded(
     ]
     cells = [Cell("batch 1", [inputs], 1), Cell("batch 2", [inputs], 2)]
     progress = []
-    result = compare_all(
-        reference, candidates, cells, seconds=0.01, seed=0, on_progress=lambda *step: progress.append(step)
-    )
+    with Worker(contender(loaders, "sleeper", "baseline")) as baseline:
+        result = compare_all(
+            baseline, candidates, cells, seconds=0.01, seed=0, on_progress=lambda *step: progress.append(step)
+        )
     assert [(m.candidate, m.cell) for m in result.comparisons] == [("good", "batch 1"), ("good", "batch 2")]
     assert [(f.candidate, f.cell) for f in result.failures] == [("unloadable", None), ("refusing", "batch 1")]
     assert "no model in" in result.failures[0].reason
@@ -136,27 +137,23 @@ def test_a_contender_may_take_the_examples_in_a_form_of_its_own(loaders, inputs)
         np.savez(path, y=np.ones((2, 5), np.float32))
     cells = [Cell("batch 1", [inputs], 1, inputs_of={"other": own})]
     candidates = [contender(loaders, "sleeper", "same"), contender(loaders, "renamed", "other", seconds=0.002)]
-    result = compare_all(contender(loaders, "sleeper", "baseline"), candidates, cells, seconds=0.01, seed=0)
+    with Worker(contender(loaders, "sleeper", "baseline")) as baseline:
+        result = compare_all(baseline, candidates, cells, seconds=0.01, seed=0)
     assert not result.failures
     assert [m.candidate for m in result.comparisons] == ["same", "other"]
     assert result.comparisons[1].comparison.candidate.calls_per_leg % 3 == 0
 
 
 def test_a_failing_reference_is_an_error(loaders, inputs):
-    with pytest.raises(WorkerError, match="must be float32"):
-        compare_all(
-            contender(loaders, "refusing"),
-            [contender(loaders, "sleeper")],
-            [Cell("batch 1", [inputs], 1)],
-            seconds=0.01,
-            seed=0,
-        )
+    cells = [Cell("batch 1", [inputs], 1)]
+    with Worker(contender(loaders, "refusing")) as refusing, pytest.raises(WorkerError, match="must be float32"):
+        compare_all(refusing, [contender(loaders, "sleeper")], cells, seconds=0.01, seed=0)
 
 
 def test_contenders_of_one_name_are_refused(loaders, inputs):
     one = contender(loaders, "sleeper")
-    with pytest.raises(ValueError, match="distinct names"):
-        compare_all(one, [one], [Cell("batch 1", [inputs], 1)], seconds=0.01, seed=0)
+    with Worker(one) as worker, pytest.raises(ValueError, match="distinct names"):
+        compare_all(worker, [one], [Cell("batch 1", [inputs], 1)], seconds=0.01, seed=0)
 
 
 def test_what_a_library_prints_does_not_reach_the_protocol(loaders, inputs):

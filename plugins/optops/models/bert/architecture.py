@@ -1,11 +1,13 @@
 """BERT and ALBERT as an architecture of optops: built, saved, loaded, and lowered to runtimes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optops.models.base import Architecture, LoweringFunction
 from optops.models.bert.config import BertConfig
-from optops.models.bert.model import Bert
+
+if TYPE_CHECKING:
+    from optops.models.bert.model import Bert
 
 
 class BertArchitecture(Architecture):
@@ -13,11 +15,13 @@ class BertArchitecture(Architecture):
 
     name = "bert"
 
-    def build(self, config: Mapping[str, Any]) -> Bert:
+    def build(self, config: Mapping[str, Any]) -> "Bert":
         """Returns a freshly initialised model."""
+        from optops.models.bert.model import Bert
+
         return Bert(BertConfig.from_mapping(config))
 
-    def config_of(self, model: Bert) -> dict[str, Any]:
+    def config_of(self, model: "Bert") -> dict[str, Any]:
         """Returns the config with the sizes of every layer."""
         return model.config.to_json()
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from optops.models.base import Architecture, LoweringFunction
-from optops.models.functional.config import from_config, to_config
-from optops.models.functional.derived import derive_anew
 
 
 class FunctionalArchitecture(Architecture):
@@ -20,10 +18,14 @@ class FunctionalArchitecture(Architecture):
 
     def build(self, config: Mapping[str, Any]) -> Any:
         """Returns a model with fresh weights."""
+        from optops.models.functional.config import from_config
+
         return from_config(config)
 
     def config_of(self, model: Any) -> dict[str, Any]:
         """Returns the config of a model."""
+        from optops.models.functional.config import to_config
+
         return to_config(model)
 
     def named_weights(self, model: Any) -> dict[str, Any]:
@@ -44,6 +46,8 @@ class FunctionalArchitecture(Architecture):
         Raises:
             ValueError: If a weight is missing, has another shape, or is not finite.
         """
+        from optops.models.functional.derived import derive_anew
+
         model = super().load(folder)
         derive_anew(model)
         return model

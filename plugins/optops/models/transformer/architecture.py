@@ -1,11 +1,13 @@
 """The Transformer as an architecture of optops: built, saved, loaded, and lowered to runtimes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optops.models.base import Architecture, LoweringFunction
 from optops.models.transformer.config import TransformerConfig
-from optops.models.transformer.model import Transformer
+
+if TYPE_CHECKING:
+    from optops.models.transformer.model import Transformer
 
 
 class TransformerArchitecture(Architecture):
@@ -13,11 +15,13 @@ class TransformerArchitecture(Architecture):
 
     name = "transformer"
 
-    def build(self, config: Mapping[str, Any]) -> Transformer:
+    def build(self, config: Mapping[str, Any]) -> "Transformer":
         """Returns a freshly initialised model; see `TransformerConfig.from_mapping` for the two forms of a config."""
+        from optops.models.transformer.model import Transformer
+
         return Transformer(TransformerConfig.from_mapping(config))
 
-    def config_of(self, model: Transformer) -> dict[str, Any]:
+    def config_of(self, model: "Transformer") -> dict[str, Any]:
         """Returns the config with the sizes of every layer."""
         return model.config.to_json()
 
