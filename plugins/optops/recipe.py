@@ -1,5 +1,6 @@
 """The recipe: the only place where configuration is defined. Light enough to be read while Airflow parses."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -165,7 +166,7 @@ def _refuse_other_sizes(student: dict[str, Any], model: type[BaseModel], sizes: 
             raise SectionError([_error(name, message)], Distill, "distill.student")
 
 
-def _refuse_unknown_checks(section: Any, known: tuple[str, ...]) -> None:
+def _refuse_unknown_checks(section: Any, known: Collection[str]) -> None:
     named = section.get("checks") or {} if isinstance(section, dict) else {}
     for name in named if isinstance(named, dict) else ():
         if name not in known:

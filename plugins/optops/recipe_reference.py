@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from optops.recipe import Recipe
-from optops.sections import Distill, Prune
+from optops.sections import Distill, Prune, StandardCheck
 from optops.workloads.base import WORKLOADS, load_workload
 
 Shown = dict[type[BaseModel], str]
@@ -43,10 +43,16 @@ def reference() -> str:
             if model is not common:
                 lines += [f"### `{prefix}`", "", "What is this workload's own, beside the keys above.", ""]
                 lines += [*_table(model, f"{prefix}.", shown, _own_fields(model, common)), ""]
-        checks = ", ".join(f"`{check}`" for check in sections.checks)
-        lines += ["### `check_labels.checks`", "", f"Checks of this workload: {checks}."]
+        lines += ["### `check_labels.checks`", "", *_checks(sections.checks)]
         shown |= {inner: f"{key} of workload `{name}`" for inner, key in shown.items() if inner not in before}
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _checks(checks: Mapping[str, StandardCheck]) -> list[str]:
+    rows = [
+        f"| `{name}` | {check.severity} | {100 * check.limit:g} % | {check.finds} |" for name, check in checks.items()
+    ]
+    return ["| check | severity | limit | a defect is |", "|---|---|---|---|", *rows]
 
 
 def _paragraph(model: type[BaseModel]) -> list[str]:

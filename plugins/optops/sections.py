@@ -1,5 +1,6 @@
 """What a recipe may say, section by section. Light enough to be read while Airflow parses."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -57,6 +58,21 @@ class CheckSetting(Section):
     @classmethod
     def _accept_off(cls, value: Any) -> Any:
         return {"severity": "off"} if value is False or value == OFF else value
+
+
+@dataclass(frozen=True)
+class StandardCheck:
+    """How a workload's label check is judged where a recipe says nothing.
+
+    Attributes:
+        severity: As of `CheckSetting`.
+        limit: As of `CheckSetting`.
+        finds: What a defect is, for people.
+    """
+
+    severity: Literal["critical", "warning"]
+    limit: float
+    finds: str
 
 
 class CheckLabels(Section):

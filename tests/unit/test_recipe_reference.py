@@ -6,3 +6,8 @@ from optops.recipe_reference import reference
 def test_the_page_about_recipes_is_that_of_the_models():
     page = Path(__file__).parents[2] / "docs" / "recipe.md"
     assert page.read_text(encoding="utf-8") == reference(), "docs/recipe.md is out of date: run `make docs`"
+
+
+def test_the_page_says_how_each_label_check_is_judged():
+    _, _, detection = reference().partition("## Workload `detection`")
+    assert "| `doubled_box` | critical | 2 % | two boxes of a class that overlap" in detection.partition("\n## ")[0]

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,17 @@ def check_workload(recipe: Recipe, predictions: Sequence[Any], *, perfect: Seque
         digests = workload.digests(examples)
         assert len(digests) == len(examples), "digests: not one for each example"
         assert digests.str.fullmatch(r"[0-9a-f]{16}").all(), "digests: not 16 hexadecimal digits"
+    _check_labels(workload, recipe, splits)
     _check_metric(workload, recipe, splits[TEST], predictions, perfect)
+
+
+def _check_labels(workload: Workload, recipe: Recipe, splits: Mapping[str, Any]) -> None:
+    import pandas as pd
+
+    examples = pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True)
+    made = {check.label.name for check in workload.label_checks(examples, recipe)[1]}
+    named = set(workload.sections().checks)
+    assert made == named, f"label_checks makes {sorted(made)}, a recipe may name {sorted(named)}"
 
 
 def _check_metric(

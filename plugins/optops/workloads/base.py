@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel
 
 from optops.recipe import Recipe
-from optops.sections import Distill, Prune, Teaching, Train
+from optops.sections import Distill, Prune, StandardCheck, Teaching, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ class Sections:
         data: Model of the section `data`.
         model: Model of the section `model`.
         thresholds: Model of `check_labels.thresholds`.
-        checks: Names of the label checks.
+        checks: The label checks by name.
         distill: Model of the section `distill`, with the workload's own keys and defaults.
         prune: Model of the section `prune`, likewise.
         starting_values: What `optops init` writes for keys that have no default, by dotted key; `{name}` stands for
@@ -49,7 +49,7 @@ class Sections:
     data: type[BaseModel]
     model: type[BaseModel]
     thresholds: type[BaseModel]
-    checks: tuple[str, ...]
+    checks: Mapping[str, StandardCheck]
     distill: type[Distill] = Distill
     prune: type[Prune] = Prune
     starting_values: Mapping[str, Any] = field(default_factory=dict)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from optops.workloads.arrays.reading import arrays_of
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+from optops.workloads.arrays.settings import CHECKS
+from optops.workloads.label_checks import LabelCheck, RowCheck
 
 _MODULE = "optops.workloads.arrays.checks"
 
@@ -29,25 +30,24 @@ def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[R
     parameters = {"labels": labels}
     place = ("path", "row")
     checks = [
-        _check("not_finite", "critical", 0.0, "No input holds NaN or infinity.", place, parameters),
-        _check("constant", "warning", 0.01, "Inputs of more than one number are not all the same.", place, parameters),
-        _check("label_not_finite", "critical", 0.0, "No label is NaN or infinite.", place, parameters),
-        _check("overlap", "critical", 0.05, "No example stands in two splits.", ("elsewhere",)),
-        _check("duplicate", "warning", 0.05, "No example stands in a split twice.", ("digest",)),
-        _check("conflicting_label", "warning", 0.05, "Equal inputs have equal labels.", ("digest", "input_digest")),
+        _check("not_finite", "No input holds NaN or infinity.", place, parameters),
+        _check("constant", "Inputs of more than one number are not all the same.", place, parameters),
+        _check("label_not_finite", "No label is NaN or infinite.", place, parameters),
+        _check("overlap", "No example stands in two splits.", ("elsewhere",)),
+        _check("duplicate", "No example stands in a split twice.", ("digest",)),
+        _check("conflicting_label", "Equal inputs have equal labels.", ("digest", "input_digest")),
     ]
     return frame.assign(elsewhere=elsewhere), checks
 
 
 def _check(
     name: str,
-    severity: Severity,
-    limit: float,
     description: str,
     columns: tuple[str, ...],
     parameters: dict[str, Any] | None = None,
 ) -> RowCheck:
-    label = LabelCheck(name, severity, limit, description)
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
     return RowCheck(label, f"{_MODULE}:find_{name}", columns, parameters or {})
 
 

@@ -7,11 +7,20 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import OFF, Section
+from optops.sections import OFF, Section, StandardCheck
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData
 
-CHECKS = ("not_finite", "constant", "label_not_finite", "duplicate", "conflicting_label", "overlap")
+CHECKS = {
+    "not_finite": StandardCheck("critical", 0.0, "an input that holds NaN or infinity"),
+    "constant": StandardCheck("warning", 0.01, "an input of one number everywhere, where not every example's is"),
+    "label_not_finite": StandardCheck("critical", 0.0, "a label that is NaN or infinite"),
+    "duplicate": StandardCheck("warning", 0.05, "an example again in its split"),
+    "conflicting_label": StandardCheck("warning", 0.05, "equal inputs with different labels"),
+    "overlap": StandardCheck(
+        "critical", 0.05, "an example of training that is also in validation or test, or of validation in test"
+    ),
+}
 BUILT_IN_METRICS = ("accuracy", "r2")
 
 STARTING_VALUES = {

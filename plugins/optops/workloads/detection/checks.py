@@ -9,9 +9,9 @@ import pandas as pd
 
 from optops.workloads.detection.image_checks import near_elsewhere, seen_elsewhere
 from optops.workloads.detection.inspection import look_at_all
-from optops.workloads.detection.settings import Thresholds
+from optops.workloads.detection.settings import CHECKS, Thresholds
 from optops.workloads.detection.split_boxes import refuse_splits_without_boxes
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+from optops.workloads.label_checks import LabelCheck, RowCheck
 
 _BOXES: Final = "optops.workloads.detection.box_checks"
 _IMAGES: Final = "optops.workloads.detection.image_checks"
@@ -50,22 +50,22 @@ def detection_checks(
 
 def _box_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck]:
     return [
-        _check("malformed", "critical", 0.002, "Annotations can be read, every number in them is one.",
+        _check("malformed", "Annotations can be read, every number in them is one.",
                "find_malformed", ("faults",)),
-        _check("no_area", "critical", 0.002, "Boxes have an area.", "find_no_area"),
+        _check("no_area", "Boxes have an area.", "find_no_area"),
         _check(
-            "outside_image", "critical", 0.002,
+            "outside_image",
             f"No box stands over the image's edge by more than {thresholds.outside_pixels:g} pixels.",
             "find_outside", ("boxes", "real_width", "real_height"), {"allowed": thresholds.outside_pixels},
         ),
-        _check("unknown_class", "critical", 0.002, f"Classes are {', '.join(classes)}.", "find_unknown_class",
+        _check("unknown_class", f"Classes are {', '.join(classes)}.", "find_unknown_class",
                parameters={"classes": list(classes)}),
         _check(
-            "doubled_box", "critical", 0.02,
+            "doubled_box",
             f"No two boxes of one class overlap by more than {thresholds.doubled_overlap:g} (IoU).",
             "find_doubled", parameters={"most": thresholds.doubled_overlap},
         ),
-        _check("tiny_box", "warning", 0.1, f"Boxes have {thresholds.tiny_pixels:g} pixels or more on each side.",
+        _check("tiny_box", f"Boxes have {thresholds.tiny_pixels:g} pixels or more on each side.",
                "find_tiny", parameters={"least": thresholds.tiny_pixels}),
     ]  # fmt: skip
 
@@ -73,20 +73,20 @@ def _box_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck
 def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
     same = ("pixels", "boxes")
     return [
-        _check("unreadable", "critical", 0.002, "Images can be decoded to the last pixel.", "find_unreadable",
+        _check("unreadable", "Images can be decoded to the last pixel.", "find_unreadable",
                ("problem",), module=_IMAGES),
-        _check("wrong_size", "critical", 0.002, "Annotations give the size that the image has.", "find_wrong_size",
+        _check("wrong_size", "Annotations give the size that the image has.", "find_wrong_size",
                ("width", "height", "real_width", "real_height"), module=_IMAGES),
-        _check("no_boxes", "warning", 0.1, "Every image has a box.", "find_no_boxes", ("boxes", "faults"),
+        _check("no_boxes", "Every image has a box.", "find_no_boxes", ("boxes", "faults"),
                module=_IMAGES),
-        _check("conflicting_labels", "critical", 0.002, "The same image has the same labels everywhere.",
+        _check("conflicting_labels", "The same image has the same labels everywhere.",
                "find_conflicts", same, module=_IMAGES),
-        _check("duplicate_image", "critical", 0.05, "No image stands in a split twice.", "find_duplicates",
+        _check("duplicate_image", "No image stands in a split twice.", "find_duplicates",
                ("pixels",), module=_IMAGES),
-        _check("overlap", "critical", 0.002, "No training image stands in validation or test, no validation image in "
+        _check("overlap", "No training image stands in validation or test, no validation image in "
                "test.", "find_overlap", ("elsewhere",), module=_IMAGES),
         _check(
-            "near_overlap", "warning", 0.02,
+            "near_overlap",
             "No image of a later split looks nearly the same: thumbnails differ by "
             f"{thresholds.near_difference:g} grey levels or more.",
             "find_near_overlap", ("near",), module=_IMAGES,
@@ -96,13 +96,12 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
 
 def _check(
     name: str,
-    severity: Severity,
-    limit: float,
     description: str,
     function: str,
     columns: tuple[str, ...] = ("boxes",),
     parameters: Mapping[str, Any] | None = None,
     module: str = _BOXES,
 ) -> RowCheck:
-    label = LabelCheck(name, severity, limit, description)
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
     return RowCheck(label, f"{module}:{function}", columns, parameters or {}, _SHOWN)

@@ -6,25 +6,31 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section
+from optops.sections import Section, StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
-CHECKS = (
-    "malformed",
-    "no_area",
-    "outside_image",
-    "unknown_class",
-    "doubled_box",
-    "tiny_box",
-    "unreadable",
-    "wrong_size",
-    "no_boxes",
-    "conflicting_labels",
-    "duplicate_image",
-    "overlap",
-    "near_overlap",
-)
+CHECKS = {
+    "malformed": StandardCheck("critical", 0.002, "an annotation that can not be read, or a number in it that is none"),
+    "no_area": StandardCheck("critical", 0.002, "a box without area"),
+    "outside_image": StandardCheck("critical", 0.002, "a box over the image's edge by more than `outside_pixels`"),
+    "unknown_class": StandardCheck("critical", 0.002, "a class that is not in the list"),
+    "doubled_box": StandardCheck(
+        "critical", 0.02, "two boxes of a class that overlap by more than `doubled_overlap` (IoU)"
+    ),
+    "tiny_box": StandardCheck("warning", 0.1, "a box with a side of fewer than `tiny_pixels`"),
+    "unreadable": StandardCheck(
+        "critical", 0.002, "an image that is not there or can not be decoded to its last pixel"
+    ),
+    "wrong_size": StandardCheck("critical", 0.002, "an annotation that gives another size than the image has"),
+    "no_boxes": StandardCheck("warning", 0.1, "an image without a box"),
+    "conflicting_labels": StandardCheck("critical", 0.002, "the same image with other labels in its split"),
+    "duplicate_image": StandardCheck("critical", 0.05, "an image again in its split, whatever its file is called"),
+    "overlap": StandardCheck(
+        "critical", 0.002, "an image of training that is also in validation or test, or of validation in test"
+    ),
+    "near_overlap": StandardCheck("warning", 0.02, "an image that looks nearly the same as one of a later split"),
+}
 
 STARTING_VALUES = {
     "data.format": "voc",

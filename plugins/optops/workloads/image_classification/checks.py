@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from optops.spelling import hint
-from optops.workloads.image_classification.settings import Thresholds
+from optops.workloads.image_classification.settings import CHECKS, Thresholds
 from optops.workloads.images import ImageError, is_file, read_image
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+from optops.workloads.label_checks import LabelCheck, RowCheck
 
 _HERE: Final = "optops.workloads.image_classification.checks"
 
@@ -46,35 +46,37 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
 def class_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck]:
     """Returns the checks of what `examine` gives."""
     return [
-        _check("unreadable", "critical", 0.0, "Every image is there and can be decoded to its last pixel.", "problem"),
+        _check("unreadable", "Every image is there and can be decoded to its last pixel.", "problem"),
         _check(
-            "too_small", "critical", 0.002,
+            "too_small",
             f"Images are at least {thresholds.min_side} pixels high and wide.",
             "height", "width", min_side=thresholds.min_side,
         ),
         _check(
-            "unknown_class", "critical", 0.0, f"Labels are among {', '.join(classes)}.", "label",
+            "unknown_class", f"Labels are among {', '.join(classes)}.", "label",
             classes=list(classes),
         ),
-        _check("duplicate", "critical", 0.05, "No image stands in a split twice.", "pixels", "label", "file"),
+        _check("duplicate", "No image stands in a split twice.", "pixels", "label", "file"),
         _check(
-            "conflicting_class", "critical", 0.0, "Images with the same pixels have one label.",
+            "conflicting_class", "Images with the same pixels have one label.",
             "pixels", "label", "file",
         ),
         _check(
-            "overlap", "critical", 0.0, "No training image stands in validation or test, none of validation in test.",
+            "overlap", "No training image stands in validation or test, none of validation in test.",
             "elsewhere",
         ),
         _check(
-            "class_balance", "warning", 0.0,
+            "class_balance",
             f"Every class has {thresholds.min_share:.0%} of the mean class's examples or more.",
             "label", classes=list(classes), min_share=thresholds.min_share,
         ),
     ]  # fmt: skip
 
 
-def _check(name: str, severity: Severity, limit: float, description: str, *columns: str, **parameters: Any) -> RowCheck:
-    return RowCheck(LabelCheck(name, severity, limit, description), f"{_HERE}:find_{name}", columns, parameters)
+def _check(name: str, description: str, *columns: str, **parameters: Any) -> RowCheck:
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
+    return RowCheck(label, f"{_HERE}:find_{name}", columns, parameters)
 
 
 def find_unreadable(rows: pd.DataFrame) -> "pd.Series[str]":

@@ -6,19 +6,21 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section
+from optops.sections import Section, StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import Fractions, SplitData
 
-CHECKS = (
-    "unreadable",
-    "too_small",
-    "unknown_class",
-    "duplicate",
-    "conflicting_class",
-    "overlap",
-    "class_balance",
-)
+CHECKS = {
+    "unreadable": StandardCheck("critical", 0.0, "an image that is not there or can not be decoded to its last pixel"),
+    "too_small": StandardCheck("critical", 0.002, "less than `min_side` pixels high or wide"),
+    "unknown_class": StandardCheck("critical", 0.0, "a label that is not among `classes`"),
+    "duplicate": StandardCheck("critical", 0.05, "the same pixels with the same label again"),
+    "conflicting_class": StandardCheck("critical", 0.0, "the same pixels with another label"),
+    "overlap": StandardCheck(
+        "critical", 0.0, "an image of training that is also in validation or test, or of validation in test"
+    ),
+    "class_balance": StandardCheck("warning", 0.0, "a class with less than `min_share` of the mean class's examples"),
+}
 
 STARTING_VALUES = {
     "data.classes": ["cat", "dog"],

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
-from optops.workloads.super_resolution.settings import Thresholds
+from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.super_resolution.settings import CHECKS, Thresholds
 
 _HERE: Final = "optops.workloads.super_resolution.checks"
 
@@ -20,44 +20,46 @@ def image_checks(scale: int, patch: int, thresholds: Thresholds) -> list[RowChec
     """
     side = thresholds.min_side
     return [
-        _check("unreadable", "critical", 0.0, "Every image can be decoded to its last pixel.", "problem"),
+        _check("unreadable", "Every image can be decoded to its last pixel.", "problem"),
         _check(
-            "missing_partner", "critical", 0.0, "Where low-resolution images are given, each has its large one.",
+            "missing_partner", "Where low-resolution images are given, each has its large one.",
             "high", "low", "pair",
         ),
         _check(
-            "wrong_scale", "critical", 0.0, f"Images are {scale} times as large as their low-resolution ones.",
+            "wrong_scale", f"Images are {scale} times as large as their low-resolution ones.",
             "height", "width", "low_height", "low_width", scale=scale,
         ),
         _check(
-            "too_small", "critical", 0.0,
+            "too_small",
             f"Images are at least {side} pixels high and wide, {max(side, patch)} in training.",
             "height", "width", "split", min_side=side, patch=patch,
         ),
         _check(
-            "misaligned", "critical", 0.0, "Low-resolution images show the same place as their large ones.",
+            "misaligned", "Low-resolution images show the same place as their large ones.",
             "match", "down", "right",
         ),
         _check(
-            "different_content", "critical", 0.0,
+            "different_content",
             f"Low-resolution images match their large ones, resized, at {thresholds.min_match:g} dB or better.",
             "match", min_match=thresholds.min_match,
         ),
-        _check("duplicate", "critical", 0.05, "No image stands in a split twice.", "pixels", "file"),
+        _check("duplicate", "No image stands in a split twice.", "pixels", "file"),
         _check(
-            "overlap", "critical", 0.0, "No training image stands in validation or test, none of validation in test.",
+            "overlap", "No training image stands in validation or test, none of validation in test.",
             "elsewhere",
         ),
         _check(
-            "flat", "warning", 0.02,
+            "flat",
             f"The luma's standard deviation is {thresholds.min_spread:g} of 255 levels or more.",
             "spread", min_spread=thresholds.min_spread,
         ),
     ]  # fmt: skip
 
 
-def _check(name: str, severity: Severity, limit: float, description: str, *columns: str, **parameters: Any) -> RowCheck:
-    return RowCheck(LabelCheck(name, severity, limit, description), f"{_HERE}:find_{name}", columns, parameters)
+def _check(name: str, description: str, *columns: str, **parameters: Any) -> RowCheck:
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
+    return RowCheck(label, f"{_HERE}:find_{name}", columns, parameters)
 
 
 def find_unreadable(rows: pd.DataFrame) -> "pd.Series[str]":

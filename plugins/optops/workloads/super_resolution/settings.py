@@ -6,21 +6,31 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section
+from optops.sections import Section, StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
-CHECKS = (
-    "unreadable",
-    "too_small",
-    "missing_partner",
-    "wrong_scale",
-    "misaligned",
-    "different_content",
-    "duplicate",
-    "overlap",
-    "flat",
-)
+CHECKS = {
+    "unreadable": StandardCheck("critical", 0.0, "an image that is truncated, damaged, none, or has too many pixels"),
+    "too_small": StandardCheck(
+        "critical", 0.0, "less than `min_side` pixels high or wide; in training less than a patch"
+    ),
+    "missing_partner": StandardCheck("critical", 0.0, "one image of a pair"),
+    "wrong_scale": StandardCheck("critical", 0.0, "a large image that is not `scale` times as large as its small one"),
+    "misaligned": StandardCheck(
+        "critical",
+        0.0,
+        "a small image that fits better at another place of the large one, found to one pixel of the large one",
+    ),
+    "different_content": StandardCheck(
+        "critical", 0.0, "a small image that matches the large one, resized, at less than `min_match` dB"
+    ),
+    "duplicate": StandardCheck("critical", 0.05, "the same pixels again in a split, whatever the format"),
+    "overlap": StandardCheck(
+        "critical", 0.0, "an image of training that is also in validation or test, or of validation in test"
+    ),
+    "flat": StandardCheck("warning", 0.02, "an image with nothing to be seen"),
+}
 
 STARTING_VALUES = {
     "data.scale": 2,

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
-from optops.workloads.text_classification.settings import Thresholds
+from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.text_classification.settings import CHECKS, Thresholds
 from optops.workloads.text_judges import judge_content, judge_decoding, judge_markup
 from optops.workloads.text_lines import normalise
 
@@ -48,16 +48,16 @@ def text_checks(
 def _form_checks() -> list[RowCheck]:
     return [
         _check(
-            "malformed", "critical", 0.002, "Every record has the fields of the file's format.",
+            "malformed", "Every record has the fields of the file's format.",
             "find_malformed", columns=("flaw", *_BOTH), shown=_BOTH,
         ),
-        _check("empty_text", "critical", 0.002, "Every example holds text.", "find_empty"),
+        _check("empty_text", "Every example holds text.", "find_empty"),
         _check(
-            "undecodable", "critical", 0.002,
+            "undecodable",
             "Text is UTF-8, without replacement and control characters and without mojibake such as 'Ã¼'.",
             "find_undecodable", columns=(*_BOTH, "decodable"), shown=_BOTH,
         ),
-        _check("markup", "critical", 0.01, "No HTML tag or character reference is left over.", "find_markup"),
+        _check("markup", "No HTML tag or character reference is left over.", "find_markup"),
     ]  # fmt: skip
 
 
@@ -67,19 +67,19 @@ def _content_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowC
     least = min(thresholds.min_class_share, _RARE / len(classes))
     return [
         _check(
-            "unknown_class", "critical", 0.002, f"Every label is one of the classes: {named}.",
+            "unknown_class", f"Every label is one of the classes: {named}.",
             "find_unknown_class", parameters={"classes": list(classes)}, shown=("label", "text"),
         ),
         _check(
-            "too_short", "warning", 0.01, f"A text has {thresholds.min_characters} characters or more.",
+            "too_short", f"A text has {thresholds.min_characters} characters or more.",
             "find_too_short", parameters={"min_characters": thresholds.min_characters},
         ),
         _check(
-            "too_long", "critical", 0.01, f"No text has more than {thresholds.max_characters} characters.",
+            "too_long", f"No text has more than {thresholds.max_characters} characters.",
             "find_too_long", parameters={"max_characters": thresholds.max_characters},
         ),
         _check(
-            "class_balance", "warning", 0.0,
+            "class_balance",
             f"Every class has {100 * least:.3g}% of the examples or more.",
             "find_rare_class", parameters={"classes": list(classes), "min_share": least},
             shown=("label", "text"),
@@ -90,16 +90,16 @@ def _content_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowC
 def _repetition_checks() -> list[RowCheck]:
     return [
         _check(
-            "overlap", "critical", 0.05,
+            "overlap",
             "No training text stands in validation or test, no validation text in test, up to case and white space.",
             "find_overlap", columns=("elsewhere", *_BOTH), shown=_BOTH,
         ),
         _check(
-            "duplicate", "critical", 0.05, "No text stands in a split twice, up to case and white space.",
+            "duplicate", "No text stands in a split twice, up to case and white space.",
             "find_duplicates", columns=("normalised", *_BOTH), shown=_BOTH,
         ),
         _check(
-            "conflicting_class", "critical", 0.01, "One text has one class.",
+            "conflicting_class", "One text has one class.",
             "find_conflicts", columns=("normalised", *_BOTH), shown=_BOTH,
         ),
     ]  # fmt: skip
@@ -107,8 +107,6 @@ def _repetition_checks() -> list[RowCheck]:
 
 def _check(
     name: str,
-    severity: Severity,
-    limit: float,
     description: str,
     function: str,
     *,
@@ -116,9 +114,9 @@ def _check(
     columns: tuple[str, ...] = _BOTH,
     shown: tuple[str, ...] = (),
 ) -> RowCheck:
-    return RowCheck(
-        LabelCheck(name, severity, limit, description), f"{__name__}:{function}", columns, parameters or {}, shown
-    )
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
+    return RowCheck(label, f"{__name__}:{function}", columns, parameters or {}, shown)
 
 
 def find_malformed(rows: pd.DataFrame) -> pd.Series[str]:

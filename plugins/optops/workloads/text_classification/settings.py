@@ -7,22 +7,28 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Distill, Prune, Section, Train
+from optops.sections import Distill, Prune, Section, StandardCheck, Train
 from optops.workloads.splits import Fractions, SplitData
 
-CHECKS = (
-    "malformed",
-    "empty_text",
-    "undecodable",
-    "unknown_class",
-    "too_short",
-    "too_long",
-    "duplicate",
-    "conflicting_class",
-    "overlap",
-    "markup",
-    "class_balance",
-)
+CHECKS = {
+    "malformed": StandardCheck(
+        "critical", 0.002, "a record with too few or too many fields, no JSON, a quote that is never closed"
+    ),
+    "empty_text": StandardCheck("critical", 0.002, "nothing but white space and invisible characters"),
+    "undecodable": StandardCheck(
+        "critical", 0.002, "bytes that are no UTF-8, replacement and control characters, mojibake such as `Ã¼`"
+    ),
+    "unknown_class": StandardCheck("critical", 0.002, "a label that is not among `classes`"),
+    "too_short": StandardCheck("warning", 0.01, "fewer than `min_characters`"),
+    "too_long": StandardCheck("critical", 0.01, "more than `max_characters`"),
+    "duplicate": StandardCheck("critical", 0.05, "the same text with the same label again"),
+    "conflicting_class": StandardCheck("critical", 0.01, "the same text with another label"),
+    "overlap": StandardCheck(
+        "critical", 0.05, "a text of training that is also in validation or test, or of validation in test"
+    ),
+    "markup": StandardCheck("critical", 0.01, "HTML tags and character references"),
+    "class_balance": StandardCheck("warning", 0.0, "a class with less than `min_class_share` of a split, or none"),
+}
 
 STARTING_VALUES = {
     "data.folder": "../../data/{name}",

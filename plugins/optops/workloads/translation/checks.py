@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from optops.workloads.label_checks import LabelCheck, RowCheck, Severity
+from optops.workloads.label_checks import LabelCheck, RowCheck
 from optops.workloads.translation.corpus_checks import LengthRatio, measure_length_ratio, seen_elsewhere
 from optops.workloads.translation.scripts import dominant_scripts, language_scripts
-from optops.workloads.translation.settings import Thresholds
+from optops.workloads.translation.settings import CHECKS, Thresholds
 
 _SIDE: Final = "optops.workloads.translation.side_checks"
 _CORPUS: Final = "optops.workloads.translation.corpus_checks"
@@ -50,20 +50,20 @@ def translation_checks(
 def _text_checks(scripts: Mapping[str, list[str]]) -> list[RowCheck]:
     """Check what each side is made of."""
     return [
-        _check("empty_side", "critical", 0.002, "Both sides hold text.", "find_empty_sides"),
+        _check("empty_side", "Both sides hold text.", "find_empty_sides"),
         _check(
-            "undecodable", "critical", 0.002,
+            "undecodable",
             "Text is UTF-8, without replacement and control characters and without mojibake such as 'Ã¼'.",
             "find_undecodable", columns=(*_PAIR, "decodable"), shown=_PAIR,
         ),
         _check(
-            "wrong_script", "critical", 0.002,
+            "wrong_script",
             f"Sources are written in {_or(scripts['source_scripts'])}, targets in {_or(scripts['target_scripts'])}.",
             "find_wrong_script", parameters=scripts,
         ),
-        _check("markup", "critical", 0.002, "No HTML tag or character reference is left over.", "find_markup"),
+        _check("markup", "No HTML tag or character reference is left over.", "find_markup"),
         _check(
-            "spacing", "warning", 0.02,
+            "spacing",
             "Spaces are single and plain, none stands at the start or the end.", "find_bad_spacing",
         ),
     ]  # fmt: skip
@@ -74,13 +74,13 @@ def _length_checks(thresholds: Thresholds, ratio: LengthRatio) -> list[RowCheck]
     usual, reach = math.exp(ratio.center), math.exp(thresholds.length_deviations * ratio.spread)
     return [
         _check(
-            "too_long", "critical", 0.002,
+            "too_long",
             f"No side has more than {thresholds.max_characters} characters or {thresholds.max_words} words.",
             "find_too_long",
             parameters={"max_characters": thresholds.max_characters, "max_words": thresholds.max_words},
         ),
         _check(
-            "length_ratio", "critical", 0.005,
+            "length_ratio",
             f"A target has {usual / reach:.2f} to {usual * reach:.2f} times the characters of its source, where a side "
             f"has {thresholds.length_min_characters} or more.",
             "find_length_outliers",
@@ -99,18 +99,18 @@ def _repetition_checks(thresholds: Thresholds) -> list[RowCheck]:
     """Check what stands twice: in another split, in this one, on both sides."""
     return [
         _check(
-            "overlap", "critical", 0.05,
+            "overlap",
             "No training source stands in validation or test, no validation source in test.",
             "find_overlap", columns=("elsewhere", *_PAIR), shown=_PAIR, module=_CORPUS,
         ),
         _check(
-            "duplicate_pair", "critical", 0.05, "No pair stands in a split twice.", "find_duplicates", module=_CORPUS,
+            "duplicate_pair", "No pair stands in a split twice.", "find_duplicates", module=_CORPUS,
         ),
         _check(
-            "conflicting_target", "warning", 0.05, "One source has one translation.", "find_conflicts", module=_CORPUS,
+            "conflicting_target", "One source has one translation.", "find_conflicts", module=_CORPUS,
         ),
         _check(
-            "identical_sides", "warning", 0.005,
+            "identical_sides",
             f"No target of {thresholds.identical_min_words} words or more repeats its source.",
             "find_identical_sides", parameters={"min_words": thresholds.identical_min_words},
         ),
@@ -119,8 +119,6 @@ def _repetition_checks(thresholds: Thresholds) -> list[RowCheck]:
 
 def _check(
     name: str,
-    severity: Severity,
-    limit: float,
     description: str,
     function: str,
     *,
@@ -129,7 +127,8 @@ def _check(
     shown: tuple[str, ...] = (),
     module: str = _SIDE,
 ) -> RowCheck:
-    label = LabelCheck(name, severity, limit, description)
+    standard = CHECKS[name]
+    label = LabelCheck(name, standard.severity, standard.limit, description)
     return RowCheck(label, f"{module}:{function}", columns, parameters or {}, shown)
 
 

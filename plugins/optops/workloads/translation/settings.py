@@ -6,24 +6,32 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Distill, Prune, Section
+from optops.sections import Distill, Prune, Section, StandardCheck
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
 
-CHECKS = (
-    "empty_side",
-    "undecodable",
-    "duplicate_pair",
-    "conflicting_target",
-    "length_ratio",
-    "too_long",
-    "markup",
-    "wrong_script",
-    "spacing",
-    "overlap",
-    "identical_sides",
-)
+CHECKS = {
+    "empty_side": StandardCheck("critical", 0.002, "a side without text"),
+    "undecodable": StandardCheck(
+        "critical", 0.002, "bytes that are no UTF-8, replacement and control characters, mojibake such as `Ã¼`"
+    ),
+    "duplicate_pair": StandardCheck("critical", 0.05, "a pair again"),
+    "conflicting_target": StandardCheck("warning", 0.05, "another translation of the same source"),
+    "length_ratio": StandardCheck(
+        "critical", 0.005, "a target much longer or shorter for its source than is usual in the corpus"
+    ),
+    "too_long": StandardCheck("critical", 0.002, "a side of more than `max_characters` or `max_words`"),
+    "markup": StandardCheck("critical", 0.002, "HTML tags and character references"),
+    "wrong_script": StandardCheck("critical", 0.002, "a side in another script than its language's"),
+    "spacing": StandardCheck("warning", 0.02, "spaces that are doubled, unusual, or at an end"),
+    "overlap": StandardCheck(
+        "critical", 0.05, "a source of training that is also in validation or test, or of validation in test"
+    ),
+    "identical_sides": StandardCheck(
+        "warning", 0.005, "a target of `identical_min_words` or more that repeats its source"
+    ),
+}
 
 
 STARTING_VALUES = {
