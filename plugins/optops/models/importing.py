@@ -14,6 +14,8 @@ from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.tensorflow import SAVED_MODEL
 
 SIGNATURE = "serving_default"
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
+"""What Keras raises for a config that it can not build a model from."""
 
 
 def import_saved_model(source: Path, folder: Path) -> ExecutableInfo:
@@ -45,14 +47,16 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
     target = folder / SAVED_MODEL
     try:
         if version.startswith("2."):
-            model = keras.models.load_model(source, compile=False, safe_mode=True)
+            model = _load_keras_2(source)
         else:
             # Keras 3 models are serving-only here: tf_keras can not read them.
             import keras as keras_3
 
             model = keras_3.saving.load_model(source, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"{source} (Keras {version}) can not be loaded: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{source} (Keras {version}) can not be loaded: {error}; export it as a SavedModel yourself and import that"
+        ) from error
     model.export(str(target))
     return describe(target, folder)
 
@@ -68,24 +72,21 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
         serving: How the model is executed; see `FunctionalArchitecture`.
 
     Returns:
-        Whether it was taken over. If not, nothing is written: it is of Keras 3, or carries code, and `import_keras` may
-        still import it to be served.
+        Whether it was taken over. If not, nothing is written: it is of Keras 3, or no functional model, and
+        `import_keras` may still import it to be served.
 
     Raises:
         ValueError: If it is no .keras file, or holds weights that are not finite; names the first.
     """
     if not _keras_version(source).startswith("2."):
         return False
-    from optops.models.functional.config import check_config, to_config
+    from optops.models.functional.config import to_config
     from optops.models.functional.input_names import with_served_names
 
     try:
-        written = json.loads(_read(source, "config.json"))
-        # Checked before anything is built; how it was compiled is not read.
-        check_config({"class_name": written["class_name"], "config": written["config"]})
-        model = with_served_names(keras.models.load_model(source, compile=False, safe_mode=True))
+        model = with_served_names(_load_keras_2(source))
         to_config(model)
-    except (ValueError, TypeError, KeyError, OSError):
+    except UNREADABLE:
         return False
     architecture = load_architecture("functional")
     architecture.save(model, folder / "trainable", serving)
@@ -128,7 +129,20 @@ def _tensors(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return described
 
 
+def _load_keras_2(source: Path) -> Any:
+    # Keras' own safe mode stops lambdas alone: a config may name any function of any module, to be called at once.
+    from optops.models.functional.config import check_config
+
+    written = json.loads(_read(source, "config.json"))
+    # How it was compiled is not read.
+    check_config({name: part for name, part in written.items() if name != "compile_config"})
+    return keras.models.load_model(source, compile=False, safe_mode=True)
+
+
 def _keras_version(source: Path) -> str:
+    if source.suffix != ".keras":
+        # By its name Keras takes it for another format, which is checked less.
+        raise ValueError(f"{source} is no .keras file by its name; save the model with `model.save('NAME.keras')`")
     try:
         return str(json.loads(_read(source, "metadata.json"))["keras_version"])
     except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:

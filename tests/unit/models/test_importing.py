@@ -1,5 +1,8 @@
 """Finished models come in with what they compute; what can not come in is refused by name."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -42,6 +45,79 @@ def test_a_keras_file_that_carries_code_is_refused(version, tmp_path):
     keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs)).save(tmp_path / "code.keras")
     with pytest.raises(ValueError, match=rf"code\.keras \(Keras {version}\..*can not be loaded"):
         import_keras(tmp_path / "code.keras", tmp_path / "serving")
+
+
+def _call(class_name, config, constant, **more):
+    """A layer that Keras calls on a constant while it builds the model."""
+    inbound = [[["_CONSTANT_VALUE", -1, constant, more]]]
+    return {"class_name": class_name, "name": "l", "config": {"name": "l", **config}, "inbound_nodes": inbound}
+
+
+def _written(path, *layers, **top):
+    """A file of Keras 2 by hand: an input, layers that are called while the model is built, no weights."""
+    inputs = {
+        "class_name": "InputLayer",
+        "name": "x",
+        "config": {"name": "x", "batch_input_shape": [None, 4], "dtype": "float32"},
+        "inbound_nodes": [],
+    }
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["x", 0, 0]]}
+    config = {"name": "m", "layers": [inputs, *layers], **ends}
+    model = {"module": "keras", "class_name": "Functional", "config": config, "registered_name": "Functional", **top}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.15.0"}))
+        archive.writestr("config.json", json.dumps(model))
+
+
+@pytest.mark.parametrize("take", [import_keras, lambda source, folder: import_functional(source, folder, {})])
+@pytest.mark.parametrize("way", ["function", "operation", "module", "registered", "dotted"])
+def test_a_keras_file_that_names_code_to_run_is_refused_before_it_runs(take, way, tmp_path, monkeypatch):
+    path, ran = tmp_path / "evil.keras", tmp_path / "ran"
+    (tmp_path / "imported_by_name.py").write_text(f"open({str(ran)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    dense = {"class_name": "Dense", "name": "l", "inbound_nodes": [[["x", 0, 0, {}]]]}
+    dotted = {"class_name": "generic_utils.func_load", "module": "tf_keras.src.layers.core.lambda_layer", "config": {}}
+    function = {"class_name": "function", "module": "subprocess", "config": "getoutput", "registered_name": "getoutput"}
+    shell = {"function": function, "function_type": "function", "output_shape": None, "output_shape_type": "raw"}
+    layers, top = {
+        "function": ([_call("Lambda", shell, f"touch {ran}")], {}),
+        "operation": ([_call("TFOpLambda", {"function": "io.write_file"}, str(ran), contents="x")], {}),
+        "module": ([], {"module": "imported_by_name"}),
+        "registered": ([], {"module": "keras.models", "class_name": "Nothing", "registered_name": "load_model"}),
+        "dotted": ([{**dense, "config": {"name": "l", "units": 1, "activation": dotted}}], {}),
+    }[way]
+    _written(path, *layers, **top)
+    if take is import_keras:
+        with pytest.raises(ValueError, match=r"evil\.keras.* (carries code|calls tf).*export it as a SavedModel yourself"):
+            take(path, tmp_path / "serving")
+    else:
+        assert not take(path, tmp_path / "model")
+    assert not ran.exists()
+
+
+def test_a_file_that_is_none_by_its_name_is_not_read_as_another_format(tmp_path):
+    functional(keras_2).save(tmp_path / "model.keras")
+    (tmp_path / "model.keras").rename(tmp_path / "model.h5")
+    with pytest.raises(ValueError, match=r"model\.h5 is no \.keras file by its name"):
+        import_keras(tmp_path / "model.h5", tmp_path / "serving")
+
+
+@pytest.mark.parametrize("change", [{"config": None}, {"class_name": 3}, {"config": {"layers": [{}]}}])
+def test_a_config_that_describes_no_model_is_refused_by_the_name_of_its_file(change, tmp_path):
+    _written(tmp_path / "odd.keras", **change)
+    with pytest.raises(ValueError, match=r"odd\.keras \(Keras 2\.15\.0\) can not be loaded"):
+        import_keras(tmp_path / "odd.keras", tmp_path / "serving")
+
+
+def test_a_file_as_keras_2_15_names_its_modules_is_taken_over(tmp_path):
+    model = functional(keras_2)
+    model.save(tmp_path / "now.keras")
+    with zipfile.ZipFile(tmp_path / "now.keras") as now, zipfile.ZipFile(tmp_path / "model.keras", "w") as then:
+        for name in now.namelist():
+            content = now.read(name)
+            then.writestr(name, content.replace(b"tf_keras.src", b"keras.src") if name == "config.json" else content)
+    assert b"keras.src" in zipfile.ZipFile(tmp_path / "model.keras").read("config.json")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
 
 
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", None])

@@ -27,7 +27,7 @@ FUNCTIONS = frozenset((
     "zeros_like",
 ))
 # fmt: on
-CARRY_CODE = ("Lambda", "TensorFlowOpLayer", "ClassMethod")
+CARRY_CODE = ("Lambda", "TensorFlowOpLayer", "ClassMethod", "__lambda__", "__typespec__")
 
 
 def to_config(model: Any) -> dict[str, Any]:
@@ -93,10 +93,12 @@ def check_config(config: Mapping[str, Any]) -> None:
         ValueError: Names the layer and what it asks for.
     """
     for name, part in _objects(config, "model"):
-        what, module = part["class_name"], part.get("module") or "keras"
+        what, module = str(part["class_name"]), str(part.get("module") or "keras")
+        # As tf_keras reads the modules of Keras 2.13 to 2.15.
+        module = f"tf_{module}" if module.startswith("keras.src.") else module
         if what == "function" and not callable(getattr(keras.activations, str(part["config"]), None)):
             raise ValueError(f"{name!r} calls a function {part['config']!r} of its own; use one of keras.activations")
-        if what in CARRY_CODE or not (module in MODULES or module.startswith(PACKAGES)):
+        if what in CARRY_CODE or not (module in MODULES or module.startswith(PACKAGES)) or not _is_class(what, part):
             raise ValueError(f"{name!r} is a {what} of {module}, which carries code; use layers of tf_keras")
         function = part["config"].get("function") if isinstance(part["config"], Mapping) else None
         if what in ("TFOpLambda", "SlicingOpLambda") and not _computes(str(function)):
@@ -104,6 +106,14 @@ def check_config(config: Mapping[str, Any]) -> None:
                 f"layer {name!r} calls tf.{function}, which is not known to only compute; use functions of "
                 f"{', '.join(f'tf.{module}' for module in OPERATIONS[1:])}"
             )
+
+
+def _is_class(name: str, part: Mapping[str, Any]) -> bool:
+    """Returns whether the name of a class is one: by the name of a function, Keras would hand out the function."""
+    registered = part.get("registered_name")
+    if name == "function":
+        return registered in (None, part["config"])
+    return name.isidentifier() and (name[0].isupper() or name.startswith("__")) and registered in (None, name)
 
 
 def _computes(function: str) -> bool:
