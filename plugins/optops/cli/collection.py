@@ -122,8 +122,10 @@ def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
     models = list(_models(tracking, {run.info.experiment_id for run in parents.values()}))
     protected = _protected_models(tracking, models)
     kept = _kept_runs(tracking, parents, children, [m for m in models if m.model_id in protected], days)
+    # Others may keep models in the same experiment, and a stage may have begun since its runs were listed.
+    made_here = children.keys() - kept
     for model in models:
-        if model.source_run_id not in kept and model.model_id not in protected:
+        if model.source_run_id in made_here and model.model_id not in protected:
             repository = get_artifact_repository(model.artifact_location)
             name = f"candidate {model.name} ({model.model_id})"
             yield Garbage(

@@ -250,6 +250,37 @@ def test_the_lineage_of_a_registered_version_is_kept_wherever_it_was_made(new_ru
     assert list(removed(tracking)) == []
 
 
+def test_models_that_others_keep_in_the_experiment_stay(new_run: Any, tracking: Tracking) -> None:
+    failed, newest = new_run("failed"), new_run("newest")
+    gone = failed.candidate("train", "baseline", "train-1")
+    failed.end("FAILED", days_ago=60)
+    newest.end()
+    experiment = tracking.client.get_run(newest.id).info.experiment_id
+    foreign = tracking.client.create_run(experiment)
+    for source in (foreign.info.run_id, None):
+        tracking.client.create_logged_model(experiment, name="of-another-team", source_run_id=source)
+    names = list(removed(tracking))
+    assert sum(name.startswith("candidate") for name in names) == 1
+    assert gone.artifact.uri.removeprefix("models:/") in names[0]
+
+
+def test_a_candidate_of_a_stage_that_began_since_the_runs_were_listed_stays(
+    new_run: Any, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run("old")
+    run.end("FAILED", days_ago=60)
+    newest = new_run("newest")
+    newest.end()
+    search = tracking.client.search_logged_models
+
+    def begins_meanwhile(*arguments: Any, **settings: Any) -> Any:
+        newest.candidate("train", "baseline", "train-1")
+        return search(*arguments, **settings)
+
+    monkeypatch.setattr(tracking.client, "search_logged_models", begins_meanwhile)
+    assert not any(name.startswith("candidate") for name in removed(tracking))
+
+
 def test_old_work_folders_and_copies_go_and_what_is_in_use_stays(optops_home: Path, tracking: Tracking) -> None:
     del tracking
     from optops.home import file_lock, subfolder
