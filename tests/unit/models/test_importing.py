@@ -88,7 +88,8 @@ def test_a_keras_file_that_names_code_to_run_is_refused_before_it_runs(take, way
     }[way]
     _written(path, *layers, **top)
     if take is import_keras:
-        with pytest.raises(ValueError, match=r"evil\.keras.* (carries code|calls tf).*export it as a SavedModel yourself"):
+        message = r"evil\.keras.* (carries code|calls tf).*export it as a SavedModel yourself"
+        with pytest.raises(ValueError, match=message):
             take(path, tmp_path / "serving")
     else:
         assert not take(path, tmp_path / "model")
