@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optops.operators.limits import check_changes
 from optops.operators.parameters import overrides
 from optops.recipe import Recipe
 from optops.recipe_file import parse_recipe, read_recipe
@@ -29,12 +30,12 @@ class FrozenRecipe:
         """Reads the recipe's file and works out what the run's parameters change.
 
         Raises:
-            RecipeError: If the recipe, or what the parameters make of it, can not be used.
+            RecipeError: If the recipe, or what the parameters make of it, can not be used, or no run may change that.
         """
         recipe = read_recipe(path)
         text = path.read_text(encoding="utf-8")
         frozen = cls(str(path), text, overrides(recipe, text, parameters))
-        frozen.read()
+        check_changes(recipe, frozen.read())
         return frozen
 
     def read(self) -> Recipe:

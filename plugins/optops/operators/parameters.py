@@ -12,6 +12,7 @@ import yaml
 from airflow.sdk import Param
 from pydantic import BaseModel
 
+from optops.operators.limits import check_values
 from optops.precision import PRECISIONS
 from optops.recipe import Recipe
 from optops.sections import OFF, Approval, Fuse, Gate, Quantize
@@ -46,17 +47,22 @@ def form(recipe: Recipe) -> dict[str, Param]:
         name: Param(values[name], type="boolean", section=STAGES, title=title, description_md=text)
         for name, (title, text) in SWITCHES.items()
     }
-    return {
-        "gate.tolerance": field("gate.tolerance", FIRST, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
-        "gate.minimum_speedup": field("gate.minimum_speedup", FIRST, "Minimum speed-up", Gate),
-        "approval.mode": field(
+
+    def promotion() -> Param:
+        return field(
             "approval.mode",
             FIRST,
             "Promotion",
             Approval,
             description_md="Whether a person must agree before the winner becomes champion.",
             values_display={"automatic": "automatic, if the gate accepts", "required": "after a person approved it"},
-        ),
+        )
+
+    return {
+        "gate.tolerance": field("gate.tolerance", FIRST, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
+        "gate.minimum_speedup": field("gate.minimum_speedup", FIRST, "Minimum speed-up", Gate),
+        # Where the recipe wants a person's approval, no run can do without.
+        **({"approval.mode": promotion()} if "approval.mode" in values else {}),
         **switches,
         "quantize.precisions": field("quantize.precisions", SEARCH, "Precisions", Quantize, examples=list(PRECISIONS)),
         "fuse.runtimes": field("fuse.runtimes", SEARCH, "Runtimes", Fuse, examples=_runtimes(values["fuse.runtimes"])),
@@ -79,7 +85,7 @@ def defaults(recipe: Recipe) -> dict[str, Any]:
     return {
         "gate.tolerance": recipe.gate.tolerance,
         "gate.minimum_speedup": recipe.gate.minimum_speedup,
-        "approval.mode": recipe.approval.mode,
+        **({"approval.mode": recipe.approval.mode} if recipe.approval.mode == "automatic" else {}),
         **{name: not recipe.is_off(name) for name in SWITCHES},
         "quantize.precisions": list(quantize.precisions),
         "fuse.runtimes": list(fuse.runtimes),
@@ -95,9 +101,13 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
         recipe: The recipe as its file says.
         text: The file's YAML.
         values: Parameter to value.
+
+    Raises:
+        RecipeError: If a value holds a variable of the environment or `~`.
     """
     unchanged = defaults(recipe)
     changed = {key: value for key, value in values.items() if key not in unchanged or unchanged[key] != value}
+    check_values(changed)
     switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
     folder = changed.pop(DATA_FOLDER, None)
     moved = load_workload(recipe.workload).relocate(yaml.safe_load(text)["data"], folder) if folder else None

@@ -121,6 +121,72 @@ def test_a_value_that_does_not_fit_the_recipe_is_refused(run_with):
         run_with(train__epochs=0)
 
 
+REQUIRED = "approval: {mode: required, approvers: [ann]}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "values"),
+    [
+        (REQUIRED, {"approval.mode": "automatic"}),
+        (REQUIRED, {"approval.approvers": ["eve"]}),
+        (REQUIRED, {"approval.approvers": []}),
+        (REQUIRED, {"approval.timeout_hours": 9999}),
+        (REQUIRED, {"approval": {"mode": "automatic"}}),
+        ("", {"registry.name": "somebody-elses"}),
+        ("", {"registry.experiment": "somebody-elses"}),
+        ("", {"registry": {"name": "somebody-elses"}}),
+        ("", {"name": "somebody-elses"}),
+    ],
+)
+def test_what_only_the_file_may_say_no_run_can_change(recipe_file, more, values):
+    with pytest.raises(RecipeError, match=rf"{next(iter(values)).partition('.')[0]}.*a run can not change this"):
+        FrozenRecipe.freeze(recipe_file(more), values)
+
+
+def test_a_run_can_not_change_the_workload_or_name_code(tmp_path):
+    text = "{name: n, workload: arrays, registry: {name: r}, data: {corpus: a.npz}, model: {keras: m.keras}}"
+    path = tmp_path / "arrays.yaml"
+    path.write_text(text, encoding="utf-8")
+    for values in ({"data.metric": "os:getlogin"}, {"data.metric.function": "os:getlogin"}):
+        with pytest.raises(RecipeError, match=r"data\.metric\.function: a run can not name code to call"):
+            FrozenRecipe.freeze(path, values)
+    assert FrozenRecipe.freeze(path, {"data.metric": "r2"}).read().data.metric.function == "r2"
+    translation = {"workload": "translation", "data": {"source_language": "en", "target_language": "de", "corpus": "c"}}
+    with pytest.raises(RecipeError, match="workload: a run can not change this"):
+        FrozenRecipe.freeze(path, {**translation, "model": {"width": 64}})
+    path.write_text(text.replace("a.npz", "a.npz, metric: 'os:getlogin'"), encoding="utf-8")
+    assert FrozenRecipe.freeze(path, {"seed": 5}).read().data.metric.function == "os:getlogin"
+
+
+def test_a_required_approval_is_not_in_the_form_and_can_be_given_as_it_is(recipe_file):
+    path = recipe_file(REQUIRED)
+    recipe = read_recipe(path)
+    assert "approval.mode" not in form(recipe)
+    assert {name: field.value for name, field in form(recipe).items()} == defaults(recipe)
+    assert FrozenRecipe.freeze(path, {"approval.mode": "required"}).read() == recipe
+
+
+def test_a_run_can_ask_for_an_approval_that_the_recipe_does_not(run_with):
+    changed = run_with(approval__mode="required", approval__approvers=["ann"])
+    assert (changed.approval.mode, changed.approval.approvers) == ("required", ("ann",))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data_folder": "/$SECRET_OF_THE_WORKER"},
+        {"data_folder": "~root"},
+        {"data.folder": "${SECRET_OF_THE_WORKER}"},
+        {"data": {"source_language": "en", "target_language": "de", "corpus": ["$SECRET_OF_THE_WORKER"]}},
+    ],
+)
+def test_variables_of_the_worker_are_not_expanded_for_a_run(recipe_file, monkeypatch, values):
+    monkeypatch.setenv("SECRET_OF_THE_WORKER", "hunter2")
+    with pytest.raises(RecipeError, match="variables and `~` are for recipes alone") as caught:
+        FrozenRecipe.freeze(recipe_file(), values)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_an_edit_of_the_file_does_not_reach_a_run_under_way(recipe_file):
     path = recipe_file()
     frozen = FrozenRecipe.freeze(path, {"seed": 5})
