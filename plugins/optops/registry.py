@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow import MlflowClient, MlflowException
+from mlflow import MlflowClient, MlflowException, get_registry_uri
 
 from optops.candidate import Artifact
 from optops.home import file_lock
@@ -97,7 +97,8 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
         if (reigning.version if reigning else None) != expected:
             raise RegistryError(
                 f"the champion of {name!r} is now version {reigning.version if reigning else 'none'}, but the gate "
-                f"compared with {expected or 'none'}: another run promoted meanwhile. Run again to compare with it"
+                f"compared with {expected or 'none'}: another run promoted meanwhile. Run again, in Airflow from the "
+                "task benchmark on, to compare with it"
             )
         client.set_registered_model_alias(name, CHAMPION, version)
         # A champion that a person set by hand is none that the history knows, and the one to go back to.
@@ -121,7 +122,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
     with file_lock(f"champion-{name}"):
         reigning = version_by_alias(client, name, CHAMPION)
         if reigning is None:
-            raise RegistryError(f"{name!r} has no champion, so there is nothing to roll back")
+            raise RegistryError(f"{name!r} has no champion in {get_registry_uri()}, so there is nothing to roll back")
         existing = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
         history = [v for v in _history(client, name) if v != reigning.version and v in existing]
         if not history:

@@ -113,6 +113,11 @@ def test_rolling_back_goes_to_the_champion_before_and_not_to_and_fro(client: Mlf
         rollback(client, NAME)
 
 
+def test_a_model_without_champion_is_named_with_the_store_that_was_asked(client: MlflowClient) -> None:
+    with pytest.raises(RegistryError, match=rf"'{NAME}' has no champion in sqlite:///.*/home/mlflow/mlflow.db"):
+        rollback(client, NAME)
+
+
 def test_a_version_that_is_promoted_again_is_not_rolled_back_any_more(client: MlflowClient) -> None:
     first, second = new_version(client), new_version(client, "fuse-2")
     promote(client, NAME, first, None)
