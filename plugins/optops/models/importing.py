@@ -9,6 +9,7 @@ from typing import Any
 
 from optops.models.base import load_architecture, load_function
 from optops.models.keras import keras, tf
+from optops.models.meta_graph import PROTO, keep_served
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.tensorflow import SAVED_MODEL
@@ -19,20 +20,22 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
 
 
 def import_saved_model(source: Path, folder: Path) -> ExecutableInfo:
-    """Copies a SavedModel into a `serving/` folder and describes its inputs and outputs.
+    """Copies a SavedModel, what is served of it, into a `serving/` folder and describes its inputs and outputs.
 
     Args:
         source: Folder of the SavedModel.
         folder: The `serving/` folder; made if need be.
 
     Raises:
-        ValueError: If it is no SavedModel or has no signature `serving_default`.
+        ValueError: If it is no SavedModel, has no signature `serving_default`, or several MetaGraphs of which none is
+            known to be the one that is served.
     """
-    if not (source / "saved_model.pb").is_file():
-        raise ValueError(f"{source} is no SavedModel: saved_model.pb is missing; give the folder that holds it")
+    if not (source / PROTO).is_file():
+        raise ValueError(f"{source} is no SavedModel: {PROTO} is missing; give the folder that holds it")
     target = folder / SAVED_MODEL
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, target)
+    keep_served(target)
     return describe(target, folder)
 
 

@@ -309,3 +309,31 @@ def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> Non
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     found = loaded.signatures["serving_default"](words=tf.constant(["green"]))["vectors"]
     np.testing.assert_array_equal(found, words.vectors.numpy()[[2]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "output"), [("Ragged", tf.RaggedTensor.from_tensor), ("Sparse", tf.sparse.from_dense)]
+)
+def test_an_output_that_is_no_plain_tensor_leaves_a_signature_as_it_is(kind: str, output: Any, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.serve = tf.function(lambda x: {"odd": output(x), "y": tf.nn.relu(x)}, input_signature=ROWS)
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    (report,) = optimize(tmp_path / "model", tmp_path / "out", benchmark=False).signatures
+    assert report.notes == [f"left as it is: its output 'odd' is no plain tensor ({kind}TensorSpec)"]
+    assert signatures(tmp_path / "model") == signatures(tmp_path / "out")
+
+
+def test_branches_are_lowered_when_they_run_as_they_were_also_in_loops(tmp_path: Path) -> None:
+    def branch(row: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.reduce_sum(row) > 0, lambda: row * 2.0, lambda: row - 1.0)
+
+    module = tf.Module()
+    module.weights = list(W.values())
+    module.serve = tf.function(lambda x: {"y": branching(tf.map_fn(branch, x))}, input_signature=ROWS)
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    assert check(tmp_path, ROWS) != "original"
+    graph_def = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"].graph.as_graph_def()
+    nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+    lowered = [node.attr["_lower_using_switch_merge"].b for node in nodes if node.op in ("If", "StatelessIf")]
+    assert len(lowered) >= 2
+    assert all(lowered)

@@ -1,17 +1,22 @@
 """Reads what is to be optimised: SavedModels, Keras files and models, tf.Modules and frozen graphs."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from optops.graph.freezing import freeze_function, load_prepared
+from optops.graph.freezing import argument_names, freeze_function, load_prepared, with_branches_lowered
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
 from optops.models.keras import tf
+from optops.models.meta_graph import PROTO
 
 RANDOM = ("Random", "Multinomial", "TruncatedNormal", "Rng", "SampleDistortedBoundingBox", "CandidateSampler")
 CALLS_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+LOOPS = ("Enter", "RefEnter", "NextIteration", "RefNextIteration")
+"""Of TensorFlow 1, where what a step gives goes back to a node before it: such a graph has no order."""
+TABLES = ("HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2")
 CHANGES = (
     "Assign",
     "ResourceScatter",
@@ -20,6 +25,14 @@ CHANGES = (
     "LookupTableInsert",
     "LookupTableRemove",
 )
+UNFIT: Mapping[str, Callable[[str], bool]] = {
+    "its results are random": lambda op: any(part in op for part in RANDOM) and not op.startswith("Stateless"),
+    "it calls Python": lambda op: op in CALLS_PYTHON,
+    "it makes a table that only TensorFlow 1 can fill": lambda op: op in TABLES,
+    "it has a loop of TensorFlow 1": lambda op: op in LOOPS,
+    "it changes variables or tables": lambda op: op.startswith(CHANGES),
+}
+"""Why a signature with an operator must stay as it is."""
 
 
 @dataclass
@@ -46,8 +59,7 @@ class Signature:
     def inputs(self) -> dict[str, Any]:
         """Name to TensorSpec, in the order of the graph's inputs."""
         specs = self.original.structured_input_signature[1]
-        named = [] if self.graph is None else [name for name in self.graph.inputs if name in specs]
-        return {name: specs[name] for name in (named if len(named) == len(specs) else sorted(specs))}
+        return {name: specs[name] for name in (sorted(specs) if self.graph is None else argument_names(self.original))}
 
 
 @dataclass
@@ -70,7 +82,7 @@ def load(source: Any, scratch: Path) -> Model:
         OptimizerError: If it can not be read, or uses operators that are not registered.
     """
     folder = _as_saved_model(source, scratch)
-    _register_our_operators(folder / "saved_model.pb")
+    _register_our_operators(folder / PROTO)
     try:
         prepared = scratch.with_name("prepared")
         prepared.mkdir(parents=True)
@@ -86,7 +98,7 @@ def _as_saved_model(source: Any, scratch: Path) -> Path:
     if not isinstance(source, str | Path):
         return _save(source, scratch)
     path = Path(source)
-    if (path / "saved_model.pb").is_file():
+    if (path / PROTO).is_file():
         return path
     if path.suffix == ".keras":
         from optops.models.importing import import_keras
@@ -99,7 +111,7 @@ def _as_saved_model(source: Any, scratch: Path) -> Path:
         return scratch / SAVED_MODEL
     if path.suffix == ".pb" and path.is_file():
         return _save_frozen(path, scratch)
-    raise OptimizerError(f"{path} is no SavedModel (no saved_model.pb in it), no .keras file and no frozen graph (.pb)")
+    raise OptimizerError(f"{path} is no SavedModel (no {PROTO} in it), no .keras file and no frozen graph (.pb)")
 
 
 def _save(model: Any, folder: Path) -> Path:
@@ -204,22 +216,23 @@ def _signature(name: str, function: Any) -> Signature:
     inside = {placeholder.name.partition(":")[0]: resource for resource, placeholder in function.graph.captures}
     captures = {name: inside[name] for name in inputs if name in inside}
     own = [name for name in inputs if name not in captures]
-    if len(own) != len(function.structured_input_signature[1]):
+    if len(own) != len(function.structured_input_signature[1]) or len(own) != len(argument_names(function)):
         return Signature(name, function, outputs, None, {}, f"its inputs are called otherwise once it is frozen: {own}")
-    graph = Graph.of(frozen.graph.as_graph_def(), [*own, *captures], [tensor.name for tensor in frozen.outputs])
+    graph_def = with_branches_lowered(frozen.graph.as_graph_def())
+    graph = Graph.of(graph_def, [*own, *captures], [tensor.name for tensor in frozen.outputs])
     return Signature(name, function, outputs, graph, captures)
 
 
 def _unfit(function: Any) -> str:
-    """Returns why a function must stay as it is: what it computes is not decided by its inputs alone."""
+    """Returns why a function must stay as it is; empty if its inputs alone decide what plain tensors it gives."""
     graph_def = function.graph.as_graph_def()
     ops = {node.op for node in graph_def.node}
     ops |= {node.op for called in graph_def.library.function for node in called.node_def}
     for op in sorted(ops):
-        if any(part in op for part in RANDOM) and not op.startswith("Stateless"):
-            return f"its results are random ({op})"
-        if op in CALLS_PYTHON:
-            return f"it calls Python ({op})"
-        if op.startswith(CHANGES):
-            return f"it changes variables or tables ({op})"
+        for reason, is_meant in UNFIT.items():
+            if is_meant(op):
+                return f"{reason} ({op})"
+    for name, output in sorted(function.structured_outputs.items()):
+        if not isinstance(output, tf.TensorSpec | tf.Tensor):
+            return f"its output {name!r} is no plain tensor ({type(output).__name__})"
     return ""

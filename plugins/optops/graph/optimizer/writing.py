@@ -10,8 +10,7 @@ from optops.graph.optimizer.function import as_function, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model
 from optops.models.keras import tf
-
-PROTO = "saved_model.pb"
+from optops.models.meta_graph import PROTO, read_served
 
 
 def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> None:
@@ -43,7 +42,8 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
     module.weights = list(shared.values())
     if None in graphs.values():
         module.original = model.loaded  # with the variables of the signatures that stayed
-    else:
+    elif any(signature.captures for signature in model.signatures.values()):
+        # Only then: how a model of TensorFlow 1 is initialised is a resource too, and holds its variables.
         module.resources = list(_resources(model.loaded))
     # Gradients of an activation's own (swish has one) can not be saved once its variables are constants.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -61,9 +61,7 @@ def _variable(weights: Any, shared: dict[bytes, Any]) -> Any:
 
 def _copy_defaults(source: Path, folder: Path) -> None:
     """Gives the signatures of a SavedModel the default values of another's, which go with no loaded function."""
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    before, after = (SavedModel.FromString((each / PROTO).read_bytes()) for each in (source, folder))
+    before, after = read_served(source), read_served(folder)
     given = {name: each.defaults for name, each in before.meta_graphs[0].signature_def.items() if each.defaults}
     if not given:
         return

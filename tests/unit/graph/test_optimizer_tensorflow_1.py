@@ -1,0 +1,117 @@
+"""SavedModels of TensorFlow 1: loops of frames, inputs with two names, several MetaGraphs, branches by switch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optops.graph import optimize
+from optops.graph.lowering import lower_serving
+from optops.graph.optimizer.errors import OptimizerError
+from optops.models.importing import import_saved_model
+from optops.models.keras import tf
+from optops.precision import PrecisionPlan
+from optops.runtimes import load_executable
+
+v1 = tf.compat.v1
+Named = dict[str, tf.Tensor]
+X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+
+def save(folder: Path, build: Callable[[], tuple[Named, Named]], *tags: Sequence[str]) -> Path:
+    """Writes a SavedModel with one MetaGraph for each set of tags, {serve} if none are given."""
+    builder = v1.saved_model.Builder(str(folder))
+    for number, each in enumerate(tags or (["serve"],)):
+        # Where TensorFlow 2 is at work, its functions take the place of frames and switches.
+        with tf.Graph().as_default(), v1.Session() as session:
+            v1.disable_control_flow_v2()
+            inputs, outputs = build()
+            v1.enable_control_flow_v2()
+            session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+            signatures = {"serving_default": v1.saved_model.predict_signature_def(inputs, outputs)}
+            if number:
+                builder.add_meta_graph(list(each), signatures, main_op=v1.tables_initializer())
+            else:
+                builder.add_meta_graph_and_variables(session, list(each), signatures, main_op=v1.tables_initializer())
+    builder.save()
+    return folder
+
+
+def weights() -> tf.Variable:
+    return v1.get_variable("weights", initializer=np.eye(4, dtype=np.float32) * 2, use_resource=False)
+
+
+def looped() -> tuple[Named, Named]:
+    x, kernel = v1.placeholder(tf.float32, [None, 4], name="x"), weights()
+    result = v1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y @ kernel)), (tf.constant(0), x))[1]
+    return {"x": x}, {"y": result}
+
+
+def crossed() -> tuple[Named, Named]:
+    """Each input's placeholder is called as the other input."""
+    one, other = (v1.placeholder(tf.float32, [None, 4], name=name) for name in ("other", "one"))
+    return {"one": one, "other": other}, {"y": one @ weights() - other}
+
+
+def branching() -> tuple[Named, Named]:
+    """What is chosen is known: what the other branch reads is there in no run."""
+    x, offset = v1.placeholder(tf.float32, [None, 4], name="x"), tf.constant([1.0, 2.0, 3.0, 4.0])
+    chosen = v1.cond(tf.constant(value=True), lambda: x * tf.exp(offset), lambda: x - tf.exp(offset))
+    return {"x": x}, {"y": tf.math.add(chosen, tf.exp(tf.constant(2.0)), name="sum")}
+
+
+def looked_up() -> tuple[Named, Named]:
+    words = v1.placeholder(tf.string, [None], name="words")
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1, 2], tf.int64))
+    return {"words": words}, {"y": tf.gather(weights(), tf.lookup.StaticHashTable(initializer, 0).lookup(words))}
+
+
+def test_a_table_that_the_graph_makes_is_left_as_it_is_with_the_reason(tmp_path: Path) -> None:
+    report = optimize(save(tmp_path / "model", looked_up), tmp_path / "out", benchmark=False).signatures[0]
+    assert report.notes == ["left as it is: it makes a table that only TensorFlow 1 can fill (HashTableV2)"]
+    function = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    np.testing.assert_array_equal(function(words=tf.constant(["b", "c"]))["y"], [[0, 0, 2, 0], [2, 0, 0, 0]])
+
+
+def test_a_loop_of_frames_is_left_as_it_is_with_the_reason(tmp_path: Path) -> None:
+    report = optimize(save(tmp_path / "model", looped), tmp_path / "out", benchmark=False).signatures[0]
+    assert report.level == "original"
+    assert report.notes[0].startswith("left as it is: it has a loop of TensorFlow 1 (")
+    (found,) = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(X)).values()
+    np.testing.assert_allclose(found, np.tanh(np.tanh(np.tanh(X * 2) * 2) * 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "onnxruntime", "openvino"])
+def test_inputs_are_those_of_the_signature_whatever_placeholders_are_called(runtime: str, tmp_path: Path) -> None:
+    import_saved_model(save(tmp_path / "model", crossed), tmp_path / "serving")
+    lower_serving(tmp_path / "serving", PrecisionPlan("fp32"), runtime, tmp_path / "lowered")
+    found = load_executable(tmp_path / "lowered", 1)({"one": X, "other": X + 1})
+    np.testing.assert_allclose(found["y"], X * 2 - X - 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tags", [(["serve"], ["serve", "tpu"]), (["train"], []), (["train"], ["serve"])])
+def test_of_several_meta_graphs_the_one_that_is_served_is_taken(tags: Sequence[Sequence[str]], tmp_path: Path) -> None:
+    model = save(tmp_path / "model", crossed, *tags)
+    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    assert report.level != "original", report.notes
+    import_saved_model(model, tmp_path / "serving")
+    for name in ("out", "serving/saved_model"):
+        loaded = tf.saved_model.load(str(tmp_path / name))
+        found = loaded.signatures["serving_default"](one=tf.constant(X), other=tf.constant(X + 1))
+        np.testing.assert_allclose(found["y"], X * 2 - X - 1, rtol=1e-5)
+
+
+def test_several_meta_graphs_none_of_which_is_to_be_served_are_refused_with_their_tags(tmp_path: Path) -> None:
+    model = save(tmp_path / "model", crossed, ["train"], ["eval"])
+    with pytest.raises(OptimizerError, match=r"2 MetaGraphs, tagged {train}, {eval}: none is tagged {serve} alone"):
+        optimize(model, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"2 MetaGraphs, tagged {train}, {eval}: none is tagged {serve} alone"):
+        import_saved_model(model, tmp_path / "serving")
+
+
+def test_a_constant_in_a_branch_that_is_never_taken_keeps_no_other_from_being_folded(tmp_path: Path) -> None:
+    report = optimize(save(tmp_path / "model", branching), tmp_path / "out", kernels=False, benchmark=False)
+    assert report.signatures[0].tidied.get("constant folding", 0) >= 2, report.lines()
+    (found,) = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(X)).values()
+    np.testing.assert_allclose(found, X * np.exp([1, 2, 3, 4]) + np.exp(2), rtol=1e-5)
