@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,16 @@ def _values(graph: Graph, tensors: list[str]) -> list[np.ndarray | None]:
             try:
                 return list(session.run(tensors))
             except tf.errors.OpError:
-                return [None] * len(tensors)  # left to fail when the model is called, as it did before
+                return [_value(session, tensor) for tensor in tensors]
+
+
+def _value(session: Any, tensor: str) -> np.ndarray | None:
+    """Returns what a tensor holds; None if it fails, as it did before, or is of a branch that is never taken."""
+    try:
+        value: np.ndarray = session.run(tensor)
+    except tf.errors.OpError:
+        return None
+    return value
 
 
 def _constant(tensor: str, value: np.ndarray) -> Callable[[Graph], str]:
