@@ -87,6 +87,29 @@ def test_batch_norms_behind_convolutions_and_products_are_folded(tmp_path: Path)
     assert not {op for op in ops if "BatchNorm" in op}
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (keras.layers.Conv1D(4, 3), [8, 3]),
+        (keras.layers.Conv1D(1, 3, use_bias=False), [8, 3]),
+        (keras.layers.Conv1DTranspose(4, 3), [8, 3]),
+        (keras.layers.Conv2DTranspose(4, 3, strides=2), [8, 8, 3]),
+        (keras.layers.Conv2DTranspose(3, 3, use_bias=False), [None, None, 3]),
+    ],
+    ids=lambda each: getattr(each, "name", None),
+)
+def test_batch_norms_behind_convolutions_in_one_direction_and_transposed_ones_are_folded(
+    layer: Any, shape: list[int | None], tmp_path: Path
+) -> None:
+    model = keras.Sequential([keras.Input(shape), layer, keras.layers.BatchNormalization(), keras.layers.ReLU()])
+    draw = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(draw.uniform(0.5, 1.5, weight.shape) - (0.9 if "kernel" in weight.name else 0.0))
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert report.counts() == {"batch norm folding": 1}, report.left_alone
+    assert report.difference <= 1e-4
+
+
 def test_the_softmax_of_a_classifier_is_not_taken_for_an_attention(tmp_path: Path) -> None:
     inputs = keras.Input([8])
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))

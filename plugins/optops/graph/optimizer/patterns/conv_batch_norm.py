@@ -17,6 +17,7 @@ from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.models.keras import tf
 
 LINEAR = "Conv2D|DepthwiseConv2dNative|MatMul|Conv3D"
+TRANSPOSED = "Conv2DBackpropInput"
 
 
 def _is_vector(value: np.ndarray) -> bool:
@@ -28,9 +29,16 @@ def _used_once(graph: Graph, node: Node) -> str | None:
     return None if once else f"{node.name} is read by more than the norm"
 
 
-PRODUCT = Op(LINEAR, (Tensor("x"), Constant("kernel")), name="product", where=_used_once)
-BIASED = Op("BiasAdd|AddV2|Add", (PRODUCT, Constant("bias", _is_vector, "a vector")), where=_used_once)
-LINEAR_PART = OneOf((PRODUCT, BIASED))
+PRODUCT = OneOf(
+    (
+        Op(LINEAR, (Tensor("x"), Constant("kernel")), name="product", where=_used_once),
+        Op(TRANSPOSED, (Tensor("sizes"), Constant("kernel"), Tensor("x")), name="product", where=_used_once),
+    )
+)
+# In one direction, convolutions are those in two directions, one of which is squeezed out behind.
+FLAT = OneOf((PRODUCT, Op("Squeeze", (PRODUCT,), name="squeezed", where=_used_once)))
+BIASED = Op("BiasAdd|AddV2|Add", (FLAT, Constant("bias", _is_vector, "a vector")), where=_used_once)
+LINEAR_PART = OneOf((FLAT, BIASED))
 NORM = Op(
     "FusedBatchNormV3|FusedBatchNormV2|FusedBatchNorm",
     (LINEAR_PART, Constant("gamma"), Constant("beta"), Constant("mean"), Constant("variance")),
@@ -71,12 +79,16 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
             continue
         affine = _affine(node, found.constants)
         product = graph.producer(found.tensors["product"])
+        squeeze = graph.producer(found.tensors["squeezed"]) if "squeezed" in found.tensors else None
         reason = _unfit(graph, product, node, affine, found.constants)
+        if reason is None and graph.shape(f"{node.name}:0") != graph.shape(f"{(squeeze or product).name}:0"):
+            reason = f"{node.name} changes the shape"
         if reason:
             context.left_alone("batch norm folding", node.name, reason)
             continue
         kernel, bias = _folded(product, affine, found.constants)
-        yield Place(f"{node.name}:0", found.nodes, _rewrite(product, kernel, bias), f"kernel {list(kernel.shape)}")
+        rewrite = _rewrite(product, kernel, bias, squeeze)
+        yield Place(f"{node.name}:0", found.nodes, rewrite, f"kernel {list(kernel.shape)}")
 
 
 def _affine(node: Node, constants: Mapping[str, np.ndarray]) -> Affine:
@@ -104,8 +116,6 @@ def _unfit(graph: Graph, product: Node, norm: Node, affine: Affine, constants: M
     }
     if sizes != {channels}:
         return f"{product.name} has {channels} channels, the norm has weights of {sorted(sizes - {channels})}"
-    if graph.shape(f"{norm.name}:0") != graph.shape(f"{product.name}:0"):
-        return f"{norm.name} changes the shape"
     return None
 
 
@@ -114,6 +124,8 @@ def _channels(product: Node, kernel: np.ndarray) -> int:
         return int(kernel.shape[2] * kernel.shape[3])
     if product.op == "MatMul" and product.attributes["transpose_b"].b:
         return int(kernel.shape[0])
+    if product.op == TRANSPOSED:
+        return int(kernel.shape[2])
     return int(kernel.shape[-1])
 
 
@@ -122,25 +134,30 @@ def _folded(product: Node, affine: Affine, constants: Mapping[str, np.ndarray]) 
     scale = affine.scale
     if product.op == "DepthwiseConv2dNative":
         scale = scale.reshape(kernel.shape[2:])
-    elif product.op == "MatMul" and product.attributes["transpose_b"].b:
+    elif product.op == TRANSPOSED or (product.op == "MatMul" and product.attributes["transpose_b"].b):
         scale = scale[:, None]
     bias = constants["bias"].reshape(-1).astype(np.float64) if "bias" in constants else 0.0
     return (kernel * scale).astype(np.float32), (affine.offset + affine.scale * bias).astype(np.float32)
 
 
-def _rewrite(product: Node, kernel: np.ndarray, bias: np.ndarray) -> Callable[[Graph], str]:
+def _rewrite(product: Node, kernel: np.ndarray, bias: np.ndarray, squeeze: Node | None) -> Callable[[Graph], str]:
     def rewrite(graph: Graph) -> str:
         weights = graph.constant_node(f"{product.name}/folded_kernel", kernel)
         offsets = graph.constant_node(f"{product.name}/folded_bias", bias)
         name = graph.free_name(f"{product.name}/folded")
-        graph.add(replace(product, name=name, inputs=(product.inputs[0], weights)))
+        graph.add(replace(product, name=name, inputs=(product.inputs[0], weights, *product.inputs[2:])))
         biased = graph.free_name(f"{product.name}/biased")
         kind = {"T": tf.compat.v1.AttrValue(type=tf.float32.as_datatype_enum)}
         if product.op == "Conv3D":
             graph.add(Node(biased, "AddV2", (f"{name}:0", offsets), (), kind))
         else:
             graph.add(Node(biased, "BiasAdd", (f"{name}:0", offsets), (), kind))
-        return f"{biased}:0"
+        if squeeze is None:
+            return f"{biased}:0"
+        # The bias is added before, where TensorFlow makes one operator of it and the convolution.
+        squeezed = graph.free_name(f"{squeeze.name}/folded")
+        graph.add(replace(squeeze, name=squeezed, inputs=(f"{biased}:0",)))
+        return f"{squeezed}:0"
 
     return rewrite
 
