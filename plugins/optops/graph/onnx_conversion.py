@@ -145,6 +145,15 @@ def _complementary_error_function(context: Any, node: Any, name: str, arguments:
     context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[dtype])
 
 
+def _choice(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Writes a choice between numbers as Where: tf2onnx would multiply both, which is NaN where one is infinite."""
+    from tf2onnx.onnx_opset.controlflow import Select
+
+    del name, arguments
+    node.set_attr("handles_nan", True)
+    Select.version_9(context, node)
+
+
 def _einsum(context: Any, node: Any, name: str, arguments: Any) -> None:
     """Leaves an einsum what it is, under a name that tf2onnx's optimiser does not know.
 
@@ -201,6 +210,7 @@ def _rounding(context: Any, node: Any, name: str, arguments: Any) -> None:
 HANDLERS: dict[str, Any] = {
     "Erfc": (_complementary_error_function, []),
     "Einsum": (_einsum, []),
+    "SelectV2": (_choice, []),
     "FakeQuantWithMinMaxArgs": (_rounding, []),
 }
 

@@ -123,6 +123,24 @@ def heads(x: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reshape(x, [tf.shape(x)[0], -1, HEADS, SIZE]), [0, 2, 1, 3])
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["before the softmax", "behind it too"])
+def test_attention_whose_hidden_scores_are_chosen_is_fused_also_where_a_query_sees_nothing(
+    again: bool, tmp_path: Path
+) -> None:
+    def chosen(x: tf.Tensor) -> tf.Tensor:
+        """As the softmax of Keras 3 has it."""
+        pairs = (x[:, :, 0] > 0)[:, None, None, :] & (x[:, :, 1] > 0)[:, None, :, None]
+        scores = tf.matmul(heads(x) * SIZE**-0.5, heads(x * 2.0), transpose_b=True)
+        weights = tf.nn.softmax(tf.where(pairs, scores, -3e38))
+        weights = tf.where(pairs, weights, 0.0) if again else weights
+        return tf.reshape(tf.transpose(tf.matmul(weights, heads(x)), [0, 2, 1, 3]), tf.shape(x))
+
+    lowering, execute, serve = lowered_function(chosen, tmp_path, [None, None, WIDTH])
+    assert lowering.facts["attention_fused"] == 1, lowering.notes
+    for x in (STATES, np.abs(STATES), -np.abs(STATES)):
+        check(execute({"x": x}), serve(tf.constant(x)))
+
+
 def attention_maps(x: tf.Tensor) -> tf.Tensor:
     maps = tf.nn.softmax(tf.matmul(heads(x), heads(x * 2.0), transpose_b=True))
     mixed = tf.transpose(tf.matmul(maps, heads(x)), [0, 2, 1, 3])

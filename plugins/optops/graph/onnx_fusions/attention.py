@@ -6,9 +6,14 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Axes are called b (batch)
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from optops.graph.onnx_fusions.rewriting import CONTRIB, Rewriter, attribute
+from optops.graph.optimizer.patterns.mask import HIDES
 
 DEPTH = 6
+HIDDEN = np.float32(-1e30)
+"""Beside it no score counts, and two of them are still finite."""
 VALUE = "value"
 """Name of the axis of what is mixed, beside those of the scores."""
 
@@ -26,11 +31,19 @@ class _Product:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What a softmax is taken of: a product with a factor, and what is added to it."""
+    """What a softmax is taken of: a product with a factor, what is added to it, and where another number is chosen.
+
+    Attributes:
+        product: Of queries and keys.
+        scale: Its factor.
+        biases: What is added.
+        seen: Truth values of rank 4 where a score is not hidden; empty if there are none.
+    """
 
     product: _Product
     scale: float = 1.0
     biases: list[str] = field(default_factory=list)
+    seen: str = ""
 
 
 def fuse_attention(graph: Rewriter) -> int:
@@ -42,18 +55,28 @@ def fuse_attention(graph: Rewriter) -> int:
         if rank != 4 or attribute(softmax, "axis", -1) not in (-1, 3) or not graph.used_once(weights):
             continue
         scores = _scores(graph, softmax.input[0], DEPTH)
-        (mixing,) = graph.readers(weights)
+        if scores is None:
+            continue
+        zeroed = _zeroed(graph, weights, scores.seen)
+        (mixing,) = graph.readers(zeroed or weights)
         mixed = _product(graph, mixing)
-        if scores is not None and mixed is not None and _fuse(graph, scores, mixed, weights, mixing.output[0]):
+        if mixed is not None and _fuse(graph, scores, mixed, weights, zeroed, mixing.output[0]):
             fused += 1
     return fused
 
 
-def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, result: str) -> bool:
+def _zeroed(graph: Rewriter, weights: str, seen: str) -> str:
+    """Returns what chooses 0 where keys are hidden, as Keras 3 does behind the softmax; empty if nothing does."""
+    (node,) = graph.readers(weights)
+    chooses = node.op_type == "Where" and list(node.input[:2]) == [seen, weights] and graph.scalar(node.input[2]) == 0
+    return str(node.output[0]) if chooses and graph.used_once(node.output[0]) else ""
+
+
+def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, zeroed: str, result: str) -> bool:
     """Replaces attention if its axes are those of one; says whether."""
     batch, heads, length, keys = list(scores.product.axes)
     given = {mixed.left: mixed.left_axes, mixed.right: mixed.right_axes}
-    renamed = dict(zip(given.pop(weights), scores.product.axes, strict=True))
+    renamed = dict(zip(given.pop(zeroed or weights), scores.product.axes, strict=True))
     renamed |= {axis: VALUE for axis in mixed.axes if axis not in renamed}
     order, axes = [batch, length, heads, VALUE], [renamed[axis] for axis in mixed.axes]
     if len(given) != 1 or sorted(axes) != sorted(order):
@@ -69,7 +92,7 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, resul
     if len(found) < 3 or not all(map(all, sizes)) or sizes[0] != sizes[1] or sizes[0][0] != sizes[2][0]:
         return False
     found[0], factor = _without_factor(graph, found[0])
-    bias = _bias(graph, scores.biases, found[0])
+    bias = _bias(graph, [*scores.biases, *_hidden(graph, scores.seen)], found[0])
     made = graph.add(
         "MultiHeadAttention",
         *[_merged(graph, each) for each in found],
@@ -80,30 +103,47 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, resul
         scale=scores.scale * factor,
     )
     split = graph.reshape(made, [0, 0, *sizes[2]])
+    if zeroed:
+        split = _where_any(graph, split, scores.seen)
     graph.redirect(result, graph.transpose(split, [order.index(axis) for axis in axes]))
     return True
 
 
 def _scores(graph: Rewriter, tensor: str, depth: int) -> _Scores | None:
     """Returns how scores are made: a product of queries and keys, then factors, then masks and other biases."""
-    node = graph.producer(tensor, "MatMul", "Einsum", "Add", "Mul", "Div")
+    node = graph.producer(tensor, "MatMul", "Einsum", "Add", "Mul", "Div", "Where")
     if node is None or not depth or not graph.used_once(tensor):
         return None
     if node.op_type in ("MatMul", "Einsum"):
-        product = _product(graph, node)
-        if product is None:
-            return None
-        (left, one), (right, other) = (_without_factor(graph, each) for each in (product.left, product.right))
-        return _Scores(replace(product, left=left, right=right), one * other)
+        return _bare(graph, node)
+    if node.op_type == "Where":
+        return _chosen(graph, node, depth)
     for read, added in (node.input, node.input[::-1]):
         inner, factor = _scores(graph, read, depth - 1), graph.scalar(added)
         if inner is None:
             continue
         if node.op_type == "Add":
-            return _Scores(inner.product, inner.scale, [*inner.biases, added])
-        if factor and not inner.biases and (node.op_type == "Mul" or read == node.input[0]):
-            return _Scores(inner.product, inner.scale * (factor if node.op_type == "Mul" else 1 / factor))
+            return replace(inner, biases=[*inner.biases, added])
+        if factor and not (inner.biases or inner.seen) and (node.op_type == "Mul" or read == node.input[0]):
+            return replace(inner, scale=inner.scale * (factor if node.op_type == "Mul" else 1 / factor))
     return None
+
+
+def _bare(graph: Rewriter, node: Any) -> _Scores | None:
+    product = _product(graph, node)
+    if product is None:
+        return None
+    (left, one), (right, other) = (_without_factor(graph, each) for each in (product.left, product.right))
+    return _Scores(replace(product, left=left, right=right), one * other)
+
+
+def _chosen(graph: Rewriter, node: Any, depth: int) -> _Scores | None:
+    """Returns scores that are chosen where keys are seen; elsewhere there is a number that hides them."""
+    seen, read, other = node.input
+    scores, hidden = _scores(graph, read, depth - 1), graph.scalar(other)
+    if scores is None or scores.seen or hidden is None or hidden > HIDES or len(graph.shape(seen)) != 4:
+        return None
+    return replace(scores, seen=seen)
 
 
 def _product(graph: Rewriter, node: Any) -> _Product | None:
@@ -153,6 +193,21 @@ def _merged(graph: Rewriter, tensor: str) -> str:
     if reshape is not None and len(graph.shape(reshape.input[0])) == 3 and graph.shape(reshape.input[0])[2] == width:
         return str(reshape.input[0])
     return graph.reshape(tensor, [0, 0, width])
+
+
+def _hidden(graph: Rewriter, seen: str) -> list[str]:
+    """Returns what hides keys when it is added to scores, where something does."""
+    if not seen:
+        return []
+    numbers = [graph.constant(np.array(number, np.float32)) for number in (0, HIDDEN)]
+    return [graph.add("Where", seen, *numbers, shape=graph.shape(seen))]
+
+
+def _where_any(graph: Rewriter, mixed: str, seen: str) -> str:
+    """Returns [b, s, h, d], with zeros for queries that see nothing: a softmax gives their keys equal weights."""
+    numbers = graph.add("Cast", seen, shape=graph.shape(seen), to=1)  # float32
+    most = graph.add("ReduceMax", numbers, graph.ints(3), shape=(*graph.shape(seen)[:3], 1))
+    return graph.add("Mul", mixed, graph.transpose(most, [0, 2, 1, 3]), shape=graph.shape(mixed))
 
 
 def _bias(graph: Rewriter, biases: list[str], queries: str) -> str:
