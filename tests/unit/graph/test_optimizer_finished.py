@@ -1,6 +1,6 @@
 """What is proved is what is written: a graph that only fails once its weights are constants is not published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import pytest
 
 from optops.graph import optimize
 from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.loading import Model
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.splice import splice
+from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
 
 SIZE = 5000
@@ -68,3 +70,21 @@ def test_the_level_before_is_taken_where_the_furthest_fails_once_it_is_written(b
     assert "scaled" not in report.counts()
     assert any(note.startswith("plain is not used: as it is written, it") for note in report.notes), report.notes
     assert report.difference <= 1e-4
+
+
+def test_a_written_model_that_computes_something_else_once_it_is_loaded_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_another(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> None:
+        if any(graphs.values()):
+            save(lambda x: {"y": tf.nn.relu(x) + 1.0}, folder, [])
+        else:
+            write(model, graphs, folder)
+
+    monkeypatch.setattr("optops.graph.optimizer.optimizer.write", write_another)
+    model = save(lambda x: {"y": tf.nn.relu(x)}, tmp_path / "model", [])
+    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    assert (report.level, report.difference) == ("original", 0.0)
+    assert "signature 'serving_default' does not compute the same: y differs by" in report.notes[-1]
+    x = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    np.testing.assert_array_equal(served(tmp_path / "out", x), np.maximum(x, 0))

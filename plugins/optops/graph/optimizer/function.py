@@ -19,20 +19,11 @@ def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) 
         graph: What is computed.
         weights: Tensors or variables that take the place of constants, by the constant's tensor.
     """
-    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
     shapes = {name: tensor.shape for name, tensor in signature.original.structured_outputs.items()}
-    graph_def = graph.graph_def(without=weights)
-
-    def imported(*arguments: Any) -> list[Any]:
-        feeds = dict(zip((f"{name}:0" for name in graph.inputs), arguments, strict=False))
-        feeds |= {f"{name}:0": tf.convert_to_tensor(handle) for name, handle in signature.captures.items()}
-        feeds |= {tensor: _inside(value) for tensor, value in weights.items()}
-        return list(tf.graph_util.import_graph_def(graph_def, feeds, list(graph.outputs), name="graph"))
-
     # A tf.function is traced twice, and with its first trace go the functions of branches and loops in it.
-    inner = tf.compat.v1.wrap_function(imported, specs)
+    inner = imported(signature, graph, weights)
 
-    @tf.function(input_signature=specs, autograph=False)
+    @tf.function(input_signature=_specs(signature), autograph=False)
     def serve(*arguments: Any) -> dict[str, Any]:
         named = dict(zip(signature.outputs, inner(*arguments), strict=True))
         for name, tensor in named.items():
@@ -41,6 +32,23 @@ def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) 
         return {name: tf.identity(tensor) for name, tensor in named.items()}
 
     return serve
+
+
+def imported(signature: Signature, graph: Graph, weights: Mapping[str, Any]) -> Any:
+    """Returns a function with the inputs of a signature that gives a graph's outputs as a list; see `as_function`."""
+    graph_def = graph.graph_def(without=weights)
+
+    def outputs(*arguments: Any) -> list[Any]:
+        feeds = dict(zip((f"{name}:0" for name in graph.inputs), arguments, strict=False))
+        feeds |= {f"{name}:0": tf.convert_to_tensor(handle) for name, handle in signature.captures.items()}
+        feeds |= {tensor: _inside(value) for tensor, value in weights.items()}
+        return list(tf.graph_util.import_graph_def(graph_def, feeds, list(graph.outputs), name="graph"))
+
+    return tf.compat.v1.wrap_function(outputs, _specs(signature))
+
+
+def _specs(signature: Signature) -> list[Any]:
+    return [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
 
 
 def weights_apart(*graphs: Graph) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.function import as_function, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
+from optops.graph.optimizer.lookup_shapes import note_lookup_shapes
+from optops.graph.optimizer.lookups import looked_up
 from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
@@ -69,6 +71,15 @@ class Work:
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What a rewritten signature must give once it is written and loaded again, within its precision."""
+
+    inputs: Sample
+    outputs: dict[str, np.ndarray]
+    precision: str
+
+
 def optimize(
     source: Any,
     out: Path | str,
@@ -116,10 +127,12 @@ def optimize(
         _check_names(model, given)
         report = Report(str(source) if isinstance(source, str | Path) else type(source).__name__, precision)
         kept: dict[str, Graph | None] = {}
+        proofs: dict[str, Proof] = {}
         for name, signature in model.signatures.items():
             twin = _twin(signature, model, kept)
             if twin:  # Keras exports the same function as `serve` and as `serving_default`
                 kept[name] = kept[twin]
+                proofs |= {name: proofs[twin]} if twin in proofs else {}
                 known = next(each for each in report.signatures if each.name == twin)
                 report.signatures.append(replace(known, name=name))
                 continue
@@ -127,8 +140,10 @@ def optimize(
             if work.samples:
                 _rewrite_all(work, kernels, benchmark, extra_patterns)
             kept[name] = _choose(work, benchmark)
+            if kept[name] is not None:
+                proofs[name] = Proof(work.samples[0], work.wanted[0], _precision(work, work.report.level))
             report.signatures.append(work.report)
-        _publish(model, kept, report, out, picture)
+        _publish(model, kept, proofs, report, out, picture)
     return report
 
 
@@ -205,14 +220,19 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
     graph = work.signature.graph.copy()
     forget_order(graph)
     graph.prune()
+    note_lookup_shapes(graph)
     difference = work.check(graph)
     if not difference.fits:
         work.report.notes.append(f"left as it is: frozen, it does not compute the same: {difference.reason}")
         return
     work.keep("frozen", graph)
     work.report.order = [node.name for node in graph.in_order() if node.op != "Const"]
-    names = list(graph.inputs)
-    context = Context(work.precision, [dict(zip(names, _ordered(work, s), strict=False)) for s in work.samples])
+    found = looked_up(work.signature, graph, work.samples)
+    samples = [
+        dict(zip(graph.inputs, _ordered(work, sample), strict=False)) | tables
+        for sample, tables in zip(work.samples, found, strict=True)
+    ]
+    context = Context(work.precision, samples)
     patterns = [*TIDYING, *PLAIN, *(pattern for pattern in extra if not pattern.kernels), *TIDYING]
     rewrite(graph, patterns, context, work.check, work.report)
     work.keep("plain", graph)
@@ -295,8 +315,7 @@ def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
     """
     fitting: dict[str, Difference] = {}
     for level, graph in reversed(list(work.graphs.items())):
-        precision = work.precision if level in KERNEL_LEVELS else "fp32"
-        difference = work.check(graph, precision, finished=True)
+        difference = work.check(graph, _precision(work, level), finished=True)
         if difference.fits:
             fitting[level] = difference
             if not all_levels:
@@ -306,6 +325,10 @@ def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
             reason = f"as it is written, it does not compute the same: {difference.reason}"
             work.report.notes.append(f"{level} is not used: {reason}")
     return fitting
+
+
+def _precision(work: Work, level: str) -> str:
+    return work.precision if level in KERNEL_LEVELS else "fp32"
 
 
 def _fastest(work: Work) -> str | None:
@@ -341,12 +364,14 @@ def _timed_samples(work: Work) -> list[Sample]:
     return samples
 
 
-def _publish(model: Model, kept: dict[str, Graph | None], report: Report, out: Path, picture: bool) -> None:
+def _publish(
+    model: Model, kept: dict[str, Graph | None], proofs: Mapping[str, Proof], report: Report, out: Path, picture: bool
+) -> None:
     """Writes all files beside `out` first, so that it is there whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
         folder = Path(beside) / out.name
-        _write(model, kept, folder, report)
+        _write(model, kept, proofs, folder, report)
         report.kernels = any(each.level in KERNEL_LEVELS for each in report.signatures)
         report.save(folder)
         if picture:
@@ -356,19 +381,21 @@ def _publish(model: Model, kept: dict[str, Graph | None], report: Report, out: P
         folder.replace(out)
 
 
-def _write(model: Model, kept: dict[str, Graph | None], out: Path, report: Report) -> None:
+def _write(model: Model, kept: dict[str, Graph | None], proofs: Mapping[str, Proof], out: Path, report: Report) -> None:
     try:
         write(model, kept, out)
-        _check_signatures(model, out)
+        if proofs:  # else it is a copy
+            _check_written(model, proofs, out)
     except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
         shutil.rmtree(out, ignore_errors=True)
         write(model, dict.fromkeys(kept), out)
         for signature in report.signatures:
-            signature.leave(f"the rewritten model can not be saved: {error}")
+            signature.leave(f"the rewritten model can not be used once it is saved: {error}")
         kept.update(dict.fromkeys(kept))
 
 
-def _check_signatures(model: Model, out: Path) -> None:
+def _check_written(model: Model, proofs: Mapping[str, Proof], out: Path) -> None:
+    """Loads what was written and compares its signatures with the original's, what they take, give and compute."""
     written = tf.saved_model.load(str(out))
     for name, signature in model.signatures.items():
         function = written.signatures[name]
@@ -378,6 +405,11 @@ def _check_signatures(model: Model, out: Path) -> None:
         ):
             if not _fit(before, after):
                 raise OptimizerError(f"signature {name!r} became {_described(after)}; it was {_described(before)}")
+        if name in proofs:
+            proof = proofs[name]
+            difference = compare([proof.outputs], [call(function, proof.inputs)], proof.precision)
+            if not difference.fits:
+                raise OptimizerError(f"signature {name!r} does not compute the same: {difference.reason}")
 
 
 def _fit(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

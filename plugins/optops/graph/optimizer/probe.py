@@ -15,7 +15,7 @@ class Probe:
 
     Args:
         graph: As it is now.
-        sample: Arrays for its inputs, by placeholder.
+        sample: Arrays by node, for its placeholders and what else is known; others than the graph's are left out.
     """
 
     def __init__(self, graph: Graph, sample: Mapping[str, np.ndarray]) -> None:
@@ -28,7 +28,7 @@ class Probe:
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = -1
         self._session = tf.compat.v1.Session(graph=imported, config=config)
-        self._inputs = {f"{name}:0": array for name, array in sample.items()}
+        self._inputs = {f"{name}:0": array for name, array in sample.items() if name in graph.nodes}
 
     def __enter__(self) -> Self:
         return self

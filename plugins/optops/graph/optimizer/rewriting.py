@@ -40,7 +40,8 @@ class Context:
 
     Attributes:
         precision: Of products in the operator library.
-        samples: Inputs by placeholder, of several shapes; patterns that prove something run parts of the graph on them.
+        samples: Inputs by placeholder, of several shapes, and what lookup tables give for them, by the lookup's node;
+            patterns that prove something run parts of the graph on them.
         near_misses: Where a pattern says what it left alone.
     """
 
