@@ -70,6 +70,11 @@ def chosen(scores: tf.Tensor) -> tf.Tensor:
     return tf.where(time[None, :] <= time[:, None], scores, -1e9)
 
 
+def stable(scores: tf.Tensor) -> tf.Tensor:
+    """As the softmax of transformers has it, which adds a number that changes nothing."""
+    return causal(scores) + 1e-9
+
+
 def known(scores: tf.Tensor) -> tf.Tensor:
     return scores + np.triu(np.full([TIME, TIME], -np.inf, np.float32), 1)
 
@@ -119,7 +124,7 @@ def test_an_attention_in_any_form_becomes_one_operator(form: Function, tmp_path:
         check(tmp_path, q=random(2, queries, WIDTH), k=random(2, keys, WIDTH), v=random(2, keys, WIDTH) * 2)
 
 
-@pytest.mark.parametrize("masked", [causal, chosen])
+@pytest.mark.parametrize("masked", [causal, chosen, stable])
 @pytest.mark.parametrize("form", [by_matmul, by_einsum, by_one_head])
 def test_a_causal_mask_is_told_from_its_values(form: Function, masked: Function, tmp_path: Path) -> None:
     report = rewritten(tmp_path, lambda x: {"y": form(x, x, x * 2.0, masked)}, states("x"))
@@ -143,6 +148,22 @@ def test_masks_of_memories_count_as_they_did_whatever_they_hide(form: Function, 
     ends, holes = np.ones([2, 2, 40], np.int32)
     ends[0, 30:] = holes[1, ::3] = 0
     for mask in (ends, holes, np.ones_like(ends), np.zeros_like(ends)):
+        check(tmp_path, q=random(2, 6, WIDTH), k=random(2, 40, WIDTH), mask=mask)
+
+
+def test_weights_that_are_chosen_again_behind_the_softmax_are_those_of_the_mask(tmp_path: Path) -> None:
+    def serve(q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As the softmax of Keras 3 has it."""
+        seen = tf.cast(mask, tf.bool)[:, None, None, :]
+        scores = tf.einsum("aecd,abcd->acbe", split(k), split(q) * 8.0**-0.5)
+        weights = tf.where(seen, tf.nn.softmax(tf.where(seen, scores, -1e9)), 0.0)
+        return {"y": tf.einsum("acbe,aecd->abcd", weights, split(k * 2.0))}
+
+    report = rewritten(tmp_path, serve, Q, K, MASK)
+    assert said(report) == [f"{HEADS} heads of {SIZE}, mask"], report.left_alone
+    ends, holes = np.ones([2, 2, 40], np.int32)
+    ends[0, 30:] = holes[1, ::3] = 0
+    for mask in (ends, holes, np.zeros_like(ends)):
         check(tmp_path, q=random(2, 6, WIDTH), k=random(2, 40, WIDTH), mask=mask)
 
 
@@ -178,6 +199,35 @@ def test_no_queries_give_nothing_as_they_did(masked: Any, tmp_path: Path) -> Non
     assert len(said(rewritten(tmp_path, function, Q, K, *([masked] if masked else [])))) == 1
     given = {"mask": np.ones([2, 40], np.int32)} if masked else {}
     check(tmp_path, q=random(2, 0, WIDTH), k=random(2, 40, WIDTH), **given)
+
+
+class Worded(tf.Module):
+    """Two attentions of words that are looked up, the first with a mask that no session can compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words, ids = tf.constant(["the word", "42", "-1.5"]), tf.constant([1, 2, 3], tf.int64)
+        self.ids = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, ids), 0)
+        self.vectors = tf.Variable(random(4, WIDTH))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, "words"), MASK])
+    def serve(self, words: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.gather(self.vectors, self.ids.lookup(words))
+        exported = tf.cast(tf.size(self.ids.export()[0]), tf.float32)
+        unknown = by_one_head(x, x, x * 2.0, lambda scores: scores + (causal(scores) - scores) * exported)
+        return {"y": unknown + by_one_head(x, x, x * 3.0, hiding(mask))}
+
+
+def test_lookups_are_known_and_what_can_not_be_computed_stops_no_search(tmp_path: Path) -> None:
+    module = Worded()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    (report,) = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False).signatures
+    assert said(report) == [f"1 heads of {WIDTH}, mask"], report.left_alone
+    reasons = [each["reason"] for each in report.left_alone if each["pattern"] == "attention alone"]
+    assert len(reasons) == 1
+    assert "what its mask hides can not be computed" in reasons[0]
+    mask = (np.arange(40) < np.array([[40], [30]])).astype(np.int32)
+    check(tmp_path, words=np.full([2, 40], "42"), mask=mask)
 
 
 def multiplied(scores: tf.Tensor) -> tf.Tensor:

@@ -124,6 +124,11 @@ def weights_of_sums(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.
     return tf.nn.softmax(scores_of(queries, keys) + added)
 
 
+def weights_scaled_from_the_left(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    added = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * -10000.0
+    return tf.nn.softmax(np.float32(SIZE**-0.5) * tf.matmul(queries, keys, transpose_b=True) + added)
+
+
 def weights_of_sums_scaled_behind(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     hidden = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * 1e6
     return tf.nn.softmax((tf.matmul(queries, keys, transpose_b=True) - hidden) * np.float32(SIZE**-0.5))
@@ -316,7 +321,33 @@ class Padded(Encoder):
         return {"part": self.part(self.states(ids, tf.cast(ids != 0, tf.int32)))}
 
 
+class Worded(Encoder):
+    """Takes words, which it looks up in a table."""
+
+    def __init__(self) -> None:
+        super().__init__(*FORMS[0])
+        words, ids = tf.constant(["the word", "42", "-1.5"]), tf.constant([3, 5, 7], tf.int64)
+        self.ids = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, ids), 1)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.string, "words"), tf.TensorSpec([None, None], tf.int32, "mask")]
+    )
+    def serve(self, words: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"states": self.states(self.ids.lookup(words), mask)}
+
+
+def test_layers_behind_a_lookup_table_become_one_operator(tmp_path: Path) -> None:
+    encoder = Worded()
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    inputs = {"words": tf.constant([["42", "a", "-1.5"]] * 2), "mask": tf.constant([[1, 1, 1], [1, 1, 0]])}
+    wanted, found = (function(**inputs)["states"] for function in (encoder.serve, loaded))
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
 WEIGHTS = [
+    weights_scaled_from_the_left,
     weights_of_sums_scaled_behind,
     weights_of_a_choice,
     weights_of_all_masks,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, text
-from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
+from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice, zeroes_hidden
 from optops.graph.optimizer.patterns.product import Product, einsum_labels, product_at
-from optops.graph.optimizer.patterns.scaling import scaled
+from optops.graph.optimizer.patterns.scaling import PRODUCTS, SUMS, scaled, scores_first, shifted
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context
 from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of
@@ -38,7 +38,6 @@ MOVES = frozenset(
         "GatherV2",
     ]
 )
-PRODUCTS = ("BatchMatMulV2", "BatchMatMul", "BatchMatMulV3", "Einsum")
 DATA_INPUT = {"Split": 1}
 
 
@@ -201,11 +200,11 @@ def _scores(graph: Graph, tensor: str) -> Scores:
             tensor = node.inputs[0]
         elif node.op == "Transpose" and _swaps_last_axes(graph, node):
             tensor, transposed = node.inputs[0], not transposed
-        elif node.op not in ("AddV2", "Add", "Sub", *SELECTS):
+        elif node.op not in (*SUMS, *SELECTS):
             tensor, factor = _scaled(graph, node)
             scale *= factor
-        elif (rest := _moved(graph, node)) is not None:
-            tensor = rest  # softmax is the same of scores that all are moved by one number
+        elif (rest := shifted(graph, node)) is not None:
+            tensor = rest  # softmax is the same of scores that one number is added to
         elif transposed:
             raise NoAttentionError(f"{node.name}: the scores are transposed behind their mask")
         else:
@@ -226,30 +225,10 @@ def _masked(graph: Graph, node: Node, scale: float) -> tuple[str, tuple[Mask, ..
         if chosen is None or chosen[1] * scale > HIDES:
             raise NoAttentionError(f"{node.name} ({node.op}) chooses other than scores or a number that hides them")
         return chosen[0], chosen[2]
-    scores, mask = _scores_first(graph, node)
-    return scores, (Mask(mask, -scale if node.op == "Sub" else scale),)
-
-
-def _moved(graph: Graph, node: Node) -> str | None:
-    """Returns what a number is added to, or None."""
-    if node.op in SELECTS:
-        return None
-    for read, other in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
-        value = graph.constant(other)
-        if value is not None and value.size == 1:
-            return read
-    return None
-
-
-def _scores_first(graph: Graph, node: Node) -> tuple[str, str]:
-    """Returns which input of a sum are scores: those that come from a product."""
-    for one, other in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
-        maker = graph.producer(one)
-        while maker.op in ("Mul", "RealDiv", "Identity", "AddV2", "Add", "Sub", "Transpose"):
-            maker = graph.producer(maker.inputs[0])
-        if maker.op in PRODUCTS:
-            return one, other
-    raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
+    found = scores_first(graph, node)
+    if found is None:
+        raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
+    return found[0], (Mask(found[1], -scale if node.op == "Sub" else scale),)
 
 
 def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
@@ -293,18 +272,12 @@ def _weighted(graph: Graph, tensor: str, masks: tuple[Mask, ...]) -> tuple[Node,
         products = [node for node in readers if node.op in PRODUCTS]
         if len(products) == 1:
             return products[0], _values(graph, products[0], tensor), (*nodes, products[0].name)
-        if len(readers) != 1 or not (readers[0].op in KEEPS_VALUES or _zeroes_hidden(graph, readers[0], masks)):
+        if len(readers) != 1 or not (readers[0].op in KEEPS_VALUES or zeroes_hidden(graph, readers[0], masks)):
             raise NoAttentionError(
                 f"{tensor} is read by {', '.join(n.op for n in readers) or 'nothing'}, not by a product"
             )
         nodes.append(readers[0].name)
         tensor = f"{readers[0].name}:0"
-
-
-def _zeroes_hidden(graph: Graph, node: Node, masks: tuple[Mask, ...]) -> bool:
-    """Returns whether a node makes zeros of the weights that are zero already, as masks hide their keys."""
-    chosen = choice(graph, node) if node.op in SELECTS else None
-    return chosen is not None and chosen[1] == 0 and set(chosen[2]) <= set(masks)
 
 
 def _values(graph: Graph, node: Node, weights: str) -> Operand:

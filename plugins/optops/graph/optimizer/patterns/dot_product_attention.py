@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, producer_of, text
-from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice
-from optops.graph.optimizer.patterns.scaling import scaled
+from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice, zeroes_hidden
+from optops.graph.optimizer.patterns.scaling import PRODUCTS, SUMS, scaled, scores_first, shifted
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.sizes import Sizes
@@ -23,7 +23,6 @@ from optops.graph.optimizer.splice import splice
 from optops.models.keras import tf
 
 NAME = "attention alone"
-PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
 HEADS_BESIDE = (0, 2, 1, 3)
 """From [batch, heads, time, size] to [batch, time, heads, size], and back."""
 FEWEST_KEYS = 32
@@ -99,6 +98,8 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
             hidden = _hidden(graph, attention, context)
         except NoAttentionError as error:
             context.left_alone(NAME, node.name, str(error))
+        except tf.errors.OpError as error:
+            context.left_alone(NAME, node.name, f"what its mask hides can not be computed: {type(error).__name__}")
         else:
             sizes = sizes or Sizes(graph)
             _, heads, _, size = _sizes(graph, attention.keys)
@@ -119,7 +120,7 @@ def _described(attention: Attention, hidden: Hidden) -> str:
 def _at(graph: Graph, softmax: Node) -> Attention:
     product, scale, mask, above = _scores(graph, softmax.inputs[0])
     queries, keys = _multiplied(graph, product)
-    context_node, values, order, below = _weighted(graph, f"{softmax.name}:0")
+    context_node, values, order, below = _weighted(graph, f"{softmax.name}:0", mask)
     operands = [_before_transposes(graph, each) for each in (queries, keys, values)]
     result, order, behind = _behind_transpose(graph, f"{context_node.name}:0", order)
     laid_out = [name for each in operands for name in each.nodes]
@@ -152,8 +153,10 @@ def _scores(graph: Graph, tensor: str) -> tuple[Node, float, Mask | None, tuple[
             scale *= factor
         elif node.op == "Identity":
             tensor = node.inputs[0]
-        elif node.op not in ("AddV2", "Add", "Sub", *SELECTS):
+        elif node.op not in (*SUMS, *SELECTS):
             raise NoAttentionError(f"{node.name} ({node.op}) stands between the softmax and a product")
+        elif (rest := shifted(graph, node)) is not None:
+            tensor = rest  # softmax is the same of scores that one number is added to
         elif mask is not None or scale != 1.0:
             raise NoAttentionError(f"{node.name}: a second mask, or one that is scaled with the scores")
         else:
@@ -174,17 +177,10 @@ def _masked(graph: Graph, node: Node) -> tuple[str, Mask]:
         if chosen is None or chosen[1] > HIDES or len(chosen[2]) != 1:
             raise NoAttentionError(f"{node.name} chooses other than scores or a number that hides them")
         return chosen[0], chosen[2][0]
-    for scores, mask in (node.inputs, node.inputs[::-1])[: 1 if node.op == "Sub" else 2]:
-        if _leads_to_product(graph, scores):
-            return scores, Mask(mask, -1.0 if node.op == "Sub" else 1.0)
-    raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
-
-
-def _leads_to_product(graph: Graph, tensor: str) -> bool:
-    node = graph.producer(tensor)
-    while node.op in ("Mul", "RealDiv", "Identity"):
-        node = graph.producer(node.inputs[1 if graph.constant(node.inputs[0]) is not None else 0])
-    return node.op in PRODUCTS
+    found = scores_first(graph, node)
+    if found is None:
+        raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
+    return found[0], Mask(found[1], -1.0 if node.op == "Sub" else 1.0)
 
 
 def _multiplied(graph: Graph, node: Node) -> tuple[Operand, Operand]:
@@ -225,12 +221,13 @@ def _ordered(node: Node, index: int, labels: str, wanted: Sequence[str]) -> Oper
     return Operand(node.inputs[index], tuple(labels.index(label) for label in wanted))
 
 
-def _weighted(graph: Graph, tensor: str) -> tuple[Node, Operand, tuple[int, ...], tuple[str, ...]]:
+def _weighted(graph: Graph, tensor: str, mask: Mask | None) -> tuple[Node, Operand, tuple[int, ...], tuple[str, ...]]:
     """Returns the product of weights and values, its values, the order of its result's axes, and the nodes before."""
     nodes: list[str] = []
+    masks = () if mask is None else (mask,)
     while tensor not in graph.outputs:
         readers = graph.consumers(tensor)
-        if len(readers) == 1 and readers[0].op == "Identity":
+        if len(readers) == 1 and (readers[0].op == "Identity" or zeroes_hidden(graph, readers[0], masks)):
             nodes.append(readers[0].name)
             tensor = f"{readers[0].name}:0"
             continue

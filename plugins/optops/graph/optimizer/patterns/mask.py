@@ -3,7 +3,7 @@
 Whether it hides the ends of sentences and nothing else can not be told from the graph for certain; its values say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -45,6 +45,12 @@ def choice(graph: Graph, node: Node) -> tuple[str, float, tuple[Mask, ...]] | No
         if value is not None and value.size == 1:
             return read, float(value.reshape(())), tuple(_decisions(graph, decides, seen))
     return None
+
+
+def zeroes_hidden(graph: Graph, node: Node, masks: Collection[Mask]) -> bool:
+    """Returns whether a node makes zeros of weights that are zero already, as masks hide their keys."""
+    chosen = choice(graph, node) if node.op in SELECTS else None
+    return chosen is not None and chosen[1] == 0 and set(chosen[2]) <= set(masks)
 
 
 def _decisions(graph: Graph, tensor: str, seen: bool) -> list[Mask]:
