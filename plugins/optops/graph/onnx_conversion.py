@@ -146,11 +146,13 @@ def _complementary_error_function(context: Any, node: Any, name: str, arguments:
 
 
 def _choice(context: Any, node: Any, name: str, arguments: Any) -> None:
-    """Writes a choice between numbers as Where: tf2onnx would multiply both, which is NaN where one is infinite."""
+    """Writes a choice between floats as Where: tf2onnx would multiply both, which is NaN where one is infinite."""
+    from onnx import TensorProto
     from tf2onnx.onnx_opset.controlflow import Select
 
     del name, arguments
-    node.set_attr("handles_nan", True)
+    if context.get_dtype(node.output[0]) in (TensorProto.FLOAT, TensorProto.DOUBLE):  # ONNX Runtime takes these
+        node.set_attr("handles_nan", True)
     Select.version_9(context, node)
 
 

@@ -36,6 +36,22 @@ def run(model: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {"x": x})[0])
 
 
+def test_a_choice_gives_nothing_of_what_is_not_chosen(tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.where(x > 0, tf.math.log(x), -1.0)}
+
+    model = convert(saved(tmp_path / "model", serve, tf.TensorSpec([None], tf.float32, "x")))
+    np.testing.assert_array_equal(run(model, np.array([0, -2, 1], np.float32)), [-1, -1, 0])
+
+
+def test_a_choice_between_truth_values_is_converted_too(tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.where(x > 0, x > 1, x < -1)}
+
+    model = convert(saved(tmp_path / "model", serve, tf.TensorSpec([None], tf.float32, "x")))
+    assert run(model, np.array([0.5, 2, -0.5, -2], np.float32)).tolist() == [False, True, False, True]
+
+
 def fail(*arguments: Any, **named: Any) -> None:
     raise RuntimeError("this pass fails")
 

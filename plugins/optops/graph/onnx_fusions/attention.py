@@ -112,7 +112,8 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, zeroe
 def _scores(graph: Rewriter, tensor: str, depth: int) -> _Scores | None:
     """Returns how scores are made: a product of queries and keys, then factors, then masks and other biases."""
     node = graph.producer(tensor, "MatMul", "Einsum", "Add", "Mul", "Div", "Where")
-    if node is None or not depth or not graph.used_once(tensor):
+    readers = [reader for reader in graph.readers(tensor) if reader.op_type != "Shape"]
+    if node is None or not depth or len(readers) != 1 or tensor in graph.outputs:
         return None
     if node.op_type in ("MatMul", "Einsum"):
         return _bare(graph, node)
@@ -139,11 +140,21 @@ def _bare(graph: Rewriter, node: Any) -> _Scores | None:
 
 def _chosen(graph: Rewriter, node: Any, depth: int) -> _Scores | None:
     """Returns scores that are chosen where keys are seen; elsewhere there is a number that hides them."""
-    seen, read, other = node.input
-    scores, hidden = _scores(graph, read, depth - 1), graph.scalar(other)
+    seen = _without_ones(graph, node.input[0])
+    scores, hidden = _scores(graph, node.input[1], depth - 1), graph.scalar(node.input[2])
     if scores is None or scores.seen or hidden is None or hidden > HIDES or len(graph.shape(seen)) != 4:
         return None
     return replace(scores, seen=seen)
+
+
+def _without_ones(graph: Rewriter, seen: str) -> str:
+    """Returns truth values without those that are true everywhere, which give Keras 3's the shape of the scores."""
+    node = graph.producer(seen, "And")
+    for read, other in (node.input, node.input[::-1]) if node is not None else ():
+        expand = graph.producer(read, "Expand")
+        if expand is not None and graph.scalar(expand.input[0]) == 1:
+            return str(other)
+    return seen
 
 
 def _product(graph: Rewriter, node: Any) -> _Product | None:
