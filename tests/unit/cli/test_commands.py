@@ -94,7 +94,10 @@ def test_the_schema_accepts_the_recipe_that_init_writes_and_refuses_a_typo(tmp_p
     recipe = yaml.safe_load(recipe_text("mine", "translation"))
     recipe["prune"] = "off"
     validator = jsonschema.Draft202012Validator(recipe_schema())
+    recipe["distill"] = {"student": {"decoder_layers": 1}}
     assert list(validator.iter_errors(recipe)) == []
+    recipe["distill"]["student"] = {"vocabulary": 200}
+    assert any("vocabulary" in error.message for error in validator.iter_errors(recipe))
     recipe["model"]["widht"] = 8
     assert any("widht" in error.message for error in validator.iter_errors(recipe))
 

@@ -138,7 +138,7 @@ def test_labels_in_json_may_be_any_finite_number(tmp_path):
     frame = read_texts(write(tmp_path / "stars.jsonl", "\n".join(lines)), "jsonl", "text", "label")
     assert list(frame["label"]) == ["1.0", "4.5", "3", "", "", ""]
     assert list(frame["flaw"] == "") == [True, True, True, False, False, False]
-    assert frame["flaw"][3] == "has float for 'label', not text"
+    assert frame["flaw"][3] == "has float for 'label', not text or a finite number"
 
 
 @pytest.mark.parametrize("packed", [False, True])

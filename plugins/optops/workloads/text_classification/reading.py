@@ -191,8 +191,11 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
             continue
         found = {column: value[column] for column in columns if column in value}
-        odd = {column for column, field in found.items() if not _is_told(field, column == columns[1])}
+        _, label = columns
+        odd = {column for column, field in found.items() if not _is_told(field, column == label)}
         flaw = f"has {type(found[min(odd, key=str)]).__name__} for {min(odd, key=str)!r}, not text" if odd else ""
+        if odd == {label}:
+            flaw += " or a finite number"
         told: dict[Column, str] = {c: without_surrogates(str(found[c])) for c in found if c not in odd}
         yield Record(number, 1, told, flaw)
     if all(not line.strip() for line in lines):
