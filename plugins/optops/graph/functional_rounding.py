@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.network import Network, kernel_of
 from optops.compression.quantization.functional.placement import is_rectifier
+from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import grid_of, weight_scales
 from optops.graph.lowering import LoweringError
 from optops.graph.onnx_static_int8 import Int8Layer
@@ -34,6 +35,15 @@ class Rounded:
     layers: Mapping[str, Int8Layer]
 
 
+class MarkTensor(RoundTensor):
+    """Rounds a tensor by the operation that the converter writes as the runtimes' roundings."""
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the rounded tensor."""
+        low, high = self.limits
+        return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
+
+
 def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
     """Returns the form of a model that is converted for static int8.
 
@@ -54,8 +64,7 @@ def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
         if limits is None:
             return tensor
         if number not in marked:
-            low, high = limits
-            marked[number] = tf.quantization.fake_quant_with_min_max_args(tensor, low, high)
+            marked[number] = MarkTensor.after(network.names[number], limits)(tensor)
         return marked[number]
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

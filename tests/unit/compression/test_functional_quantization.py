@@ -11,6 +11,7 @@ import pytest
 from optops.compression import quantize
 from optops.compression.quantization.functional import make_plan
 from optops.compression.quantization.functional.edges import edge_layers, kept_in_float
+from optops.compression.quantization.functional.harm import output_errors
 from optops.compression.quantization.functional.measured import measure
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import placement
@@ -289,6 +290,31 @@ def test_exactly_the_layer_that_was_made_sensitive_goes_back_to_float():
     slow = dict.fromkeys(judged.measured.layers, 1.0) | {"bad": 12.5}
     in_time = quantize(model, [data], evaluate=evaluate, tolerance=0.1, milliseconds=slow)
     assert "12.5 ms" in in_time.reasons["bad"]
+
+
+def test_nothing_is_random_while_a_network_is_measured():
+    image = keras.Input((8, 8, 3), name="image")
+    hidden = L.Conv2D(4, 3, activation="relu", name="hidden")(L.RandomFlip()(image))
+    model = keras.Model(image, L.Dense(3, name="scores")(L.Flatten()(hidden)))
+    data = images(4, 8)
+    one, other = (measure(model, lambda: [data]) for _ in range(2))
+    assert one.layers["scores"].power == other.layers["scores"].power
+    expected = np.square(model(data, training=False) - model.get_layer("scores").bias).sum()
+    assert one.layers["scores"].power == pytest.approx(expected, rel=1e-4)
+    limits = {name: chosen.limits for name, chosen in one.ranges.items()}
+    assert output_errors(one.network, [data], ["scores"], limits, 127)["scores"] < 0.01
+
+
+def test_layers_are_ranked_where_outputs_hold_minus_infinity_too():
+    x = keras.Input((6,), name="x")
+    scores = L.Dense(5, name="scores")(L.Dense(8, activation="relu", name="hidden")(x))
+    allowed = tf.constant([True, False, True, True, False])
+    model = keras.Model(x, tf.where(allowed, scores, -np.inf))
+    data = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    measured = measure(model, lambda: [data])
+    limits = {name: chosen.limits for name, chosen in measured.ranges.items()}
+    errors = output_errors(measured.network, [data], list(measured.layers), limits, 7)
+    assert all(0 < error < 1 for error in errors.values())
 
 
 # Data that does not fit

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.network import Arrays, Network, channel_axes, kernel_of
 from optops.compression.quantization.functional.placement import placement
-from optops.compression.quantization.functional.rounded import round_tensor
-from optops.compression.quantization.rounding import Grid, Range, grid_of, round_weights
+from optops.compression.quantization.functional.rounded import RoundTensor
+from optops.compression.quantization.rounding import Range, round_weights
 
 EXAMPLES = 4
 TINY = 1e-30
@@ -43,14 +43,14 @@ def output_errors(
     for name in layers:
         layer = network.quantizable[name]
         kernel, original = kernel_of(layer), kernel_of(layer).numpy()
-        grids = {tensor: grid_of(ranges[tensor]) for tensor in placement(network, {name})}
+        roundings = {tensor: RoundTensor.after(tensor, ranges[tensor]) for tensor in placement(network, {name})}
         kernel.assign(round_weights(original, channel_axes(layer), levels))
         try:
-            found = [_outputs(network, piece, grids) for piece in pieces]
+            found = [_outputs(network, piece, roundings) for piece in pieces]
         finally:
             kernel.assign(original)
         changes = [
-            np.mean(np.square(one - other)) / spread
+            _squared_error(one, other) / spread
             for wanted, given in zip(exact, found, strict=True)
             for one, other, spread in zip(wanted, given, spreads, strict=True)
         ]
@@ -58,8 +58,15 @@ def output_errors(
     return errors
 
 
+def _squared_error(wanted: NDArray[Any], given: NDArray[Any]) -> float:
+    """Returns the mean squared error of numbers that are finite: what is masked may be minus infinity in both."""
+    finite = np.isfinite(wanted) & np.isfinite(given)
+    return float(np.mean(np.square(wanted[finite] - given[finite]))) if finite.any() else 0.0
+
+
 def _spread(values: Iterable[NDArray[Any]]) -> float:
-    return max(float(np.var(np.concatenate([value.ravel() for value in values]))), TINY)
+    finite = np.concatenate([value[np.isfinite(value)] for value in values])
+    return max(float(np.var(finite)), TINY) if finite.size else TINY
 
 
 def _examples(network: Network, batches: Iterable[Any]) -> Iterator[Arrays]:
@@ -71,12 +78,12 @@ def _examples(network: Network, batches: Iterable[Any]) -> Iterator[Arrays]:
             yield arrays if fixed else {name: array[place : place + 1] for name, array in arrays.items()}
 
 
-def _outputs(network: Network, piece: Arrays, grids: Mapping[str, Grid]) -> list[NDArray[Any]]:
+def _outputs(network: Network, piece: Arrays, roundings: Mapping[str, RoundTensor]) -> list[NDArray[Any]]:
     """Returns the outputs of the network with some tensors rounded where they are read."""
 
     def read(number: int, value: Any) -> Any:
-        grid = grids.get(network.names[number])
-        return value if grid is None else round_tensor(value, grid)
+        rounding = roundings.get(network.names[number])
+        return value if rounding is None else rounding(value)
 
     given = network.run(piece, lambda call, args, kwargs: call.layer(*args, **kwargs), read)
     return [np.asarray(value, np.float64) for value in given]

@@ -80,7 +80,7 @@ def measure_layers(
         limits = ranges[network.names[call.inputs[0]]]
         exact = twin.exact(value)
         twin.compare(records[call.layer.name], exact, twin.rounded(round_tensor(value, grid_of(limits))))
-        return call.layer.activation(exact)
+        return twin.activation(exact)
 
     for piece in network.pieces(batches):
         examples += len(next(iter(piece.values())))
@@ -92,10 +92,11 @@ def measure_layers(
 
 @dataclass(frozen=True)
 class _Twin:
-    """A layer without its activation, and the same with rounded weights."""
+    """A layer without its activation, the same with rounded weights, and the activation, which lets a mask pass."""
 
     exact: Any
     rounded: Any
+    activation: Any
     macs_per_output: float
 
     @classmethod
@@ -114,7 +115,8 @@ class _Twin:
             copies.append(copy)
         exact, rounded = copies
         kernel_of(rounded).assign(round_weights(kernel, channel_axes(layer), levels))
-        return cls(exact, rounded, _macs_per_output(layer, kernel))
+        activation = keras.layers.Activation(layer.activation, dtype=layer.dtype)
+        return cls(exact, rounded, activation, _macs_per_output(layer, kernel))
 
     def compare(self, record: LayerRecord, exact: Any, rounded: Any) -> None:
         """Adds one call to a layer's record."""

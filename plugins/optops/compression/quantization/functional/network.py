@@ -79,7 +79,7 @@ class Network:
             return model
         tensors = zip(model.outputs, model.output_names, self.output_names, strict=True)
         named = [
-            tensor if have == wanted else keras.layers.Activation("linear", name=wanted)(tensor)
+            tensor if have == wanted else keras.layers.Activation("linear", name=wanted, dtype=tensor.dtype)(tensor)
             for tensor, have, wanted in tensors
         ]
         return keras.Model(
@@ -92,7 +92,7 @@ class Network:
         call_layer: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
         read: Callable[[int, Any], Any] = lambda number, value: value,
     ) -> list[Any]:
-        """Runs the model and returns its outputs; a tensor is let go once its last reader has had it.
+        """Runs the model for inference and returns its outputs; a tensor is let go once its last reader has had it.
 
         Args:
             inputs: By the model's input names.
@@ -107,7 +107,8 @@ class Network:
             for number, name in zip(self.calls.inputs, self.model.input_names, strict=True)
         }
         for call in self.calls.calls:
-            given = call_layer(call, *arguments_of(call.node, [read(number, values[number]) for number in call.inputs]))
+            args, kwargs = arguments_of(call.node, [read(number, values[number]) for number in call.inputs])
+            given = call_layer(call, args, at_inference(call, args, kwargs))
             values.update(zip(call.outputs, tf.nest.flatten(given), strict=True))
             for number in set(call.inputs):
                 left[number] -= 1
@@ -168,6 +169,14 @@ class Network:
                 )
             found[name] = array.astype(tensor.dtype.as_numpy_dtype, copy=False)
         return found
+
+
+def at_inference(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the keyword arguments of a call, with `training=False` where it takes that and does not say."""
+    # Left to itself, a random flip trains.
+    names = call.layer._call_spec.arg_names
+    says = "training" in names[: len(args)] or kwargs.get("training") is not None
+    return {**kwargs, "training": False} if "training" in names and not says else kwargs
 
 
 def _check_counts(arrays: Arrays) -> None:

@@ -1,6 +1,6 @@
 """Rounding within TensorFlow: what the runtimes' QuantizeLinear and DequantizeLinear compute, and can learn through."""
 
-from typing import Any
+from typing import Any, Self
 
 from optops.compression.quantization.rounding import STEPS, Grid, Range, grid_of
 from optops.models.keras import keras, tf
@@ -49,7 +49,7 @@ def round_kernel(kernel: Any, channels: tuple[int, ...], levels: int) -> Any:
 
 
 class RoundTensor(keras.layers.Layer):
-    """Rounds a tensor to 8 bits.
+    """Rounds a tensor to 8 bits, and lets its mask pass: what reads it leaves out the same places.
 
     Args:
         limits: The range that 8 bits are spent on.
@@ -60,6 +60,14 @@ class RoundTensor(keras.layers.Layer):
         super().__init__(**kwargs)
         low, high = limits
         self.limits = (float(low), float(high))
+        self.supports_masking = True
+
+    @classmethod
+    def after(cls, tensor: str, limits: Range) -> Self:
+        """Returns the layer that rounds a tensor, called after it."""
+        # `conv2d_1` is the name of another layer than that which gives `conv2d:1`. The type is not left to a global
+        # policy.
+        return cls(limits, name=f"{tensor.replace(':', '.')}_rounded", dtype="float32")
 
     def call(self, inputs: Any) -> Any:
         """Returns the rounded tensor."""
@@ -68,9 +76,3 @@ class RoundTensor(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what the constructor takes."""
         return {**super().get_config(), "limits": list(self.limits)}
-
-
-def rounding_layer(tensor: str, limits: Range) -> RoundTensor:
-    """Returns the layer that rounds a tensor, called after it."""
-    # `conv2d_1` is the name of another layer than that which gives `conv2d:1`. The type is not left to a global policy.
-    return RoundTensor(limits, name=f"{tensor.replace(':', '.')}_rounded", dtype="float32")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
-from optops.compression.quantization.functional.rounded import rounding_layer
+from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import round_weights
 from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import Call, rebuild
@@ -45,7 +45,7 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
         if name not in plan.ranges:
             return value
         if number not in rounded:
-            rounded[number] = rounding_layer(name, plan.ranges[name])(value)
+            rounded[number] = RoundTensor.after(name, plan.ranges[name])(value)
         return rounded[number]
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
-from optops.compression.quantization.functional.rounded import round_kernel, rounding_layer
+from optops.compression.quantization.functional.network import Network, at_inference, channel_axes, kernel_of
+from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
 from optops.compression.quantization.functional.simulate import simulate
 from optops.models.functional.calls import Call, rebuild
 from optops.models.functional.folding import OUTPUT_AXES
@@ -53,15 +53,13 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
     def read(number: int, value: Any) -> Any:
         name = network.names[number]
         if name in plan.ranges and number not in rounded:
-            rounded[number] = rounding_layer(name, plan.ranges[name])(value)
+            rounded[number] = RoundTensor.after(name, plan.ranges[name])(value)
         return rounded.get(number, value)
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = call.layer
         if plan.parts.get(layer.name) != "int8":
-            if "training" in layer._call_spec.arg_names and kwargs.get("training") is None:
-                kwargs = {**kwargs, "training": False}
-            return layer(*args, **kwargs)
+            return layer(*args, **at_inference(call, args, kwargs))
         if layer not in wrapped:
             wrapped[layer] = _Int8Layer(layer, plan.weight_levels)
         return wrapped[layer](*args, **kwargs)
@@ -88,8 +86,9 @@ class _Int8Layer(keras.layers.Layer):
     """Calls a layer with its kernel as int8 keeps it; the gradient reaches the kernel itself."""
 
     def __init__(self, layer: Any, levels: int) -> None:
-        super().__init__(name=layer.name)
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer, self.levels = layer, levels
+        self.supports_masking = layer.supports_masking
 
     def call(self, inputs: Any) -> Any:
         """Returns what the layer gives."""
