@@ -1,6 +1,7 @@
 """A model without some channels computes what it did with all that reads them set to zero, whatever its topology."""
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,37 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / (2 * step), rel=0.02, abs=1e-4)
 
 
+def test_taylor_keeps_no_more_for_more_batches():
+    model = keras.Sequential([L.Dense(512, input_shape=[512]), L.Dense(1)])
+
+    def peak(count):
+        tracemalloc.start()
+        taylor(model, lambda model, batch: tf.reduce_mean(model(batch)), [tf.ones([1, 512])] * count)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)
+    assert peak(8) < 1.2 * peak(2)
+
+
+@pytest.mark.parametrize("what", [np.nan, None])
+def test_taylor_leaves_a_model_as_it_is_where_it_can_not_measure_it(what):
+    model = build(residual)
+    before = model.get_weights()
+
+    def loss(model, batch):
+        outputs = model(batch, training=True)
+        if what is None:
+            raise ValueError("not finite either")
+        return tf.reduce_mean(outputs) * what
+
+    with pytest.raises(ValueError, match="not finite"):
+        taylor(model, loss, inputs_of(model))
+    for value, wanted in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
 def normed(scales):
     """Convolutions of 16 channels with batch norms of these scales, between a first and a last one."""
     x = keras.Input([8, 8, 3])
@@ -402,6 +434,36 @@ def test_a_frozen_batch_norm_is_measured_too_and_stays_frozen():
     assert not found.trainable
     np.testing.assert_array_equal(found.moving_mean, expected.moving_mean)
     np.testing.assert_array_equal(found.moving_variance, expected.moving_variance)
+
+
+def test_a_shared_batch_norm_has_the_statistics_of_all_of_its_calls():
+    left, right = keras.Input([4], name="left"), keras.Input([4], name="right")
+    norm = L.BatchNormalization()
+    model = keras.Model([left, right], L.Concatenate()([norm(left), norm(right)]))
+    batches = [np.random.default_rng(seed).normal(seed, 2, (2, 16, 4)).astype(np.float32) for seed in range(3)]
+    measure_batch_norms(model, [list(batch) for batch in batches])
+    taken = np.stack(batches)
+    np.testing.assert_allclose(norm.moving_mean, taken.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, taken.var(axis=2).mean(axis=(0, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_batch_norms_of_a_network_that_is_called_for_inference_are_measured_too(frozen):
+    base = normed([1.0])
+    base.trainable = not frozen
+    x = keras.Input([8, 8, 3])
+    model, alone = keras.Model(x, L.Dense(2)(base(x, training=False))), keras.models.clone_model(base)
+    alone.set_weights(base.get_weights())
+    batch = np.random.default_rng(1).normal(3, 2, (16, 8, 8, 3)).astype(np.float32)
+    for each in (model, alone):
+        measure_batch_norms(each, [batch])
+    for found, expected in zip(base.get_weights(), alone.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert {layer.trainable for layer in base._flatten_layers()} == {not frozen}
+    before = base.get_weights()
+    model(batch, training=True)
+    for found, expected in zip(base.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

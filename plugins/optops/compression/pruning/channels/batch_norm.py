@@ -1,6 +1,7 @@
 """Batch norms while channels are pruned: scales driven to zero before, statistics measured anew after."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,34 +32,28 @@ def scale_penalty(graph: ChannelGraph) -> Any:
 
 
 def measure_batch_norms(model: Any, batches: Iterable[Any]) -> None:
-    """Replaces the statistics of all batch norms by their means over batches.
+    """Replaces the statistics of all batch norms by their means over all of their calls.
 
     Without some of its inputs a layer's outputs have another mean and variance than those that its batch norm has
     learnt; measured anew, much of the quality is back before any training.
 
     Args:
-        model: A Keras model; its batch norms' moving means and variances are changed, those of frozen ones too.
+        model: A Keras model; its batch norms' moving means and variances are changed, those of frozen ones too, and of
+            those that it calls with `training=False`.
         batches: Inputs of the model; a few hundred examples do.
 
     Raises:
         ValueError: If there are no batches, or a statistic is not finite; names the batch norm.
     """
     layers = [layer for layer in model.submodules if isinstance(layer, keras.layers.BatchNormalization)]
-    settings = [(layer, layer.momentum, layer.trainable) for layer in layers]
-    count = 0
-    try:
+    batch = None
+    with ExitStack() as stack:
+        stack.enter_context(_unfrozen(model))
         for layer in layers:
-            # A frozen one would normalise with the statistics that it has.
-            layer.trainable = True
-        for count, batch in enumerate(batches, 1):
-            for layer in layers:
-                # The mean of all batches so far.
-                layer.momentum = (count - 1) / count
+            stack.enter_context(_measuring(layer))
+        for batch in batches:
             model(batch, training=True)
-    finally:
-        for layer, momentum, trainable in settings:
-            layer.momentum, layer.trainable = momentum, trainable
-    if not count:
+    if batch is None:
         raise ValueError("measure_batch_norms: there are no batches; give some of the training data")
     for layer in layers:
         if not all(np.isfinite(statistic.numpy()).all() for statistic in (layer.moving_mean, layer.moving_variance)):
@@ -66,3 +61,38 @@ def measure_batch_norms(model: Any, batches: Iterable[Any]) -> None:
                 f"measure_batch_norms: what reaches {layer.name!r} is NaN or infinite; look for NaN in the model's "
                 "weights and in the batches"
             )
+
+
+@contextmanager
+def _unfrozen(model: Any) -> Iterator[None]:
+    """Lets the layers of a model, for as long as it lasts, be trainable: what is frozen keeps its statistics."""
+    settings = [(layer, layer._trainable) for layer in model._flatten_layers()]
+    for layer, _ in settings:
+        # Past Keras, which would change those within a layer, too.
+        layer._trainable = True
+    try:
+        yield
+    finally:
+        for layer, trainable in settings:
+            layer._trainable = trainable
+
+
+@contextmanager
+def _measuring(norm: Any) -> Iterator[None]:
+    """Lets a batch norm keep, for as long as it lasts, the mean of the statistics of all its calls."""
+    momentum, calls = norm.momentum, 0
+
+    def is_training(training: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        norm.momentum = 1 - 1 / calls
+        return True
+
+    # Each call asks for this once, before all else; called with `training=False` it would answer no, and normalise with
+    # the statistics that it has.
+    vars(norm)["_get_training_value"] = is_training
+    try:
+        yield
+    finally:
+        del vars(norm)["_get_training_value"]
+        norm.momentum = momentum

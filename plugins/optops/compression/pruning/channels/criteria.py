@@ -67,36 +67,41 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
     Raises:
         ValueError: If there are no batches, or a gradient is not finite.
     """
-    products: dict[int, list[NDArray[np.float64]]] = {}
+    # By variable and axis: products of all weights and batches would not fit into memory.
+    sums: dict[int, list[NDArray[np.float64]]] = {}
     variables = model.trainable_variables
     # A training loss moves the batch norms' statistics; to look at a model is not to change it.
     statistics = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
-    for batch in batches:
-        with tf.GradientTape() as tape:
-            value = loss(model, batch)
-        for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
-            if gradient is not None:
-                product = (tf.convert_to_tensor(gradient) * variable).numpy().astype(np.float64)
-                if not np.isfinite(product).all():
-                    raise ValueError(
-                        f"the gradient of {variable.name} is not finite; train the model before it is pruned"
-                    )
-                products.setdefault(id(variable), []).append(product)
-    for variable, value in statistics:
-        variable.assign(value)
-    if not products:
+    count = 0
+    try:
+        for batch in batches:
+            count += 1
+            with tf.GradientTape() as tape:
+                value = loss(model, batch)
+            for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
+                if gradient is not None:
+                    each = _product_magnitudes(variable, gradient)
+                    sums[id(variable)] = list(map(np.add, sums.get(id(variable), np.zeros(len(each))), each))
+    finally:
+        for variable, value in statistics:
+            variable.assign(value)
+    if not sums:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
 
     def criterion(weight: Weight) -> NDArray[np.float64] | None:
-        if weight.produces is None or id(weight.variable) not in products:
+        if weight.produces is None or id(weight.variable) not in sums:
             return None
-        axis = weight.produces
-        found: NDArray[np.float64] = np.mean(
-            [np.abs(_over_others(product, axis)) for product in products[id(weight.variable)]], axis=0
-        )
-        return found
+        return sums[id(weight.variable)][weight.produces] / count
 
     return Criterion(criterion, comparable=True)
+
+
+def _product_magnitudes(variable: Any, gradient: Any) -> list[NDArray[np.float64]]:
+    """Returns, for each axis of a weight, the magnitudes of the sums over all others of weight * gradient."""
+    product = (tf.convert_to_tensor(gradient) * variable).numpy()
+    if not np.isfinite(product).all():
+        raise ValueError(f"the gradient of {variable.name} is not finite; train the model before it is pruned")
+    return [np.abs(_over_others(product, axis)) for axis in range(product.ndim)]
 
 
 def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
@@ -126,6 +131,7 @@ def _values(weight: Weight) -> NDArray[np.float64]:
     return values
 
 
-def _over_others(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    total: NDArray[np.float64] = values.sum(axis=tuple(other for other in range(values.ndim) if other != axis))
+def _over_others(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    others = tuple(other for other in range(values.ndim) if other != axis)
+    total: NDArray[np.float64] = values.sum(axis=others, dtype=np.float64)
     return total
