@@ -108,3 +108,57 @@ def test_a_nested_model_takes_its_inputs_by_name_in_any_order():
     y = inner({"a": conv(24, name="second")(x), "z": conv(16, name="first")(x)})
     graph = assert_equals_its_masked_form(keras.Model(x, conv(2)(y)))
     assert ("first",) in [group.layers for group in graph.groups]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize(
+    "masked", [L.GlobalAveragePooling1D, lambda: L.Softmax(axis=1)], ids=["GlobalAveragePooling1D", "Softmax"]
+)
+def test_what_a_layer_that_is_given_a_mask_takes_is_left_whole(masked, by_name):
+    ids, layer = keras.Input([6], dtype="int32", name="ids"), masked()
+    y = L.Conv1D(16, 3, name="free", padding="same")(L.Embedding(30, 8)(ids))
+    y = L.Conv1D(16, 3, name="whole", padding="same")(y)
+    mask = tf.not_equal(ids, 0)
+    mask = tf.expand_dims(mask, -1) if isinstance(layer, L.Softmax) else mask
+    y = layer(y, mask=mask) if by_name else layer(y, mask)
+    graph = assert_equals_its_masked_form(keras.Model(ids, L.Dense(2)(y)))
+    assert ("free",) in [group.layers for group in graph.groups]
+    assert "it takes a mask" in graph.left_whole["whole"]
+
+
+@pytest.mark.parametrize("large_first", [True, False])
+def test_one_reshape_of_maps_of_two_sizes_keeps_the_channels_of_both(large_first):
+    x, flat = keras.Input([8, 8, 3]), L.Reshape((-1,))
+    large, small = conv(16, name="large")(x), conv(8, strides=2, name="small")(x)
+    parts = [flat(y) for y in ([large, small] if large_first else [small, large])]
+    graph = assert_equals_its_masked_form(keras.Model(x, L.Dense(2)(L.Concatenate()(parts))))
+    assert sorted(group.layers for group in graph.groups) == [("large",), ("small",)]
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+def test_one_reshape_of_tensors_of_two_widths_needs_all_channels_of_both(known_first):
+    x, rows = keras.Input([4, 4, 3]), L.Reshape((-1, 16), name="rows")
+    known, unknown = conv(16, name="known")(conv(16, name="free")(x)), conv(32, name="unknown")(x)
+    parts = [rows(y) for y in ([known, unknown] if known_first else [unknown, known])]
+    graph = assert_equals_its_masked_form(keras.Model(x, [L.Dense(2)(part) for part in parts]))
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert "it makes 16 channels out of 32" in graph.left_whole["known"]
+
+
+@pytest.mark.parametrize(
+    "join", [lambda parts: tf.concat(parts, -1), L.Concatenate()], ids=["tf.concat", "Concatenate"]
+)
+def test_channels_beside_a_constant_are_left_whole(join):
+    x = keras.Input(batch_shape=[1, 8, 8, 3])
+    places = tf.constant(np.random.default_rng(1).normal(size=(1, 8, 8, 2)), tf.float32)
+    y = join([conv(16, name="beside")(conv(16, name="free")(x)), places])
+    graph = follow_channels(keras.Model(x, conv(4)(y)))
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert "may have a number for each channel" in graph.left_whole["beside"]
+
+
+def test_a_slope_that_all_channels_share_does_not_tie_what_it_is_called_on():
+    x, slope = keras.Input([8, 8, 3]), L.PReLU(shared_axes=[1, 2, 3], alpha_initializer="ones")
+    y = slope(conv(24, name="wide")(slope(conv(16, name="narrow")(x))))
+    graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(y)))
+    assert [group.layers for group in graph.groups] == [("narrow",), ("wide",)]

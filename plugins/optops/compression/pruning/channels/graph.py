@@ -13,6 +13,8 @@ from optops.compression.pruning.channels.operations import OPERATIONS
 from optops.models.functional.calls import entering, is_nested
 from optops.models.keras import tf
 
+SAME_FOR_ALL = (bool, int, float, str, tf.DType, type(None))
+
 
 @dataclass(frozen=True)
 class ChannelGroup:
@@ -116,24 +118,52 @@ def _call(trace: Trace, node: Any, inputs: list[Atoms | None]) -> list[Atoms | N
             if atoms is not None:
                 trace.ties.tie(atoms, trace.slot(layer, input_slot(number), len(atoms)))
         return _run(trace, layer, inputs)
+    if layer not in trace.refused:
+        try:
+            return [_apply_rule(trace, node, inputs)]
+        except NoRuleError as error:
+            symbol = getattr(layer, "symbol", None)
+            what = f"tf.{symbol}" if symbol else type(layer).__name__
+            trace.refuse(layer, f"{layer.name} ({what}) needs them all: {error}")
+    reason = trace.refused[layer]
+    for atoms in inputs:
+        if atoms is not None:
+            trace.ties.fix(atoms, reason)
+    return [_whole(trace, tensor, reason) for tensor in outputs]
+
+
+def _apply_rule(trace: Trace, node: Any, inputs: list[Atoms | None]) -> Atoms:
+    layer = node.layer
     symbol = getattr(layer, "symbol", None)
     rule = OPERATIONS.get(symbol) if symbol else RULES.get(type(layer))
-    what = f"tf.{symbol}" if symbol else type(layer).__name__
-    try:
-        if rule is None:
-            raise NoRuleError("what it does to channels is not known")
-        # Row numbers have no channels.
-        known = [atoms for atoms in inputs if atoms is not None]
-        if len(outputs) > 1 or (len(known) < len(inputs) and rule is not embedding):
-            raise NoRuleError("its channels are not known")
-        found: list[Atoms | None] = [rule(trace, layer, known, node)]
-    except NoRuleError as error:
-        reason = f"{layer.name} ({what}) needs them all: {error}"
-        for atoms in inputs:
-            if atoms is not None:
-                trace.ties.fix(atoms, reason)
-        found = [_whole(trace, tensor, reason) for tensor in outputs]
-    return found
+    if rule is None:
+        raise NoRuleError("what it does to channels is not known")
+    # Row numbers have no channels.
+    known = [atoms for atoms in inputs if atoms is not None]
+    if len(tf.nest.flatten(node.outputs)) > 1 or (len(known) < len(inputs) and rule is not embedding):
+        raise NoRuleError("its channels are not known")
+    _refuse_other_arguments(node)
+    return rule(trace, layer, known, node)
+
+
+def _refuse_other_arguments(node: Any) -> None:
+    """Refuses what a rule does not look at: tensors besides a layer's inputs, and constants of several numbers."""
+    followed = {id(tensor) for tensor in node.keras_inputs}
+    taking = 0
+    for value in (*node.call_args, *node.call_kwargs.values()):
+        parts = tf.nest.flatten(value)
+        taking += any(id(part) in followed for part in parts)
+        for part in parts:
+            alike = len(parts) == 1 and (isinstance(part, SAME_FOR_ALL) or _is_one_number(part))
+            if id(part) not in followed and not alike:
+                raise NoRuleError(f"it takes a {type(part).__name__}, which may have a number for each channel")
+    if taking > 1 and not hasattr(node.layer, "symbol"):
+        raise NoRuleError("it takes a mask, or other tensors besides its inputs")
+
+
+def _is_one_number(value: Any) -> bool:
+    # `1.0 - tensor` is recorded with a tensor for the number.
+    return isinstance(value, np.ndarray | np.generic | tf.Tensor) and np.size(value) == 1
 
 
 def _whole(trace: Trace, tensor: Any, reason: str) -> Atoms | None:

@@ -43,11 +43,13 @@ class Trace:
         slots: By layer and name, the atoms that a layer's weights or its configuration hold: one set however often the
             layer is called.
         weights: By layer, those with channels along an axis; the others stay as they are.
+        refused: By layer, why one of its calls needs all channels; so do its other calls, for they share its slots.
     """
 
     ties: Ties = field(default_factory=Ties)
     slots: dict[tuple[Any, str], Atoms] = field(default_factory=dict)
     weights: dict[Any, list[Weight]] = field(default_factory=dict)
+    refused: dict[Any, str] = field(default_factory=dict)
 
     def slot(self, layer: Any, name: str, count: int) -> Atoms:
         """Returns the atoms of one of a layer's slots, new ones at its first call."""
@@ -58,6 +60,13 @@ class Trace:
     def hold(self, layer: Any, *weights: Weight) -> None:
         """Notes a layer's weights, at its first call."""
         self.weights.setdefault(layer, [weight for weight in weights if weight.variable is not None])
+
+    def refuse(self, layer: Any, reason: str) -> None:
+        """Notes that a layer needs all channels, those of the calls before too."""
+        self.refused.setdefault(layer, reason)
+        for (holder, _), atoms in self.slots.items():
+            if holder is layer:
+                self.ties.fix(atoms, reason)
 
 
 class NoRuleError(Exception):
@@ -171,11 +180,13 @@ def batch_normalization(trace: Trace, layer: Any, inputs: Sequence[Atoms], node:
 
 def parametric_relu(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """A slope for each channel, unless they share one."""
+    # Axes are counted with that of the examples, which the slopes have not.
+    last = node.outputs.shape.rank - 1
+    if last in (layer.shared_axes or ()):
+        return inputs[0]
     into = trace.slot(layer, "in", len(inputs[0]))
     trace.ties.tie(inputs[0], into)
-    last = layer.alpha.shape.rank - 1
-    shared = layer.alpha.shape[last] != len(into)
-    trace.hold(layer, *([] if shared else [Weight(layer.alpha, "slope", {last: into})]))
+    trace.hold(layer, Weight(layer.alpha, "slope", {last - 1: into}))
     return into
 
 
@@ -194,9 +205,11 @@ def reshape(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Ato
     last = node.outputs.shape[-1]
     if last is None or last % len(atoms):
         raise NoRuleError(f"it makes {last} channels out of {len(atoms)}")
-    shape = trace.slot(layer, "shape", last)
-    trace.ties.tie(np.tile(atoms, last // len(atoms)), shape)
-    return shape
+    found = np.tile(atoms, last // len(atoms))
+    # Without a number in its settings it gives as many as there are, in each of its calls.
+    if layer.target_shape[-1] != -1:
+        trace.ties.tie(found, trace.slot(layer, "shape", last))
+    return found
 
 
 def activation(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:

@@ -96,7 +96,7 @@ class _Cut:
                 config[setting] = len(self.kept(out))
                 if not config[setting]:
                     raise ValueError(f"without_channels: {layer.name} would be left without a channel")
-        if shape is not None and config["target_shape"][-1] != -1:
+        if shape is not None:
             config["target_shape"] = (*config["target_shape"][:-1], len(self.kept(shape)))
         if layer in self.biases:
             config["use_bias"] = True
