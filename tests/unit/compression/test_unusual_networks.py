@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from optops.compression import quantize
+from optops.compression import prune_channels, quantize
+from optops.compression.quantization.functional import training_form
 from optops.models.functional.folding import fold_batch_norms
 from optops.models.keras import keras, tf
 from optops.runtimes import load_executable
@@ -75,16 +76,20 @@ def test_an_activation_of_any_kind_is_computed_in_the_canonical_form_and_simulat
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_float32_model_is_quantised_alike_whatever_the_global_policy_is(policy):
     keras.utils.set_random_seed(1)
-    model = activated("gelu")
+    inner = activated("gelu")
+    # Folded, its output is another layer's, and is called as before by one more.
+    model = keras.Model(inner.input, L.BatchNormalization(name="named")(inner.output))
     inputs = example_inputs(model, examples=8)
     expected = outputs_of(quantize(model, [inputs]).simulated, inputs)
     keras.mixed_precision.set_global_policy(policy)
     try:
-        found = outputs_of(quantize(model, [inputs]).simulated, inputs)
+        quantized = quantize(model, [inputs])
+        trained = training_form(model, quantized.plan).model
+        found = [outputs_of(form, inputs) for form in (quantized.simulated, trained)]
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    for name, values in found.items():
-        np.testing.assert_array_equal(values, expected[name])
+    for values in found:
+        np.testing.assert_array_equal(values["named"], expected["named"])
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -100,3 +105,24 @@ def test_a_dilated_transposed_convolution_keeps_nothing_but_itself_in_float(runt
     assert [note for note in notes if note.startswith("wide stays in float: ")]
     (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
     assert relative_error(given, expected) < 0.1
+
+
+class Gate(L.Layer):
+    """Has an activation that is none of its settings."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.activation = tf.math.sigmoid
+
+    def call(self, inputs):
+        return inputs * self.activation(inputs)
+
+
+def test_a_layer_of_ones_own_with_an_activation_that_is_no_setting_is_pruned_and_quantised():
+    x = keras.Input([8, 8, 3])
+    y = Gate()(L.Conv2D(16, 3, name="whole")(L.Conv2D(16, 3, name="free")(x)))
+    model = keras.Model(x, L.Conv2D(4, 1)(y))
+    inputs = example_inputs(model)
+    (expected,), (found,) = (outputs_of(m, inputs).values() for m in (model, quantize(model, [inputs]).simulated))
+    assert relative_error(found, expected) < 0.1
+    assert [prune_channels(model, 0.5).get_layer(name).filters for name in ("free", "whole")] == [8, 16]

@@ -15,7 +15,7 @@ def settings_of(layer: Any) -> dict[str, Any]:
     """Returns the config that makes a layer again, with its activation as it is: by name, one's own is not found."""
     config: dict[str, Any] = layer.get_config()
     function = getattr(layer, "activation", None)
-    if callable(function) and not isinstance(function, keras.layers.Layer):
+    if "activation" in config and callable(function) and not isinstance(function, keras.layers.Layer):
         config["activation"] = function
     return config
 
