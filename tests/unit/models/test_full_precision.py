@@ -76,3 +76,42 @@ def test_a_network_in_mixed_precision_is_quantised(runtime, tmp_path):
     quantized.export(tmp_path, runtime)
     (given,) = load_executable(tmp_path, 1)({"image": IMAGES}).values()
     np.testing.assert_allclose(given, classes(IMAGES), atol=0.02)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_network_in_float32_within_one_in_mixed_precision_takes_what_is_computed_before_it(policy):
+    x = keras.Input([8, 8, 3])
+    base = keras.Model(x, L.GlobalAveragePooling2D()(L.Conv2D(4, 3)(x)), name="base")
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        image = keras.Input([8, 8, 3], name="image")
+        scaled = L.Rescaling(2.0, offset=-1.0)(L.RandomFlip()(image))
+        mixed = keras.Model(image, L.Dense(2)(base(scaled)))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    np.testing.assert_allclose(
+        fold_batch_norms(mixed)(IMAGES, training=False), mixed(IMAGES, training=False), atol=0.05
+    )
+
+
+def test_a_network_that_takes_another_type_than_it_is_given_is_refused():
+    x = keras.Input([3])
+    base = keras.Model(x, L.Dense(2)(x), name="base")
+    given = keras.Input([3], dtype="int32")
+    with pytest.raises(TypeError, match=r"nested model 'base' takes float32 .* and is called with int32"):
+        fold_batch_norms(keras.Model(given, base(given)))
+
+
+@pytest.mark.parametrize("half", ["float16", tf.float16, np.dtype("float16")], ids=repr)
+def test_what_is_cast_to_half_precision_is_cast_to_float32_in_the_canonical_form(half):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        x = keras.Input([4], name="x")
+        y = L.Dense(4, activation="relu")(x)
+        mixed = keras.Model(x, tf.add(y, tf.cast(x > 0, half)))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    folded = fold_batch_norms(mixed)
+    data = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+    np.testing.assert_allclose(folded(data), mixed(data), atol=0.01)
+    assert {layer.output.dtype.name for layer in folded.layers} == {"float32", "bool"}

@@ -1,10 +1,11 @@
 """The layer calls of a functional model in the order of computation, those within nested models among them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optops.models.functional.full_precision import HALVES, is_mixed
 from optops.models.keras import keras, tf
 
 
@@ -82,6 +83,7 @@ class _Follower:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.paths: dict[Any, tuple[str, ...]] = {}
+        self.makers: dict[int, Any] = {}
         self.count = 0
 
     def number(self) -> int:
@@ -96,10 +98,11 @@ class _Follower:
             fixed = node.call_kwargs.get("training")
             mode = training if fixed is None else bool(fixed)
             if is_nested(node.layer):
-                given = self.run(node.layer, _checked(node, taken), mode, (*path, node.layer.name))
+                given = self.run(node.layer, _checked(node, taken, self.makers), mode, (*path, node.layer.name))
             else:
                 given = [self.number() for _ in tf.nest.flatten(node.outputs)]
                 self.paths.setdefault(node.layer, (*path, node.layer.name))
+                self.makers.update(dict.fromkeys(given, node.layer))
                 self.calls.append(Call(node.layer, node, tuple(taken), tuple(given), mode))
             known.update(zip(map(id, tf.nest.flatten(node.outputs)), given, strict=True))
         return [known[id(tensor)] for tensor in model.outputs]
@@ -179,15 +182,28 @@ def entering(node: Any, taken: Sequence[int]) -> list[Any]:
     return list(node.layer._flatten_to_reference_inputs(args[0] if args else kwargs["inputs"]))
 
 
-def _checked(node: Any, taken: Sequence[int]) -> list[int]:
-    """Returns what `entering` does, and refuses what the nested model would cast or reshape."""
+def _checked(node: Any, taken: Sequence[int], makers: Mapping[int, Any]) -> list[int]:
+    """Returns what `entering` does, and refuses what the nested model would cast or reshape.
+
+    Args:
+        node: As for `entering`.
+        taken: As for `entering`.
+        makers: The layers that made the tensors, by their numbers.
+    """
     model, numbers = node.layer, entering(node, taken)
     outer = dict(zip(taken, node.keras_inputs, strict=True))
     for number, tensor in zip(numbers, model.inputs, strict=True):
-        came = outer.get(number)
-        if came is None or came.dtype != tensor.dtype or came.shape.rank != tensor.shape.rank:
+        came = outer.get(number) if isinstance(number, int) else None
+        if came is None or not _fits(came, tensor, makers.get(number)):
             raise TypeError(
                 f"nested model {model.name!r} takes {tensor.dtype.name} {tensor.shape} and is called with "
                 f"{'a constant' if came is None else f'{came.dtype.name} {came.shape}'}; call it with what it takes"
             )
     return numbers
+
+
+def _fits(came: Any, wanted: Any, maker: Any) -> bool:
+    """Returns whether a tensor is of the type and rank that a nested model takes, in full precision at the latest."""
+    # What a layer makes in mixed precision, it makes in float32 then.
+    widens = wanted.dtype == tf.float32 and came.dtype in HALVES and maker is not None and is_mixed(maker)
+    return bool(came.shape.rank == wanted.shape.rank and (came.dtype == wanted.dtype or widens))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optops.models.functional.activations import activation_weights, settings_of, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild
 from optops.models.functional.derived import derive_anew
-from optops.models.functional.full_precision import constants_in_full_precision, in_full_precision, is_mixed
+from optops.models.functional.full_precision import arguments_in_full_precision, in_full_precision, is_mixed
 from optops.models.functional.separable import SeparateLayers
 from optops.models.keras import keras
 
@@ -67,7 +67,7 @@ def fold_batch_norms(model: Any) -> Any:
         if call.training is not None:
             kwargs = _with_training(call, kwargs)
         if mixed:
-            args, kwargs = constants_in_full_precision((args, kwargs))
+            args, kwargs = arguments_in_full_precision((args, kwargs))
         if call.layer not in copies:
             changes: dict[str, Any] = {"use_bias": True} if call.layer in folds else {}
             changes |= {"activation": "linear"} if call.layer in activations else {}

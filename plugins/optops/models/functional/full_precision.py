@@ -7,6 +7,7 @@ import numpy as np
 from optops.models.keras import tf
 
 MIXED = ("mixed_float16", "mixed_bfloat16")
+HALVES = (tf.float16, tf.bfloat16)
 
 
 def is_mixed(layer: Any) -> bool:
@@ -23,12 +24,15 @@ def in_full_precision(config: Any) -> Any:
     return [in_full_precision(value) for value in config] if isinstance(config, list) else config
 
 
-def constants_in_full_precision(arguments: Any) -> Any:
-    """Returns the arguments of a call with their constants of half precision in float32."""
+def arguments_in_full_precision(arguments: Any) -> Any:
+    """Returns the arguments of a call with float32 for half precision: constants, and types that it casts to."""
 
     def widened(value: Any) -> Any:
+        if isinstance(value, str):
+            return "float32" if value in [half.name for half in HALVES] else value
+        if isinstance(value, tf.DType | np.dtype):
+            return tf.float32 if value in HALVES else value
         is_constant = isinstance(value, np.ndarray | np.generic) or tf.is_tensor(value)
-        halves = (tf.float16, tf.bfloat16)
-        return tf.cast(value, tf.float32) if is_constant and tf.as_dtype(value.dtype) in halves else value
+        return tf.cast(value, tf.float32) if is_constant and tf.as_dtype(value.dtype) in HALVES else value
 
     return tf.nest.map_structure(widened, arguments)
