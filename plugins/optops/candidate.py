@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optops.paths import files_below
+
 KEY_LENGTH = 16
 
 
@@ -90,10 +92,10 @@ def digest_file(path: Path) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """Returns the sha256 over the relative names and contents of all files in a folder (or of one file)."""
+    """Returns the sha256 over relative names and contents of all files in a folder, behind links too (or of a file)."""
     if folder.is_file():
         return digest_file(folder)
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(files_below(folder)):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
     return total.hexdigest()

@@ -1,6 +1,7 @@
 """Paths in recipes."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -11,3 +12,23 @@ def resolve_path(value: str, folder: Path | None) -> Path:
     """
     path = Path(os.path.expandvars(value)).expanduser()
     return path if path.is_absolute() or folder is None else (folder / path).resolve()
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Gives all files in a folder and below, in no order; enters folders that are links, as `Path.rglob` does not."""
+    return _files_below(folder, frozenset())
+
+
+def _files_below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    place = folder.resolve()
+    if place in above:  # a link to a folder that it is in
+        return
+    try:
+        entries = list(folder.iterdir())
+    except PermissionError:  # as `Path.rglob` does: the root of a disk has such a folder
+        return
+    for path in entries:
+        if path.is_dir():
+            yield from _files_below(path, above | {place})
+        elif path.is_file():
+            yield path

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optops.paths import files_below
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -64,10 +66,8 @@ def image_files(folder: Path) -> list[Path]:
         raise ValueError(f"{folder} {what}; name the folder that holds the images")
     found = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in files_below(folder)
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
         raise ValueError(f"{folder} holds no image; images end in {', '.join(sorted(SUFFIXES))}")

@@ -23,6 +23,19 @@ from optops.workloads.images import (
 NOISE = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
 
 
+def test_images_in_folders_that_are_links_are_found_and_loops_end(tmp_path):
+    cats, train = tmp_path / "cats", tmp_path / "train"
+    (cats / "below").mkdir(parents=True)
+    train.mkdir()
+    for path in (cats / "a.png", cats / "below" / "b.png"):
+        path.write_bytes(b"")
+    (train / "cat").symlink_to(cats)
+    (train / "tabby").symlink_to(cats / "below")
+    (cats / "back").symlink_to(train)
+    found = [path.relative_to(train).as_posix() for path in image_files(train)]
+    assert found == ["cat/a.png", "cat/below/b.png", "tabby/b.png"]
+
+
 def encoded(image, form="PNG", **options):
     buffer = BytesIO()
     image.save(buffer, format=form, **options)
