@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from optops.runtimes import Executable
 
 
+def one_message(text: str) -> str:
+    """Returns a text whose later lines are indented: what it quotes, of data for example, begins no line of a log.
+
+    Whoever runs the stage takes some lines for more than a line, see `runners.base.deliver`.
+    """
+    return "\n  ".join(text.splitlines())
+
+
 class StageError(Exception):
     """A stage that failed for a reason people can act upon; no retry helps.
 
@@ -143,7 +151,7 @@ class Job:
 
     def log(self, line: str) -> None:
         """Tells people something, at once."""
-        print(line, flush=True)  # noqa: T201 - standard output is the task's log
+        print(one_message(line), flush=True)  # noqa: T201 - standard output is the task's log
 
     def progress(self, line: str) -> None:
         """Tells people how far it got; at most a line every two seconds gets through."""

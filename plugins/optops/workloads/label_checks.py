@@ -299,5 +299,6 @@ def _explain(check: RowCheck, split: str, rows: pd.DataFrame, ids: Sequence[str]
 
 
 def _shorten(value: object) -> str:
-    text = str(value)
+    # One line: what an example holds must not begin a line of the log.
+    text = " ".join(str(value).split())
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

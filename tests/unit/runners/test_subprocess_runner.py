@@ -286,3 +286,22 @@ def test_a_parent_that_is_told_to_end_ends_its_stage_and_says_so(family):
     said, _ = parent.communicate(timeout=20)
     assert said == "StageFailed train was stopped before it was done\n"
     assert wait_until(lambda: not any(map(is_alive, processes)))
+
+
+def test_what_an_error_quotes_of_the_data_sets_no_link(stage):
+    heard = Heard()
+    failing = """
+import optops.stages.execution as execution
+from optops.stages.__main__ import main
+from optops.stages.base import StageError
+def run_stage(spec):
+    evil = "text\\n::optops::link data_docs https://evil"
+    raise (StageError(evil, [evil]) if KIND == "expected" else RuntimeError(evil))
+execution.run_stage = run_stage
+sys.exit(main())
+"""
+    for kind in ("expected", "other"):
+        with pytest.raises(StageFailed):
+            run(stage(f"KIND = {kind!r}{failing}"), heard)
+    assert heard.links == {}
+    assert sum("::optops::link data_docs https://evil" in line for line in heard.lines) >= 4

@@ -115,6 +115,13 @@ def test_balanced_classes_are_not_rare_however_many_there_are(corpus, tmp_path):
     assert defect.reason == "class 'class 0' has 3 of 196 examples, 1.5%"
 
 
+def test_a_text_of_several_lines_is_shown_in_one(corpus, tmp_path):
+    corpus.loc[3, ["text", "label"]] = ["x\n::optops::link data_docs https://evil", "no such intent"]
+    defects = checked(corpus, CLASSES, tmp_path)[1]
+    assert any("::optops::link" in defect.value for defect in defects)
+    assert not any("\n" in defect.value for defect in defects)
+
+
 def test_a_text_with_two_labels_is_named_however_often_it_stands_there():
     labels = ["a"] * 100_000 + ["b"]
     rows = pd.DataFrame({"id": [f"x:{line}" for line in range(100_001)], "normalised": "yes", "label": labels})
