@@ -12,6 +12,7 @@ from optops.candidate import Artifact
 from optops.home import file_lock
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+HISTORY_LENGTH = 50
 HISTORY_TAG = "optops.champions"
 CANDIDATE_TAG = "optops.candidate"
 ARTIFACT_TAG = "optops.artifact"
@@ -83,7 +84,7 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
         The version that was the champion before, if any.
 
     Raises:
-        RegistryError: If the champion changed since the gate: what was proved no longer holds.
+        RegistryError: If the champion changed since the gate, or changes meanwhile: what was proved no longer holds.
     """
     with file_lock(f"champion-{name}"):
         reigning = version_by_alias(client, name, CHAMPION)
@@ -103,7 +104,9 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
         client.set_registered_model_alias(name, CHAMPION, version)
         # A champion that a person set by hand is none that the history knows, and the one to go back to.
         before = [expected] if expected and history[-1:] != [expected] else []
-        _remember(client, name, [*history, *before, version])
+        remembered = [*history, *before, version]
+        _remember(client, name, remembered)
+        _check_undisturbed(client, name, version, remembered)
         client.set_model_version_tag(name, version, "optops.promoted_at", _now())
         if ROLLED_BACK_TAG in client.get_model_version(name, version).tags:
             client.delete_model_version_tag(name, version, ROLLED_BACK_TAG)
@@ -139,7 +142,19 @@ def _history(client: MlflowClient, name: str) -> list[str]:
 
 
 def _remember(client: MlflowClient, name: str, history: list[str]) -> None:
-    client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[-50:]))
+    client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[-HISTORY_LENGTH:]))
+
+
+def _check_undisturbed(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
+    # The lock holds on this machine alone, and MLflow's registry has no transactions.
+    reigning = version_by_alias(client, name, CHAMPION)
+    found = _history(client, name)
+    if reigning is None or reigning.version != version or found != history[-HISTORY_LENGTH:]:
+        raise RegistryError(
+            f"another machine promoted a version of {name!r} at the same moment: the champion is version "
+            f"{reigning.version if reigning else 'none'}, not {version}, and the history {found}. Run again to compare "
+            "with it"
+        )
 
 
 def _now() -> str:

@@ -137,6 +137,21 @@ def test_after_a_rollback_another_version_can_be_promoted(client: MlflowClient) 
     assert rollback(client, NAME) == (versions[2], versions[0])
 
 
+def test_a_promotion_that_another_machine_overtakes_is_none(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = new_version(client), new_version(client, "fuse-2")
+    remember = client.set_registered_model_tag
+
+    def overtaken(*arguments: str) -> None:
+        remember(*arguments)
+        client.set_registered_model_alias(NAME, CHAMPION, theirs)
+
+    monkeypatch.setattr(client, "set_registered_model_tag", overtaken)
+    with pytest.raises(RegistryError, match=f"another machine .* the champion is version {theirs}, not {ours}"):
+        promote(client, NAME, ours, None)
+
+
 def test_without_a_champion_there_is_no_way_back(client: MlflowClient) -> None:
     with pytest.raises(RegistryError, match="has no champion"):
         rollback(client, NAME)
