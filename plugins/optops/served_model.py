@@ -125,7 +125,7 @@ def log_served_model(
                 data_path=str(data),
                 signature=signature,
                 input_example=list(input_example),
-                pip_requirements=["optops", *requirements(library_versions())],
+                pip_requirements=requirements(library_versions()),
                 tags=tags,
                 metadata={"candidate": nominee.key, "digest": nominee.artifact.digest},
             )
@@ -134,6 +134,9 @@ def log_served_model(
 
 
 def requirements(versions: Mapping[str, str]) -> list[str]:
-    """Returns what pip has to install for serving, of the libraries that are installed here (by name their version)."""
+    """Returns what pip has to install for serving, of the libraries that are installed here (by name their version).
+
+    Not optops itself: no index has it, and what one may ever have under that name is not ours.
+    """
     not_served = ("great-expectations", "onnx", "sacrebleu")
     return [f"{name}=={version}" for name, version in versions.items() if version and name not in not_served]
