@@ -19,20 +19,29 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, LoggedModelOutput, Run
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelInput, LoggedModelOutput, Run
 from mlflow.entities import Metric as MlflowMetric
 
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.home import file_lock, subfolder
+from optops.paths import files_below
 from optops.stage_spec import RunReference, StageResult
 
 KEY_TAG = "optops.key"
 STAGE_TAG = "optops.stage"
 RESULT_FILE = "result.json"
 MODEL_TYPE = "optops-candidate"
+SERVED_DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 _FOREIGN_TO_NAMES = re.compile(r"[^\w./: -]")
 
 logger = logging.getLogger(__name__)
+
+_whole: set[Path] = set()
+"""Kept copies whose digest this process has checked."""
+
+
+class StoreError(ValueError):
+    """A tracking URI that stages on several machines can not share."""
 
 
 class DigestMismatchError(RuntimeError):
@@ -44,6 +53,11 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{subfolder('mlflow') / 'mlflow.db'}"
 
 
+def without_password(text: str) -> str:
+    """Returns a text with the user and password of every URI in it left out, to be shown or kept."""
+    return re.sub(r"//[^/\s]*@", "//", text)
+
+
 def default_artifacts() -> str:
     """Returns where the embedded store keeps artifacts; a server decides for itself."""
     return str(subfolder("mlflow", "artifacts"))
@@ -52,7 +66,9 @@ def default_artifacts() -> str:
 def user_interface() -> str:
     """Returns the base URL of MLflow's pages: `$OPTOPS_MLFLOW_URL`, the server, or where `make ui` starts one."""
     uri = default_uri()
-    return os.environ.get("OPTOPS_MLFLOW_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
+    url = os.environ.get("OPTOPS_MLFLOW_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
+    # Links go into logs, XComs and model cards.
+    return without_password(url)
 
 
 class Tracking:
@@ -60,10 +76,14 @@ class Tracking:
 
     Args:
         uri: Tracking URI; the one that the environment names if empty.
+
+    Raises:
+        StoreError: If it names a database without a server, other than SQLite.
     """
 
     def __init__(self, uri: str = ""):
         self.uri = uri or default_uri()
+        _check_store(self.uri)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
         if self.uri.startswith("sqlite"):
@@ -78,20 +98,25 @@ class Tracking:
 
     def experiment(self, name: str) -> str:
         """Returns the id of an experiment, which is made if need be."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            with file_lock("mlflow-experiment"):
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    embedded = self.uri.startswith("sqlite")
-                    location = f"{default_artifacts()}/{name}" if embedded else None
-                    return str(self.client.create_experiment(name, artifact_location=location))
+        found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
         if found.lifecycle_stage != "active":
             raise ValueError(
                 f"MLflow experiment {name!r} is deleted; restore it (`mlflow experiments restore -x "
                 f"{found.experiment_id}`) or set `registry.experiment` to another name"
             )
         return str(found.experiment_id)
+
+    def _new_experiment(self, name: str) -> Experiment:
+        location = f"{default_artifacts()}/{name}" if self.uri.startswith("sqlite") else None
+        try:
+            made = self.client.create_experiment(name, artifact_location=location)
+        except mlflow.MlflowException as error:
+            # Another run, of this machine or another, may have been faster.
+            found = self.client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+            return found
+        return self.client.get_experiment(made)
 
     def open_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """Starts a run and returns its id."""
@@ -234,17 +259,25 @@ class Tracking:
     def fetch(self, artifact: Artifact) -> Path:
         """Returns a local copy of an artifact, after checking its digest.
 
-        Copies are kept by digest below `optops_home`, so each is downloaded once a machine.
+        Copies are kept by digest below `optops_home`, so each is downloaded once a machine, and checked once a process.
 
         Raises:
             DigestMismatchError: If the store holds something else than what was put there.
         """
+        if not re.fullmatch("[0-9a-f]{64}", artifact.digest):
+            # It becomes the name of a folder.
+            raise DigestMismatchError(
+                f"{artifact.uri}: its digest {artifact.digest!r} is no SHA-256; it was changed from outside"
+            )
         kept = subfolder("artifacts") / artifact.digest
         with file_lock(f"artifact-{artifact.digest[:16]}"):
             if kept.exists():
-                # `optops gc` removes copies by when they were last used.
-                os.utime(kept)
-                return _only_entry(kept)
+                if _is_whole(kept, artifact.digest):
+                    # `optops gc` removes copies by when they were last used.
+                    os.utime(kept)
+                    return _only_entry(kept)
+                logger.warning("%s is no longer what was fetched; it is fetched again", kept)
+                shutil.rmtree(kept)
             partial = Path(tempfile.mkdtemp(dir=subfolder("artifacts"), prefix="partial-"))
             try:
                 self._download(artifact.uri, partial)
@@ -255,7 +288,9 @@ class Tracking:
                         f"{artifact.uri}: digest is {actual}, expected {artifact.digest}; the artifact store was "
                         f"changed from outside. `optops gc --forget {artifact.uri}` forgets the result; then run again"
                     )
+                _write_through(partial)
                 partial.rename(kept)
+                _whole.add(kept)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return _only_entry(kept)
@@ -286,6 +321,33 @@ class Tracking:
 def model_version_url(name: str, version: str) -> str:
     """Returns the page of a model version."""
     return f"{user_interface()}/#/models/{name}/versions/{version}"
+
+
+def _is_whole(kept: Path, digest: str) -> bool:
+    """Returns whether a kept copy is what its digest says; gigabytes take seconds, so each is read once a process."""
+    if kept not in _whole and len(list(kept.iterdir())) == 1 and digest_folder(_only_entry(kept)) == digest:
+        _whole.add(kept)
+    return kept in _whole
+
+
+def _write_through(folder: Path) -> None:
+    # Once it has its name it must be whole, even after a power failure.
+    for path in (*files_below(folder), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_store(uri: str) -> None:
+    database = uri.partition(":")[0].partition("+")[0]
+    if database in SERVED_DATABASES:
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI {without_password(uri)!r} is a {database} database, which keeps no artifacts: each "
+            "process would leave them in its working directory; start `mlflow server --backend-store-uri "
+            f"{database}://... --artifacts-destination FOLDER` and give the address of that"
+        )
 
 
 def _model_id(uri: str) -> str:

@@ -1,14 +1,18 @@
 """Runs, candidates and the cache in a real MLflow store on SQLite."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from optops.candidate import Artifact, Candidate
+from optops.candidate import Artifact, Candidate, digest_folder
+from optops.cli.outcome import how_to_use
+from optops.services.pages import mlflow_command
 from optops.stage_spec import Manifest, RunReference, StageResult
-from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
+from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, StoreError, Tracking, model_version_url
 
 EXPERIMENT = "optops/test"
 
@@ -65,6 +69,67 @@ def test_a_candidate_that_was_tampered_with_is_refused_and_leaves_no_copy(tracki
         tracking.fetch(candidate.artifact)
     note.write_text("näme\n", encoding="utf-8")
     assert tracking.fetch(candidate.artifact).is_dir()
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut", "gone"])
+def test_a_kept_copy_that_is_no_longer_whole_is_fetched_again(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    candidate = log_candidate(tracking, new_run(tracking), tmp_path / "made")
+    fetched = tracking.fetch(candidate.artifact)
+    note = fetched / "note.txt"
+    if damage == "gone":
+        shutil.rmtree(fetched)
+    else:
+        note.write_text("changed" if damage == "altered" else "", encoding="utf-8")
+    # As another process, which has not checked it yet.
+    monkeypatch.setattr("optops.tracking._whole", set())
+    assert tracking.fetch(candidate.artifact) == fetched
+    assert note.read_text(encoding="utf-8") == "näme\n"
+
+
+@pytest.mark.parametrize("digest", ["", "../../elsewhere", "a" * 63, "A" * 64, "a" * 64 + "\n"])
+def test_a_digest_that_is_none_names_no_folder(tracking: Tracking, digest: str) -> None:
+    with pytest.raises(DigestMismatchError, match="is no SHA-256"):
+        tracking.fetch(Artifact("models:/m-1", digest))
+
+
+def test_what_lies_behind_a_link_is_part_of_a_digest(tmp_path: Path) -> None:
+    model, linked = tmp_path / "saved_model", tmp_path / "elsewhere"
+    for folder in (model, linked):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"1")
+    (model / "variables").symlink_to(linked)
+    before = digest_folder(model)
+    (linked / "file").write_bytes(b"2")
+    assert digest_folder(model) != before
+
+
+def test_two_that_begin_the_same_new_experiment_share_it(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = tracking.client.create_experiment
+    made: list[str] = []
+
+    def slower_than_another_machine(name: str, **settings: Any) -> str:
+        made.append(str(create(name, **settings)))
+        return str(create(name, **settings))
+
+    monkeypatch.setattr(tracking.client, "create_experiment", slower_than_another_machine)
+    assert [tracking.experiment("optops/shared")] == made
+
+
+def test_a_database_without_a_server_is_refused_with_the_remedy(optops_home: Path) -> None:
+    del optops_home
+    with pytest.raises(StoreError, match=r"is a postgresql database.*start `mlflow server") as caught:
+        Tracking("postgresql+psycopg2://ann:s%40cr@t@host/mlflow")
+    assert "ann" not in str(caught.value) and "cr@t" not in str(caught.value)
+
+
+def test_links_hold_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPTOPS_MLFLOW_URL", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bot:secret@host:5000")
+    assert model_version_url("phrases", "1") == "https://host:5000/#/models/phrases/versions/1"
+    assert not any("bot" in line or "secret" in line for line in how_to_use("phrases"))
+    assert "secret" not in " ".join(mlflow_command(5000))
 
 
 def test_a_single_file_comes_back_too(tracking: Tracking, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from optops.cli.console import CommandError
 from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_runs
 from optops.home import subfolder
 from optops.registry import ARTIFACT_TAG
-from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
 
 DAY = 86_400.0
 FORGOTTEN_TAG = "optops.forgotten_key"
@@ -250,7 +250,8 @@ def forget_result(tracking: Tracking, name: str, *, dry_run: bool) -> list[str]:
     made_by = _run_of(tracking, name)
     wanted = {r.info.run_id for r in finished if r.data.tags[KEY_TAG] == name or r.info.run_id == made_by}
     if not wanted:
-        raise CommandError(f"{name!r} is the key of no cached result in {tracking.uri}; `optops show RUN` lists keys")
+        store = without_password(tracking.uri)
+        raise CommandError(f"{name!r} is the key of no cached result in {store}; `optops show RUN` lists keys")
     models = [m for m in _models(tracking, {run.info.experiment_id for run in finished}) if m.source_run_id in wanted]
     uris = {*(f"models:/{model.model_id}" for model in models), *(f"runs:/{run_id}/" for run_id in wanted)}
     lines = []

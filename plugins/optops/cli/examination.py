@@ -1,7 +1,6 @@
 """What `optops doctor` looks at."""
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -153,7 +152,7 @@ def _give_up(seconds: float) -> None:
 
 
 def _store() -> Iterator[Finding]:
-    from optops.tracking import Tracking, default_uri, user_interface
+    from optops.tracking import Tracking, default_uri, user_interface, without_password
 
     try:
         with _impatient():
@@ -161,10 +160,10 @@ def _store() -> Iterator[Finding]:
     except Exception as error:  # noqa: BLE001 - whatever a store or server throws is the finding
         remedy = "start it, or set MLFLOW_TRACKING_URI to one that runs; unset, optops keeps a store of its own"
         text = f"{default_uri()} can not be reached: {error}; {remedy}"
-        yield Finding("MLflow", "store", "missing", _without_password(text))
+        yield Finding("MLflow", "store", "missing", without_password(text))
         return
-    yield Finding("MLflow", "store", "ok", f"{_without_password(default_uri())}, {len(experiments)} experiments")
-    yield Finding("MLflow", "links lead to", "ok", _without_password(user_interface()))
+    yield Finding("MLflow", "store", "ok", f"{without_password(default_uri())}, {len(experiments)} experiments")
+    yield Finding("MLflow", "links lead to", "ok", user_interface())
 
 
 @contextmanager
@@ -181,10 +180,6 @@ def _impatient() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _airflow() -> Iterator[Finding]:

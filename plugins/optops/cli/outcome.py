@@ -95,15 +95,16 @@ def _next_steps(outcome: FlowOutcome, again: str) -> list[str]:
 
 def how_to_use(name: str) -> list[str]:
     """Returns how to load, serve and replace the champion of a registered model, in lines for people."""
-    from optops.tracking import default_uri
+    from optops.tracking import default_uri, without_password
 
+    store = without_password(default_uri())
     uri = shlex.quote(f"models:/{name}@champion")
     return [
         "Load it in Python:",
-        f'  mlflow.set_tracking_uri("{default_uri()}")',
+        f'  mlflow.set_tracking_uri("{store}")',
         f'  mlflow.pyfunc.load_model("models:/{name}@champion").predict([...])',
         "Serve it over HTTP:",
-        f"  MLFLOW_TRACKING_URI={shlex.quote(default_uri())} mlflow models serve -m {uri} --env-manager local",
+        f"  MLFLOW_TRACKING_URI={shlex.quote(store)} mlflow models serve -m {uri} --env-manager local",
         "Go back to the champion before it:",
         f"  optops rollback {shlex.quote(name)}",
     ]

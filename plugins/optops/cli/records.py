@@ -10,7 +10,7 @@ from optops.cli.console import CommandError
 from optops.pipeline import ORDER
 from optops.registry import CHAMPION, RegistryError, version_by_alias
 from optops.stage_spec import StageResult
-from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
 
@@ -58,8 +58,9 @@ def find_run(tracking: Tracking, name: str) -> Run:
     except (MlflowException, KeyError):
         recipes = sorted({run.data.params["recipe"] for run in runs if "recipe" in run.data.params})
         known = f"recipes with runs are {', '.join(recipes)}" if recipes else "no recipe was run yet"
+        store = without_password(tracking.uri)
         raise CommandError(
-            f"{name!r} is no run, prefix of one (4 digits at least), or recipe in {tracking.uri}; {known}"
+            f"{name!r} is no run, prefix of one (4 digits at least), or recipe in {store}; {known}"
         ) from None
 
 

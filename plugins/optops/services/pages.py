@@ -53,19 +53,23 @@ def _start_mlflow(stack: ExitStack, wanted: int | None) -> tuple[str, list[Servi
     if default_uri().startswith("http"):
         return user_interface(), []
     port = choose_port(wanted, MLFLOW_PORT)
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Not among its arguments, which every account of this host can read.
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": default_uri(),
+    }
     services = stack.enter_context(running({"mlflow": mlflow_command(port)}, environment, subfolder("mlflow", "logs")))
     return f"http://{HOST}:{port}", services
 
 
 def mlflow_command(port: int) -> list[str]:
-    """Returns what serves MLflow's pages over the embedded store, to this machine's browsers alone."""
-    from optops.tracking import default_artifacts, default_uri
+    """Returns what serves MLflow's pages over `$MLFLOW_BACKEND_STORE_URI`, to this machine's browsers alone."""
+    from optops.tracking import default_artifacts
 
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", default_uri(), "--default-artifact-root", default_artifacts()),
-        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        *("--default-artifact-root", default_artifacts(), "--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
     ]
 
 
