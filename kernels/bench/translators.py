@@ -12,11 +12,11 @@ from comparison import Record, compare
 
 from optops.compression.quantization import make_plan
 from optops.graph.lowering import lower
-from optops.graph.transformer_weights import AttentionWeights, Norm, Product, TransformerWeights, read_weights
 from optops.kernels import PackedTranslator
 from optops.kernels.arrays import Precision
 from optops.measurement.worker_process import Contender
 from optops.models.base import load_architecture
+from optops.models.transformer.weights import AttentionWeights, Norm, Product, TransformerWeights, read_weights
 
 # Without these CTranslate2 takes several times as long: its threads would sleep between two products.
 TUNED = {"OMP_WAIT_POLICY": "active", "OMP_PROC_BIND": "true", "GOMP_SPINCOUNT": "100000"}

@@ -1,23 +1,20 @@
 """Lowers a BERT to the operator library: its layers are one operator, which computes no padding."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.bert_weights import BertLayerWeights, BertWeights, read_weights
 from optops.graph.lowering import Lowering, LoweringError
-from optops.graph.transformer_weights import Norm, Product, joined
 from optops.kernels import KernelsUnavailableError, PackedEncoder, PackedProduct, instruction_set
 from optops.kernels.arrays import Precision
-from optops.kernels.layers import EncoderLayerWeights
 from optops.kernels.tensorflow import dense, encode, residual_norm
-from optops.kernels.transformer import most_exact
-from optops.models.bert.config import BertConfig
+from optops.kernels.transformer import PrecisionOf, encoder_layers
 from optops.models.bert.model import NORM_EPSILON, pool
+from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.keras import tf
 from optops.models.token_ids import PADDING
+from optops.models.transformer.weights import Product
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 
@@ -28,7 +25,6 @@ NOTES = [
     "weights are packed in panels of 64 outputs; query, key and value are one product",
     "position and segment embeddings are added up",
 ]
-PrecisionOf = Callable[[str], Precision]
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -63,44 +59,6 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     return Lowering(facts, NOTES + [f"{name} stays in fp32: {why}" for name, why in sorted(plan.notes.items())])
 
 
-def packed_encoder(layers: Sequence[BertLayerWeights], config: BertConfig, precision_of: PrecisionOf) -> PackedEncoder:
-    """Returns layers in the form in which the library runs them."""
-    return PackedEncoder(
-        [
-            EncoderLayerWeights(
-                heads=layer.attention.heads,
-                attention_norm=_pair(layer.attention_norm),
-                query_key_value=joined(_projections(layer)),
-                output=joined([layer.attention.output]),
-                feed_forward_norm=_pair(layer.feed_forward_norm),
-                expand=joined([layer.feed_forward.expand]),
-                contract=joined([layer.feed_forward.contract]),
-                precisions=tuple(
-                    most_exact(parts, precision_of)
-                    for parts in (
-                        _projections(layer),
-                        [layer.attention.output],
-                        [layer.feed_forward.expand],
-                        [layer.feed_forward.contract],
-                    )
-                ),
-            )
-            for layer in layers
-        ],
-        head_size=config.head_size,
-        activation=config.activation,
-        epsilon=NORM_EPSILON,
-    )
-
-
-def _projections(layer: BertLayerWeights) -> list[Product]:
-    return [layer.attention.query, layer.attention.key, layer.attention.value]
-
-
-def _pair(norm: Norm) -> tuple[np.ndarray, np.ndarray]:
-    return norm.scale, norm.offset
-
-
 class _Classifier(tf.Module):
     """Token ids in, probabilities out."""
 
@@ -112,13 +70,23 @@ class _Classifier(tf.Module):
             return _variable(PackedProduct(product.kernel, product.bias, precision_of(product.name)).to_bytes())
 
         self.tokens, self.positions = _variable(weights.tokens), _variable(weights.positions)
-        self.scale, self.offset = (_variable(array) for array in _pair(weights.embedding_norm))
+        norm = weights.embedding_norm
+        self.scale, self.offset = _variable(norm.scale), _variable(norm.offset)
         self.projection = packed(weights.projection) if weights.projection else None
         # A layer that runs several times is packed once, and a call of its own.
         self.repeats = weights.config.repeats
         stacks = [weights.layers] if self.repeats == 1 else [[layer] for layer in weights.layers[:: self.repeats]]
+        config = weights.config
         self.encoders = [
-            _variable(packed_encoder(layers, weights.config, precision_of).to_bytes()) for layers in stacks
+            _variable(
+                PackedEncoder(
+                    encoder_layers(layers, precision_of),
+                    head_size=config.head_size,
+                    activation=config.activation,
+                    epsilon=NORM_EPSILON,
+                ).to_bytes()
+            )
+            for layers in stacks
         ]
         self.pooler, self.classifier = packed(weights.pooler), packed(weights.classifier)
 

@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 
 from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.bert_weights import BertLayerWeights, BertWeights, read_weights
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
 from optops.models.bert.model import NORM_EPSILON
+from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.token_ids import PADDING
+from optops.models.transformer.weights import EncoderLayerWeights
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
 
@@ -61,7 +62,7 @@ def classifier_graph(weights: BertWeights, plan: PrecisionPlan) -> Blocks:
     return blocks
 
 
-def _layer(blocks: Blocks, layer: BertLayerWeights, states: str, sizes: str, mask: str, activation: str) -> str:
+def _layer(blocks: Blocks, layer: EncoderLayerWeights, states: str, sizes: str, mask: str, activation: str) -> str:
     attention = layer.attention
     split = blocks.split_products(states, [attention.query, attention.key, attention.value], sizes)
     (added,) = blocks.attention(split, attention, padding_mask=mask)

@@ -5,14 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.bert_weights import BertLayerWeights, BertWeights, read_weights
 from optops.graph.lowering import Lowering
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_tensorflow_blocks import Blocks
-from optops.graph.transformer_weights import Norm
 from optops.models.bert.model import NORM_EPSILON, pool
+from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.keras import tf
 from optops.models.transformer.model import padding_bias
+from optops.models.transformer.weights import EncoderLayerWeights, Norm
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 
@@ -68,7 +68,7 @@ class _Rewritten:
     def _layer(
         self,
         blocks: Blocks,
-        layer: BertLayerWeights,
+        layer: EncoderLayerWeights,
         states: tf.Tensor,
         bias: tf.Tensor,
         batch: tf.Tensor,

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.transformer_serving import executable_info, load_trained
-from optops.graph.transformer_weights import read_weights
 from optops.kernels import KernelsUnavailableError, PackedTranslator, instruction_set
 from optops.kernels.arrays import Precision
 from optops.kernels.tensorflow import translate
 from optops.models.keras import tf
 from optops.models.token_ids import PADDING
 from optops.models.transformer.search import SearchSettings
+from optops.models.transformer.weights import read_weights
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 

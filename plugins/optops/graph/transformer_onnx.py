@@ -10,8 +10,8 @@ from optops.graph.onnx_graph import OnnxGraph
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
 from optops.graph.transformer_serving import executable_info, load_trained
-from optops.graph.transformer_weights import TransformerWeights, own_ancestry, read_weights
 from optops.models.token_ids import END, PADDING
+from optops.models.transformer.weights import TransformerWeights, own_ancestry, read_weights
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import ENCODER, SELECT, STEP, TRANSLATE
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
-from optops.graph.transformer_weights import AttentionWeights, FeedForwardWeights, Norm, Product, by_precision, joined
-from optops.models.transformer.layers import MASKED, NORM_EPSILON
+from optops.models.transformer.config import MASKED
+from optops.models.transformer.layers import NORM_EPSILON
+from optops.models.transformer.weights import AttentionWeights, FeedForwardWeights, Norm, Product, by_precision, joined
 from optops.precision import PrecisionPlan
 
 

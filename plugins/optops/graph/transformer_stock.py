@@ -8,7 +8,7 @@ from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.models.keras import tf
 from optops.models.token_ids import BEGIN, END, PADDING
-from optops.models.transformer.layers import MASKED
+from optops.models.transformer.config import MASKED
 from optops.models.transformer.model import Transformer, padding_bias
 from optops.models.transformer.search import SearchSettings
 from optops.precision import PrecisionPlan

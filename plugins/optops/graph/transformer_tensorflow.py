@@ -8,8 +8,8 @@ from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_tensorflow_search import RewrittenSearch
-from optops.graph.transformer_weights import fold_norms, read_weights
 from optops.models.keras import tf
+from optops.models.transformer.weights import fold_norms, read_weights
 from optops.precision import PrecisionPlan
 from optops.runtimes.tensorflow import SAVED_MODEL
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optops.graph.transformer_weights import FeedForwardWeights, Product, by_precision, joined
 from optops.models.keras import tf
 from optops.models.transformer.layers import NORM_EPSILON
+from optops.models.transformer.weights import FeedForwardWeights, Product, by_precision, joined
 from optops.precision import PrecisionPlan
 
 

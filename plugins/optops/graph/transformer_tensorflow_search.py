@@ -6,11 +6,11 @@ import numpy as np
 
 from optops.graph.transformer_tensorflow_blocks import Blocks
 from optops.graph.transformer_tensorflow_topk import grouped_top_k, padded_vocabulary
-from optops.graph.transformer_weights import DecoderLayerWeights, TransformerWeights, own_ancestry
 from optops.models.keras import tf
 from optops.models.token_ids import BEGIN, END, PADDING
-from optops.models.transformer.layers import MASKED
+from optops.models.transformer.config import MASKED
 from optops.models.transformer.search import SearchSettings
+from optops.models.transformer.weights import DecoderLayerWeights, TransformerWeights, own_ancestry
 from optops.precision import PrecisionPlan
 
 IMPOSSIBLE = float("-inf")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from optops.graph.transformer_weights import Product
 from optops.models.keras import tf
-from optops.models.transformer.layers import MASKED
+from optops.models.transformer.config import MASKED
+from optops.models.transformer.weights import Product
 
 GROUP = 32
 

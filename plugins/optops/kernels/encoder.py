@@ -66,12 +66,12 @@ class PackedEncoder(Packed):
     @classmethod
     def from_keras(cls, model: "Transformer", precision: Precision = "fp32") -> "PackedEncoder":
         """Returns the encoder of a `Transformer`; it takes what `model.embed` gives."""
-        from optops.graph.transformer_weights import read_weights
         from optops.kernels.transformer import encoder_layers, uniform
+        from optops.models.transformer.weights import read_weights
 
         weights = read_weights(model, scaled_queries=False)
         return cls(
-            encoder_layers(weights, uniform(precision)),
+            encoder_layers(weights.encoder, uniform(precision)),
             head_size=weights.head_size,
             last_norm=(weights.encoder_norm.scale, weights.encoder_norm.offset),
             precision=precision,

@@ -1,16 +1,12 @@
 """The project's Transformer as the operators take it."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from optops.kernels.arrays import PRECISIONS, Precision
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights
 from optops.kernels.layers import Product as Pair
-
-if TYPE_CHECKING:
-    from optops.graph.transformer_weights import Norm, Product, TransformerWeights
+from optops.models.transformer import weights as transformer
+from optops.models.transformer.weights import Norm, Product, joined
 
 PrecisionOf = Callable[[str], Precision]
 """Maps the name of a weight, as precision plans use it, to its type."""
@@ -21,10 +17,12 @@ def uniform(precision: Precision) -> PrecisionOf:
     return lambda _: precision
 
 
-def encoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> list[EncoderLayerWeights]:
-    """Returns the layers of the encoder."""
+def encoder_layers(
+    weights: Sequence[transformer.EncoderLayerWeights], precision_of: PrecisionOf
+) -> list[EncoderLayerWeights]:
+    """Returns the layers of an encoder."""
     layers = []
-    for layer in weights.encoder:
+    for layer in weights:
         attention, units = layer.attention, layer.feed_forward
         products = [
             [attention.query, attention.key, attention.value],
@@ -32,7 +30,7 @@ def encoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
             [units.expand],
             [units.contract],
         ]
-        query_key_value, output, expand, contract = (_joined(parts) for parts in products)
+        query_key_value, output, expand, contract = (joined(parts) for parts in products)
         layers.append(
             EncoderLayerWeights(
                 attention.heads,
@@ -48,10 +46,12 @@ def encoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
     return layers
 
 
-def decoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> list[DecoderLayerWeights]:
-    """Returns the layers of the decoder."""
+def decoder_layers(
+    weights: Sequence[transformer.DecoderLayerWeights], precision_of: PrecisionOf
+) -> list[DecoderLayerWeights]:
+    """Returns the layers of a decoder."""
     layers = []
-    for layer in weights.decoder:
+    for layer in weights:
         own, cross, units = layer.attention, layer.cross, layer.feed_forward
         products = [
             [own.query, own.key, own.value],
@@ -63,7 +63,7 @@ def decoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
             [units.contract],
         ]
         query_key_value, self_output, cross_query, cross_key_value, cross_output, expand, contract = (
-            _joined(parts) for parts in products
+            joined(parts) for parts in products
         )
         layers.append(
             DecoderLayerWeights(
@@ -85,14 +85,10 @@ def decoder_layers(weights: "TransformerWeights", precision_of: PrecisionOf) -> 
     return layers
 
 
-def _joined(parts: Sequence["Product"]) -> Pair:
-    return np.concatenate([p.kernel for p in parts], axis=1), np.concatenate([p.bias for p in parts])
-
-
-def _norm(norm: "Norm") -> Pair:
+def _norm(norm: Norm) -> Pair:
     return norm.scale, norm.offset
 
 
-def most_exact(parts: Sequence["Product"], precision_of: PrecisionOf) -> Precision:
+def most_exact(parts: Sequence[Product], precision_of: PrecisionOf) -> Precision:
     """Returns the most exact precision of parts that are computed as one product."""
     return min((precision_of(part.name) for part in parts), key=lambda name: PRECISIONS[name])

@@ -13,9 +13,9 @@ from optops.kernels.library import Search, TranslatorConfig, call
 from optops.kernels.packed import Packed
 
 if TYPE_CHECKING:
-    from optops.graph.transformer_weights import TransformerWeights
     from optops.kernels.transformer import PrecisionOf
     from optops.models.transformer.model import Transformer
+    from optops.models.transformer.weights import TransformerWeights
 
 Ids = NDArray[np.int32]
 
@@ -132,8 +132,8 @@ class PackedTranslator(Packed):
     @classmethod
     def from_keras(cls, model: "Transformer", precision: Precision = "fp32") -> "PackedTranslator":
         """Returns the operators' form of a `Transformer`, all products in one precision."""
-        from optops.graph.transformer_weights import read_weights
         from optops.kernels.transformer import uniform
+        from optops.models.transformer.weights import read_weights
 
         return cls.from_weights(read_weights(model, scaled_queries=False), uniform(precision))
 
@@ -144,8 +144,8 @@ class PackedTranslator(Packed):
         from optops.models.token_ids import BEGIN, END, PADDING
 
         return cls(
-            encoder_layers(weights, precision_of),
-            decoder_layers(weights, precision_of),
+            encoder_layers(weights.encoder, precision_of),
+            decoder_layers(weights.decoder, precision_of),
             head_size=weights.head_size,
             source_embedding=weights.embedding,
             positions=weights.positions,

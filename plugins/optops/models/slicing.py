@@ -4,14 +4,14 @@ A group that ends in `feed_forward` has the products `expand` and `contract`, an
 `key`, `value` and `output`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def checked_keep(units: Mapping[str, int], keep: Mapping[str, Sequence[int]]) -> None:
-    """Raises ValueError if a group is unknown, or indices to keep are none, repeated, or out of range."""
+def _check_keep(units: Mapping[str, int], keep: Mapping[str, Sequence[int]]) -> None:
     for name, indices in keep.items():
         if name not in units:
             raise ValueError(f"shrink: group {name!r} is unknown; known are {', '.join(units)}")
@@ -31,6 +31,70 @@ def evenly_spaced(wanted: int, available: int, side: str) -> list[int]:
     if wanted > available:
         raise ValueError(f"from_teacher: {wanted} {side} layers wanted, the teacher has only {available}")
     return [int(index) for index in np.linspace(0, available - 1, wanted).round()]
+
+
+def shrunk(model: Any, keep: Mapping[str, Sequence[int]], prefix: str) -> Any:
+    """Returns a smaller model that computes what `model` does with gates of 0 on everything that is not kept.
+
+    Args:
+        model: Left as it is.
+        keep: Indices of the heads or feed-forward units to keep, in any order, under the names that `config.units`
+            gives; a group that is not named is kept whole.
+        prefix: What the names of its weights begin with.
+
+    Raises:
+        ValueError: If a name is unknown, or indices are none, repeated, or out of range.
+    """
+    _check_keep(model.config.units(), keep)
+    small = type(model)(model.config.with_units({name: len(indices) for name, indices in keep.items()}))
+    arrays = weights_of(model)
+    for name, indices in keep.items():
+        cut(arrays, f"{prefix}/{name}", sorted(indices), model.config.head_size)
+    assign(small, arrays)
+    return small
+
+
+def renumbered(
+    arrays: Mapping[str, np.ndarray], prefix: str, kept: Mapping[str, Sequence[int]]
+) -> dict[str, np.ndarray]:
+    """Returns what weights are called once only some layers are left.
+
+    Args:
+        arrays: All weights, by name.
+        prefix: What the names begin with.
+        kept: Stack (`encoder`, `decoder`) to the indices of the layers that are kept, in their new order.
+
+    Returns:
+        The weights of the kept layers, whose names are `PREFIX/STACK_INDEX/...`, and those outside of layers.
+    """
+    in_a_layer = re.compile(rf"{prefix}/({'|'.join(kept)})_\d+/")
+    chosen = {name: value for name, value in arrays.items() if not in_a_layer.match(name)}
+    for stack, origins in kept.items():
+        for index, origin in enumerate(origins):
+            old, new = f"{prefix}/{stack}_{origin}/", f"{prefix}/{stack}_{index}/"
+            chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
+    return chosen
+
+
+def check_layers(stack: str, kept: Sequence[int], available: int) -> None:
+    """Raises ValueError if no layer of a stack is kept, or an index is out of range."""
+    if not kept or not set(kept) <= set(range(available)):
+        raise ValueError(f"keep_layers: the {stack} has layers 0 to {available - 1}; keep some, not {list(kept)}")
+
+
+def check_same(student: Any, teacher: Any, names: Sequence[str]) -> None:
+    """Raises ValueError if a size of a student's config is not the teacher's."""
+    for name in names:
+        mine, theirs = getattr(student, name), getattr(teacher, name)
+        if mine != theirs:
+            raise ValueError(
+                f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start afresh"
+            )
+
+
+def weights_of(model: Any) -> dict[str, np.ndarray]:
+    """Returns a model's weights by name."""
+    return {weight.name: weight.numpy() for weight in model.weights}
 
 
 def cut(arrays: dict[str, np.ndarray], group: str, keep: Sequence[int], head_size: int) -> None:

@@ -1,33 +1,28 @@
 """Smaller BERTs cut out of larger ones: kept heads and units, or some of the layers."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
-from optops.models.slicing import assign, checked_keep, cut, cut_to_largest, evenly_spaced
-
-IN_A_LAYER = re.compile(r"bert/encoder_\d+/")
+from optops.models.slicing import (
+    assign,
+    check_layers,
+    check_same,
+    cut_to_largest,
+    evenly_spaced,
+    renumbered,
+    shrunk,
+    weights_of,
+)
 
 
 def shrink(model: Bert, keep: Mapping[str, Sequence[int]]) -> Bert:
     """Returns a smaller model that computes what `model` does with gates of 0 on everything that is not kept.
 
-    Args:
-        model: Left as it is.
-        keep: Indices of the heads or feed-forward units to keep, in any order, under the names that `config.units`
-            gives; a group that is not named is kept whole.
-
-    Raises:
-        ValueError: If a name is unknown, or indices are none, repeated, or out of range.
+    Args and errors as `models.slicing.shrunk`.
     """
-    checked_keep(model.config.units(), keep)
-    small = Bert(model.config.with_units({name: len(indices) for name, indices in keep.items()}))
-    arrays = {weight.name: weight.numpy() for weight in model.weights}
-    for name, indices in keep.items():
-        cut(arrays, f"bert/{name}", sorted(indices), model.config.head_size)
-    assign(small, arrays)
+    small: Bert = shrunk(model, keep, "bert")
     return small
 
 
@@ -44,14 +39,10 @@ def from_teacher(teacher: Bert, config: BertConfig) -> Bert:
     Raises:
         ValueError: If another size than those differs, or the student is larger than the teacher somewhere.
     """
-    for name in ("width", "head_size", "vocabulary", "classes", "embedding_width", "max_positions"):
-        mine, theirs = getattr(config, name), getattr(teacher.config, name)
-        if mine != theirs:
-            raise ValueError(
-                f"from_teacher: {name} is {mine}, the teacher's is {theirs}; make them equal or start afresh"
-            )
+    sizes = ("width", "head_size", "vocabulary", "classes", "embedding_width", "max_positions")
+    check_same(config, teacher.config, sizes)
     origins = evenly_spaced(len(config.encoder), len(teacher.config.encoder), "encoder")
-    arrays = {weight.name: weight.numpy() for weight in keep_layers(teacher, origins).weights}
+    arrays = weights_of(keep_layers(teacher, origins))
     for name, count in config.units().items():
         cut_to_largest(arrays, f"bert/{name}", count, config.head_size)
     student = Bert(config)
@@ -71,16 +62,8 @@ def keep_layers(model: Bert, layers: Sequence[int], repeats: int | None = None) 
         ValueError: If no layer is kept, or an index is out of range.
     """
     available = model.config.encoder
-    if not layers or not set(layers) <= set(range(len(available))):
-        raise ValueError(
-            f"keep_layers: the encoder has layers 0 to {len(available) - 1}; keep some, not {list(layers)}"
-        )
-    arrays = {weight.name: weight.numpy() for weight in model.weights}
-    chosen = {name: value for name, value in arrays.items() if not IN_A_LAYER.match(name)}
-    for index, origin in enumerate(layers):
-        old, new = f"bert/encoder_{origin}/", f"bert/encoder_{index}/"
-        chosen |= {new + name.removeprefix(old): value for name, value in arrays.items() if name.startswith(old)}
+    check_layers("encoder", layers, len(available))
     kept = tuple(available[index] for index in layers)
     shallower = Bert(replace(model.config, encoder=kept, repeats=repeats or model.config.repeats))
-    assign(shallower, chosen)
+    assign(shallower, renumbered(weights_of(model), "bert", {"encoder": layers}))
     return shallower

@@ -7,6 +7,8 @@ from typing import Any
 from optops.models.token_ids import SPECIAL_IDS
 
 DEFAULT_MAX_POSITIONS = 512
+MASKED = -1e9
+"""Stands for "never" among logits."""
 RECIPE_KEYS = frozenset({"vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers"})
 
 

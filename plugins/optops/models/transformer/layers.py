@@ -8,7 +8,6 @@ import numpy as np
 from optops.models.keras import keras, tf
 
 NORM_EPSILON = 1e-6
-MASKED = -1e9
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:

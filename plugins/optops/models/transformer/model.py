@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 
 from optops.models.keras import keras, tf
 from optops.models.token_ids import PADDING
-from optops.models.transformer.config import TransformerConfig
+from optops.models.transformer.config import MASKED, TransformerConfig
 from optops.models.transformer.layers import (
-    MASKED,
     Attended,
     DecoderLayer,
     EncoderLayer,

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optops.models.token_ids import BEGIN, PADDING
-from optops.models.transformer.layers import MASKED
-from optops.models.transformer.model import Transformer
+from optops.models.transformer.config import MASKED
 from optops.precision import PrecisionPlan
+
+if TYPE_CHECKING:
+    from optops.models.transformer.model import Transformer
 
 EMBEDDING = "transformer/embedding/embeddings:0"
 
@@ -102,32 +105,54 @@ class TransformerWeights:
     head_size: int
 
 
-class _Reader:
-    def __init__(self, model: Transformer, query_factor: float) -> None:
+class Reader:
+    """Reads parts of a model by their names.
+
+    Args:
+        model: Transformer or BERT; left as it is.
+        prefix: What all of its weights' names begin with.
+        query_factor: What the products of queries are multiplied by.
+    """
+
+    def __init__(self, model: Any, prefix: str, query_factor: float) -> None:
         self.arrays = {weight.name: weight.numpy() for weight in model.weights}
-        self.query_factor = query_factor
+        self._prefix, self._query_factor = prefix, query_factor
 
     def product(self, name: str, factor: float = 1.0) -> Product:
-        kernel, bias = (self.arrays[f"transformer/{name}/{kind}:0"] for kind in ("kernel", "bias"))
-        return Product(f"transformer/{name}/kernel:0", _float32(kernel * factor), _float32(bias * factor))
+        """Returns a product, multiplied by a factor."""
+        kernel, bias = (self.arrays[f"{self._prefix}/{name}/{kind}:0"] for kind in ("kernel", "bias"))
+        return Product(f"{self._prefix}/{name}/kernel:0", _float32(kernel * factor), _float32(bias * factor))
 
     def norm(self, name: str) -> Norm:
-        return Norm(self.arrays[f"transformer/{name}/gamma:0"], self.arrays[f"transformer/{name}/beta:0"])
+        """Returns a norm."""
+        return Norm(*(self.arrays[f"{self._prefix}/{name}/{kind}:0"] for kind in ("gamma", "beta")))
 
     def attention(self, name: str, heads: int) -> AttentionWeights:
+        """Returns the products of an attention."""
         return AttentionWeights(
             heads,
-            self.product(f"{name}/query", self.query_factor),
+            self.product(f"{name}/query", self._query_factor),
             self.product(f"{name}/key"),
             self.product(f"{name}/value"),
             self.product(f"{name}/output"),
         )
 
+    def encoder_layer(self, index: int, heads: int) -> EncoderLayerWeights:
+        """Returns a layer of the encoder."""
+        name = f"encoder_{index}"
+        return EncoderLayerWeights(
+            self.norm(f"{name}/self_attention_norm"),
+            self.attention(f"{name}/self_attention", heads),
+            self.norm(f"{name}/feed_forward_norm"),
+            self.feed_forward(f"{name}/feed_forward"),
+        )
+
     def feed_forward(self, name: str) -> FeedForwardWeights:
+        """Returns the products of a feed-forward block."""
         return FeedForwardWeights(self.product(f"{name}/expand"), self.product(f"{name}/contract"))
 
 
-def read_weights(model: Transformer, scaled_queries: bool = True) -> TransformerWeights:
+def read_weights(model: "Transformer", scaled_queries: bool = True) -> TransformerWeights:
     """Returns the weights of a model; the model is left as it is.
 
     Args:
@@ -135,16 +160,7 @@ def read_weights(model: Transformer, scaled_queries: bool = True) -> Transformer
         scaled_queries: Whether the products of queries get the factor 1 / sqrt(head size), so that scores need none.
     """
     config = model.config
-    reader = _Reader(model, config.head_size**-0.5 if scaled_queries else 1.0)
-    encoder = tuple(
-        EncoderLayerWeights(
-            reader.norm(f"encoder_{index}/self_attention_norm"),
-            reader.attention(f"encoder_{index}/self_attention", size.heads),
-            reader.norm(f"encoder_{index}/feed_forward_norm"),
-            reader.feed_forward(f"encoder_{index}/feed_forward"),
-        )
-        for index, size in enumerate(config.encoder)
-    )
+    reader = Reader(model, "transformer", config.head_size**-0.5 if scaled_queries else 1.0)
     decoder = tuple(
         DecoderLayerWeights(
             reader.norm(f"decoder_{index}/self_attention_norm"),
@@ -162,7 +178,7 @@ def read_weights(model: Transformer, scaled_queries: bool = True) -> Transformer
     return TransformerWeights(
         embedding=_float32(table * config.width**0.5),
         positions=model.positions,
-        encoder=encoder,
+        encoder=tuple(reader.encoder_layer(index, size.heads) for index, size in enumerate(config.encoder)),
         encoder_norm=reader.norm("encoder_norm"),
         decoder=decoder,
         decoder_norm=reader.norm("decoder_norm"),
