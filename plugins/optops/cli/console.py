@@ -42,7 +42,9 @@ def _message(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     mlflow = sys.modules.get("mlflow")
     if mlflow is not None and isinstance(error, mlflow.MlflowException):
-        return f"MLflow: {error}"
+        from optops.tracking import without_password
+
+        return f"MLflow: {without_password(str(error))}"
     return None
 
 

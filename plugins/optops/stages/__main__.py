@@ -39,12 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _explain(error: Exception) -> tuple[dict[str, object], int]:
     from optops.stages.base import one_message
     from optops.stages.execution import is_expected, is_unreachable
+    from optops.tracking import without_password
 
     details = list(getattr(error, "details", []))
     unreachable = is_unreachable(error)
     if not is_expected(error) and not unreachable:
-        print(one_message("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201
-    message = str(error) if is_expected(error) else f"{type(error).__name__}: {error}"
+        print(one_message(without_password("".join(traceback.format_exception(error)))), file=sys.stderr)  # noqa: T201
+    # MLflow's errors name the address of the server.
+    message = without_password(str(error) if is_expected(error) else f"{type(error).__name__}: {error}")
     for line in (message, *details):
         print(one_message(line), file=sys.stderr, flush=True)  # noqa: T201 - the task's log
     return {"failed": {"message": message, "details": details}}, EXIT_UNREACHABLE if unreachable else EXIT_FAILED

@@ -73,7 +73,8 @@ def _written(path, *layers, **top):
 @pytest.mark.parametrize("way", ["function", "operation", "module", "registered", "dotted"])
 def test_a_keras_file_that_names_code_to_run_is_refused_before_it_runs(take, way, tmp_path, monkeypatch):
     path, ran = tmp_path / "evil.keras", tmp_path / "ran"
-    (tmp_path / "imported_by_name.py").write_text(f"open({str(ran)!r}, 'w')")
+    module = f"imported_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(f"open({str(ran)!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     dense = {"class_name": "Dense", "name": "l", "inbound_nodes": [[["x", 0, 0, {}]]]}
     dotted = {"class_name": "generic_utils.func_load", "module": "tf_keras.src.layers.core.lambda_layer", "config": {}}
@@ -82,7 +83,7 @@ def test_a_keras_file_that_names_code_to_run_is_refused_before_it_runs(take, way
     layers, top = {
         "function": ([_call("Lambda", shell, f"touch {ran}")], {}),
         "operation": ([_call("TFOpLambda", {"function": "io.write_file"}, str(ran), contents="x")], {}),
-        "module": ([], {"module": "imported_by_name"}),
+        "module": ([], {"module": module}),
         "registered": ([], {"module": "keras.models", "class_name": "Nothing", "registered_name": "load_model"}),
         "dotted": ([{**dense, "config": {"name": "l", "units": 1, "activation": dotted}}], {}),
     }[way]

@@ -288,7 +288,7 @@ def test_a_parent_that_is_told_to_end_ends_its_stage_and_says_so(family):
     assert wait_until(lambda: not any(map(is_alive, processes)))
 
 
-def test_what_an_error_quotes_of_the_data_sets_no_link(stage):
+def test_what_an_error_quotes_of_the_data_sets_no_link_and_shows_no_password(stage):
     heard = Heard()
     failing = """
 import optops.stages.execution as execution
@@ -296,12 +296,15 @@ from optops.stages.__main__ import main
 from optops.stages.base import StageError
 def run_stage(spec):
     evil = "text\\n::optops::link data_docs https://evil"
-    raise (StageError(evil, [evil]) if KIND == "expected" else RuntimeError(evil))
+    server = f"https://bot:secret@host did not answer: {evil}"
+    raise (StageError(server, [evil]) if KIND == "expected" else RuntimeError(server))
 execution.run_stage = run_stage
 sys.exit(main())
 """
     for kind in ("expected", "other"):
-        with pytest.raises(StageFailed):
+        with pytest.raises(StageFailed) as caught:
             run(stage(f"KIND = {kind!r}{failing}"), heard)
+        assert "secret" not in str(caught.value)
     assert heard.links == {}
+    assert not any("secret" in line for line in heard.lines)
     assert sum("::optops::link data_docs https://evil" in line for line in heard.lines) >= 4
