@@ -82,6 +82,17 @@ def test_a_loop_of_frames_is_left_as_it_is_with_the_reason(tmp_path: Path) -> No
     np.testing.assert_allclose(found, np.tanh(np.tanh(np.tanh(X * 2) * 2) * 2), rtol=1e-5)
 
 
+def test_a_frozen_graph_with_a_loop_of_frames_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        v1.disable_control_flow_v2()
+        x = v1.placeholder(tf.float32, [None, 4])
+        v1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y)), (tf.constant(0), x))
+        v1.enable_control_flow_v2()
+    (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(OptimizerError, match=r"frozen\.pb has a loop of TensorFlow 1 \(Enter\).*freeze the model with"):
+        optimize(tmp_path / "frozen.pb", tmp_path / "out")
+
+
 @pytest.mark.parametrize("runtime", ["tensorflow", "onnxruntime", "openvino"])
 def test_inputs_are_those_of_the_signature_whatever_placeholders_are_called(runtime: str, tmp_path: Path) -> None:
     import_saved_model(save(tmp_path / "model", crossed), tmp_path / "serving")

@@ -141,6 +141,12 @@ def _save_frozen(path: Path, folder: Path) -> Path:
 
 def _save_graph_def(path: Path, graph_def: Any, folder: Path) -> Path:
     graph = Graph.of(graph_def, (), ())
+    loop = next((node.op for node in graph.nodes.values() if node.op in LOOPS), None)
+    if loop is not None:
+        raise OptimizerError(
+            f"{path} has a loop of TensorFlow 1 ({loop}), which no function can run; freeze the model with "
+            "`lower_control_flow=False`, or give the SavedModel that it was made of"
+        )
     inputs = [node for node in graph.nodes.values() if node.op == "Placeholder"]
     outputs = _unread(graph)
     if not inputs or not outputs:
