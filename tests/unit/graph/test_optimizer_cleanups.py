@@ -25,7 +25,8 @@ def save(folder: Path, function: Any, *specs: tf.TensorSpec) -> Path:
 
 
 def optimized(folder: Path, function: Any, *specs: tf.TensorSpec, **options: Any) -> SignatureReport:
-    report = optimize(save(folder, function, *specs), folder / "out", kernels=False, benchmark=False, **options)
+    options |= {"kernels": False, "benchmark": False, "picture": False}
+    report = optimize(save(folder, function, *specs), folder / "out", **options)
     assert report.signatures[0].difference <= 1e-4
     return report.signatures[0]
 
@@ -79,7 +80,7 @@ def convolutional(last_norm: bool = True) -> keras.Model:
 
 
 def test_batch_norms_behind_convolutions_and_products_are_folded(tmp_path: Path) -> None:
-    report = optimize(convolutional(), tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    report = optimize(convolutional(), tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
     assert report.counts() == {"batch norm folding": 3}
     assert report.difference <= 1e-4
     loaded = tf.saved_model.load(str(tmp_path / "out"))
@@ -105,7 +106,7 @@ def test_batch_norms_behind_convolutions_in_one_direction_and_transposed_ones_ar
     draw = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(draw.uniform(0.5, 1.5, weight.shape) - (0.9 if "kernel" in weight.name else 0.0))
-    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
     assert report.counts() == {"batch norm folding": 1}, report.left_alone
     assert report.difference <= 1e-4
 
@@ -113,7 +114,7 @@ def test_batch_norms_behind_convolutions_in_one_direction_and_transposed_ones_ar
 def test_the_softmax_of_a_classifier_is_not_taken_for_an_attention(tmp_path: Path) -> None:
     inputs = keras.Input([8])
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
-    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", benchmark=False, picture=False).signatures[0]
     assert report.left_alone == []
 
 
@@ -121,7 +122,7 @@ def test_a_norm_whose_convolution_is_read_elsewhere_is_left_alone_with_the_reaso
     inputs = keras.Input([8, 8, 3])
     y = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
     model = keras.Model(inputs, [keras.layers.BatchNormalization()(y), y])
-    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
     assert "batch norm folding" not in report.counts()
     assert any("read by more than the norm" in each["reason"] for each in report.left_alone)
 
@@ -134,7 +135,7 @@ def test_all_batch_norms_of_networks_that_have_them_behind_convolutions_are_fold
         if "moving_" in weight.name or "gamma" in weight.name or "beta" in weight.name:
             weight.assign(draw.uniform(0.8, 1.2, weight.shape))
     norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
-    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False)
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False, picture=False)
     assert report.signatures[0].counts()["batch norm folding"] == norms
     assert report.signatures[0].difference <= 1e-4
     assert {each.name for each in report.signatures} == {"serve", "serving_default"}
@@ -228,7 +229,7 @@ def test_a_shape_that_is_known_better_once_variables_are_constants_is_no_other_s
     spec = tf.TensorSpec([None, 8], name="x")
     module.serve = tf.function(lambda x: {"y": tf.reshape(x, tf.stack([-1, module.width]))}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
-    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
     assert (report.level, report.notes) == ("plain", [])
     loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
     assert loaded.structured_outputs["y"].shape.as_list() == [None, 4]
@@ -271,7 +272,7 @@ def test_a_frozen_graph_becomes_a_saved_model(tmp_path: Path) -> None:
         with tf.control_dependencies([check]):
             tf.identity(tf.matmul(x, tf.ones([3, 2])), name="scores")
     (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
-    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False)
+    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False, picture=False)
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     y = loaded.signatures["serving_default"](features=tf.ones([2, 3]))
     assert list(y) == ["scores"]
@@ -288,7 +289,7 @@ def test_weights_that_signatures_share_are_written_once(tmp_path: Path, monkeypa
     )
     signatures = {"serving_default": classify, "classify": classify, "encode": encode}
     tf.saved_model.save(module, str(tmp_path / "model"), signatures=signatures)
-    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
     assert "original" not in [each.level for each in report.signatures]
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     assert [variable.shape for variable in loaded.weights] == [(100, 100)]
@@ -303,7 +304,7 @@ def test_default_values_of_signatures_stay(tmp_path: Path) -> None:
         return {"y": tf.nn.relu(x) * factor}
 
     specs = [tf.TensorSpec([None], tf.float32, "x"), tf.TensorSpec([], tf.float32, "factor")]
-    report = optimize(save(tmp_path, scaled, *specs), tmp_path / "out", benchmark=False)
+    report = optimize(save(tmp_path, scaled, *specs), tmp_path / "out", benchmark=False, picture=False)
     assert report.signatures[0].level != "original"
     for folder in (tmp_path / "model", tmp_path / "out"):
         with tf.compat.v1.Session(graph=tf.Graph()) as session:
@@ -321,7 +322,7 @@ def test_all_that_an_unread_node_of_a_frozen_graph_gives_is_an_output(tmp_path: 
         tf.math.top_k(-x, 1, name="top_1")
         tf.split(x, 3, axis=1, name="parts")
     (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
-    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False)
+    optimize(tmp_path / "frozen.pb", tmp_path / "out", benchmark=False, picture=False)
     values = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
     found = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(values))
     order = np.argsort(-values, axis=1)

@@ -216,7 +216,7 @@ def inputs_of(specs: list[tf.TensorSpec]) -> dict[str, np.ndarray]:
 
 
 def check(folder: Path, specs: list[tf.TensorSpec]) -> str:
-    report = optimize(folder / "model", folder / "out", benchmark=False)
+    report = optimize(folder / "model", folder / "out", benchmark=False, picture=False)
     assert signatures(folder / "model") == signatures(folder / "out")
     samples = [inputs_of(specs)]
     # What is random differs from itself: such a model must have been left alone.
@@ -257,7 +257,7 @@ def test_a_keras_model_computes_what_it_did(name: str, tmp_path: Path) -> None:
 def test_all_parts_of_a_model_without_whole_encoder_layers_are_fused(name: str, precision: str, tmp_path: Path) -> None:
     build, counts = WHOLE[name]
     keras.utils.set_random_seed(0)
-    report = optimize(build(), tmp_path / "out", precision=precision, benchmark=False).signatures[0]
+    report = optimize(build(), tmp_path / "out", precision=precision, benchmark=False, picture=False).signatures[0]
     found = report.counts()
     assert {pattern: found.get(pattern) for pattern in counts} == counts, report.left_alone
     assert ("dense" in found) == (precision == "int8")
@@ -290,7 +290,7 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
     words = Words(tmp_path / "vocabulary.txt")
     functions = {"serving_default": words.embed, "count": words.count}
     tf.saved_model.save(words, str(tmp_path / "model"), signatures=functions)
-    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False)
     by_name = {each.name: each for each in report.signatures}
     assert by_name["serving_default"].level != "original"
     assert "changes variables" in by_name["count"].notes[0]
@@ -304,7 +304,7 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
 def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:
     words = Words(tmp_path / "vocabulary.txt")
     tf.saved_model.save(words, str(tmp_path / "model"), signatures={"serving_default": words.embed})
-    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False)
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False)
     assert report.signatures[0].level != "original", report.lines()
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     found = loaded.signatures["serving_default"](words=tf.constant(["green"]))["vectors"]
@@ -318,7 +318,7 @@ def test_an_output_that_is_no_plain_tensor_leaves_a_signature_as_it_is(kind: str
     module = tf.Module()
     module.serve = tf.function(lambda x: {"odd": output(x), "y": tf.nn.relu(x)}, input_signature=ROWS)
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
-    (report,) = optimize(tmp_path / "model", tmp_path / "out", benchmark=False).signatures
+    (report,) = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False).signatures
     assert report.notes == [f"left as it is: its output 'odd' is no plain tensor ({kind}TensorSpec)"]
     assert signatures(tmp_path / "model") == signatures(tmp_path / "out")
 

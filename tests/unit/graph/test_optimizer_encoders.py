@@ -221,7 +221,7 @@ class Encoder(tf.Module):
 
 def fused(encoder: Encoder, folder: Path, **options: Any) -> SignatureReport:
     tf.saved_model.save(encoder, str(folder / "model"), signatures={"serving_default": encoder.serve})
-    return optimize(folder / "model", folder / "out", benchmark=False, **options).signatures[0]
+    return optimize(folder / "model", folder / "out", benchmark=False, picture=False, **options).signatures[0]
 
 
 FORMS = [
@@ -477,7 +477,7 @@ def keras_encoder(kind: str = "states") -> keras.Model:
 
 @pytest.mark.parametrize("kind", ["states", "words"])
 def test_all_layers_of_keras_become_operators(kind: str, tmp_path: Path) -> None:
-    report = optimize(keras_encoder(kind), tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(keras_encoder(kind), tmp_path / "out", benchmark=False, picture=False).signatures[0]
     found = [str(each["weights"]) for each in report.rewrites if each["pattern"] == "encoder stack"]
     assert sum(int(weights.split()[0]) for weights in found) == 2, report.left_alone
     assert report.difference <= 1e-4
@@ -486,7 +486,7 @@ def test_all_layers_of_keras_become_operators(kind: str, tmp_path: Path) -> None
 def test_an_attention_that_is_in_no_layer_is_no_encoder_for_a_reason(tmp_path: Path) -> None:
     inputs = keras.Input([None, WIDTH])
     model = keras.Model(inputs, keras.layers.MultiHeadAttention(HEADS, SIZE)(inputs, inputs))
-    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", benchmark=False, picture=False).signatures[0]
     assert report.counts().keys() == {"attention alone"}
     assert any("no residual sum" in each["reason"] for each in report.left_alone)
 
@@ -497,6 +497,6 @@ def test_layers_in_half_precision_are_left_alone_with_the_reason(tmp_path: Path)
         model = keras_encoder()
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", benchmark=False, picture=False).signatures[0]
     assert report.level == "plain"
     assert any("is bfloat16; the operator takes float32" in each["reason"] for each in report.left_alone)

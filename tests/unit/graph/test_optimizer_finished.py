@@ -83,7 +83,7 @@ def test_a_written_model_that_computes_something_else_once_it_is_loaded_is_not_p
 
     monkeypatch.setattr("optops.graph.optimizer.optimizer.write", write_another)
     model = save(lambda x: {"y": tf.nn.relu(x)}, tmp_path / "model", [])
-    report = optimize(model, tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(model, tmp_path / "out", benchmark=False, picture=False).signatures[0]
     assert (report.level, report.difference) == ("original", 0.0)
     assert "signature 'serving_default' does not compute the same: y differs by" in report.notes[-1]
     x = np.linspace(-1, 1, SIZE, dtype=np.float32)

@@ -160,7 +160,7 @@ class OwnMasks(tf.Module):
 def test_layers_whose_masks_differ_in_where_they_ask_for_sizes_are_one_stack(tmp_path: Path) -> None:
     model = OwnMasks()
     tf.saved_model.save(model, str(tmp_path / "model"), signatures={"serving_default": model.serve})
-    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False).signatures[0]
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False).signatures[0]
     stacks = [str(each["weights"]) for each in report.rewrites if each["pattern"] == "encoder stack"]
     assert [weights.split(",")[0] for weights in stacks] == ["3 layers"], report.left_alone
     assert report.difference <= 1e-4
