@@ -151,6 +151,9 @@ def test_class_numbers_that_a_model_gives_itself_are_held_against_the_labels_as_
     assert figure({"class": classes.astype(np.int64)}, np.array([3, 6, 0, 9])) == 50
     assert figure({"class": classes[:, None]}, np.array([3, 7, 0, 9])) == 75
     assert figure({"class": classes}, np.eye(10)[[3, 7, 0, 0]]) == 75
+    chosen = np.eye(10)[[3, 7, 0, 2]]
+    for scores in (chosen > 0, (100 * chosen).astype(np.uint8)):  # a row for each example, as the labels have
+        assert figure({"class": scores}, np.eye(10)[[3, 7, 0, 1]]) == 75
     tags = np.array([[1, 2, 0], [4, 4, 1]])
     assert figure({"tags": tags.astype(np.int32)}, np.array([[1, 2, 2], [4, 0, 1]])) == pytest.approx(100 * 2 / 3)
 

@@ -109,11 +109,13 @@ def _chosen(outputs: Outputs, name: str | None) -> np.ndarray:
 def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
     """Returns the share of each example's places whose class is told right, [examples].
 
-    Whole numbers, one for each label, are class numbers as they are (what `argmax` gives). Of anything else, one number
-    is class 1 above the threshold, and of several the largest counts.
+    Whole numbers, one for each label, are class numbers as they are (what `argmax` gives), unless each row of labels
+    holds the probabilities of one example's classes. Of anything else, one number is class 1 above the threshold, and
+    of several the largest counts.
     """
     single = output.ndim == 1 or output.shape[-1] == 1
-    told = output.dtype.kind in "biu" and (single or output.size == labels.size)
+    shares = output.shape == labels.shape and _are_probabilities(labels)
+    told = output.dtype.kind in "biu" and (single or (output.size == labels.size and not shares))
     what = "text" if output.dtype.kind in "OSU" else ""
     if told and threshold != ArrayData.model_fields["threshold"].default:
         what = f"class numbers, which data.threshold ({threshold:g}) does not fit"
@@ -138,6 +140,11 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             "and 1, let the model give class numbers as integers, or name a function of your own"
         )
     return np.asarray((found == classes).mean(axis=1))
+
+
+def _are_probabilities(labels: np.ndarray) -> bool:
+    """Returns whether each row of labels, one-hot for example, shares 1 out among the classes."""
+    return bool((labels >= 0).all() and np.allclose(labels.sum(axis=-1), 1))
 
 
 def _class_of_rows(labels: np.ndarray) -> np.ndarray:
