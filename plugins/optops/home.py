@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -18,11 +18,13 @@ def optops_home() -> Path:
 
 
 def _nearest() -> Path | None:
-    here = Path.cwd()
-    for path in (folder / FOLDER for folder in (here, *here.parents)):
-        # Only this user's own: in a shared folder, nobody else's models and results are taken up.
-        if path.is_dir() and path.lstat().st_uid == os.getuid():
-            return path
+    # A working directory may be deleted, or closed to this user.
+    with suppress(OSError):
+        here = Path.cwd()
+        for path in (folder / FOLDER for folder in (here, *here.parents)):
+            # Only this user's own: in a shared folder, nobody else's models and results are taken up.
+            if path.is_dir() and path.lstat().st_uid == os.getuid():
+                return path
     return None
 
 

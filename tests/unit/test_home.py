@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -32,6 +33,22 @@ def test_without_one_the_home_is_made_in_the_users(checkout: Path, tmp_path: Pat
 def test_a_folder_of_another_user_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
+    assert optops_home() == tmp_path / "user" / ".optops"
+
+
+def test_a_working_directory_that_was_deleted_is_passed_over(tmp_path: Path) -> None:
+    Path.cwd().rmdir()
+    assert optops_home() == tmp_path / "user" / ".optops"
+
+
+def test_a_working_directory_that_is_closed_to_this_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # As `is_dir` does there; root, whom tests may run as, can look into every folder.
+    monkeypatch.setattr(Path, "is_dir", closed)
     assert optops_home() == tmp_path / "user" / ".optops"
 
 
