@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A tracking server that is gone for a minute must not cost a training: 8 retries wait about 4 minutes in all.
@@ -24,7 +25,6 @@ from mlflow.entities import Metric as MlflowMetric
 
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.home import file_lock, subfolder
-from optops.paths import files_below
 from optops.stage_spec import RunReference, StageResult
 
 KEY_TAG = "optops.key"
@@ -33,6 +33,8 @@ RESULT_FILE = "result.json"
 MODEL_TYPE = "optops-candidate"
 SERVED_DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 _FOREIGN_TO_NAMES = re.compile(r"[^\w./: -]")
+# A database's password may hold a slash or an @ as it is.
+_USER_AND_PASSWORD = re.compile(rf"((?:{'|'.join(SERVED_DATABASES)})[+\w]*://)\S*@|(?<=//)[^/\s]*@")
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ _whole: set[Path] = set()
 
 
 class StoreError(ValueError):
-    """A tracking URI that stages on several machines can not share."""
+    """A tracking URI with which stages on several machines can not share artifacts."""
 
 
 class DigestMismatchError(RuntimeError):
@@ -55,7 +57,7 @@ def default_uri() -> str:
 
 def without_password(text: str) -> str:
     """Returns a text with the user and password of every URI in it left out, to be shown or kept."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+    return _USER_AND_PASSWORD.sub(r"\1", text)
 
 
 def default_artifacts() -> str:
@@ -76,14 +78,10 @@ class Tracking:
 
     Args:
         uri: Tracking URI; the one that the environment names if empty.
-
-    Raises:
-        StoreError: If it names a database without a server, other than SQLite.
     """
 
     def __init__(self, uri: str = ""):
         self.uri = uri or default_uri()
-        _check_store(self.uri)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
         if self.uri.startswith("sqlite"):
@@ -97,17 +95,25 @@ class Tracking:
     # Experiments and runs
 
     def experiment(self, name: str) -> str:
-        """Returns the id of an experiment, which is made if need be."""
+        """Returns the id of an experiment, which is made if need be.
+
+        Raises:
+            ValueError: If it is deleted.
+            StoreError: If the store is a database without a server, and the artifacts would be in a folder.
+        """
         found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
         if found.lifecycle_stage != "active":
             raise ValueError(
                 f"MLflow experiment {name!r} is deleted; restore it (`mlflow experiments restore -x "
                 f"{found.experiment_id}`) or set `registry.experiment` to another name"
             )
+        _check_place(self.uri, name, found.artifact_location)
         return str(found.experiment_id)
 
     def _new_experiment(self, name: str) -> Experiment:
         location = f"{default_artifacts()}/{name}" if self.uri.startswith("sqlite") else None
+        # MLflow would make that a folder in the working directory.
+        _check_place(self.uri, name, location or "")
         try:
             made = self.client.create_experiment(name, artifact_location=location)
         except mlflow.MlflowException as error:
@@ -288,7 +294,6 @@ class Tracking:
                         f"{artifact.uri}: digest is {actual}, expected {artifact.digest}; the artifact store was "
                         f"changed from outside. `optops gc --forget {artifact.uri}` forgets the result; then run again"
                     )
-                _write_through(partial)
                 partial.rename(kept)
                 _whole.add(kept)
             finally:
@@ -330,23 +335,14 @@ def _is_whole(kept: Path, digest: str) -> bool:
     return kept in _whole
 
 
-def _write_through(folder: Path) -> None:
-    # Once it has its name it must be whole, even after a power failure.
-    for path in (*files_below(folder), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _check_store(uri: str) -> None:
+def _check_place(uri: str, experiment: str, location: str) -> None:
     database = uri.partition(":")[0].partition("+")[0]
-    if database in SERVED_DATABASES:
+    if database in SERVED_DATABASES and urlsplit(location).scheme in ("", "file"):
         raise StoreError(
-            f"MLFLOW_TRACKING_URI {without_password(uri)!r} is a {database} database, which keeps no artifacts: each "
-            "process would leave them in its working directory; start `mlflow server --backend-store-uri "
-            f"{database}://... --artifacts-destination FOLDER` and give the address of that"
+            f"MLFLOW_TRACKING_URI names a {database} database, which keeps no artifacts: those of experiment "
+            f"{experiment!r} would be in a folder of one machine. Start `mlflow server --backend-store-uri "
+            f"{database}://... --artifacts-destination FOLDER` and give the address of that, or set "
+            "`registry.experiment` to one made by `mlflow experiments create -n NAME --artifact-location s3://...`"
         )
 
 

@@ -53,14 +53,17 @@ def _start_mlflow(stack: ExitStack, wanted: int | None) -> tuple[str, list[Servi
     if default_uri().startswith("http"):
         return user_interface(), []
     port = choose_port(wanted, MLFLOW_PORT)
-    # Not among its arguments, which every account of this host can read.
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": default_uri(),
-    }
-    services = stack.enter_context(running({"mlflow": mlflow_command(port)}, environment, subfolder("mlflow", "logs")))
+    services = stack.enter_context(
+        running({"mlflow": mlflow_command(port)}, mlflow_environment(), subfolder("mlflow", "logs"))
+    )
     return f"http://{HOST}:{port}", services
+
+
+def mlflow_environment() -> dict[str, str]:
+    """Returns the environment of `mlflow_command`: it names the store, since every account can read arguments."""
+    from optops.tracking import default_uri
+
+    return {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": default_uri()}
 
 
 def mlflow_command(port: int) -> list[str]:
