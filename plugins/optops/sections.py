@@ -37,6 +37,9 @@ def switch(section: type[BaseModel]) -> BeforeValidator:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+NAMES_CODE = "names code"
+"""Marks a field, `Annotated[str, NAMES_CODE]`, in which no run can name code to call (`package.module:function`)."""
+
 
 class Section(BaseModel):
     """A part of the recipe: unknown keys are refused, values never change after reading."""

@@ -8,11 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError
+from optops.sections import NAMES_CODE
 
 FIXED = ("name", "workload", "registry")
-_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_VARIABLE = re.compile(r"\$(\w|\{)")
+# `./~` too: a path leaves out the dot.
+_USERS_FOLDER = re.compile(r"(\./+)*~[^/\s]*(/|$)")
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -26,7 +31,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     for key, value in values.items():
         for text in _texts(value):
-            if "$" in text or text.startswith("~"):
+            if _VARIABLE.search(text) or _USERS_FOLDER.match(text):
                 raise RecipeError(
                     f"parameter {key!r} holds {text!r}: variables and `~` are for recipes alone; write the path out"
                 )
@@ -43,15 +48,27 @@ def check_changes(recipe: Recipe, changed: Recipe) -> None:
         RecipeError: Names the key.
     """
     fixed = (*FIXED, "approval") if recipe.approval.mode == "required" else FIXED
-    before = dict(_leaves(recipe.model_dump()))
+    before, code = dict(_leaves(recipe.model_dump())), set(_names_of_code(changed))
     for key, value in _leaves(changed.model_dump()):
         if key in before and before[key] == value:
             continue
         if key.partition(".")[0] in fixed:
             raise RecipeError(f"{key}: a run can not change this; change it in the recipe's file")
-        code = next((text for text in _texts(value) if _CODE.fullmatch(text)), None)
-        if code is not None:
-            raise RecipeError(f"{key}: a run can not name code to call, as {code!r} does; name it in the recipe's file")
+        # What is built in has a name without a module.
+        if key in code and ":" in str(value):
+            raise RecipeError(
+                f"{key}: a run can not name code to call, as {value!r} does; name it in the recipe's file"
+            )
+
+
+def _names_of_code(section: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Gives the dotted keys that may name code to call."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _names_of_code(value, f"{prefix}{name}.")
+        elif NAMES_CODE in field.metadata:
+            yield f"{prefix}{name}"
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -43,13 +43,12 @@ def form(recipe: Recipe) -> dict[str, Param]:
         kept = {name: value for name, value in schema.items() if name not in ("default", "description", "title")}
         return Param(values[key], section=section, title=title, description_md=text, **kept, **more)
 
-    switches = {
-        name: Param(values[name], type="boolean", section=STAGES, title=title, description_md=text)
-        for name, (title, text) in SWITCHES.items()
+    fields = {
+        "gate.tolerance": field("gate.tolerance", FIRST, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
+        "gate.minimum_speedup": field("gate.minimum_speedup", FIRST, "Minimum speed-up", Gate),
     }
-
-    def promotion() -> Param:
-        return field(
+    if "approval.mode" in values:
+        fields["approval.mode"] = field(
             "approval.mode",
             FIRST,
             "Promotion",
@@ -57,13 +56,10 @@ def form(recipe: Recipe) -> dict[str, Param]:
             description_md="Whether a person must agree before the winner becomes champion.",
             values_display={"automatic": "automatic, if the gate accepts", "required": "after a person approved it"},
         )
-
+    for name, (title, text) in SWITCHES.items():
+        fields[name] = Param(values[name], type="boolean", section=STAGES, title=title, description_md=text)
     return {
-        "gate.tolerance": field("gate.tolerance", FIRST, "Tolerance", Gate, description_md=_tolerance_text(recipe)),
-        "gate.minimum_speedup": field("gate.minimum_speedup", FIRST, "Minimum speed-up", Gate),
-        # Where the recipe wants a person's approval, no run can do without.
-        **({"approval.mode": promotion()} if "approval.mode" in values else {}),
-        **switches,
+        **fields,
         "quantize.precisions": field("quantize.precisions", SEARCH, "Precisions", Quantize, examples=list(PRECISIONS)),
         "fuse.runtimes": field("fuse.runtimes", SEARCH, "Runtimes", Fuse, examples=_runtimes(values["fuse.runtimes"])),
         DATA_FOLDER: Param(
@@ -82,16 +78,20 @@ def defaults(recipe: Recipe) -> dict[str, Any]:
     """Returns the value of each parameter that leaves the recipe as it is."""
     quantize = recipe.quantize if isinstance(recipe.quantize, Quantize) else Quantize()
     fuse = recipe.fuse if isinstance(recipe.fuse, Fuse) else Fuse()
-    return {
+    values: dict[str, Any] = {
         "gate.tolerance": recipe.gate.tolerance,
         "gate.minimum_speedup": recipe.gate.minimum_speedup,
-        **({"approval.mode": recipe.approval.mode} if recipe.approval.mode == "automatic" else {}),
+        "approval.mode": recipe.approval.mode,
         **{name: not recipe.is_off(name) for name in SWITCHES},
         "quantize.precisions": list(quantize.precisions),
         "fuse.runtimes": list(fuse.runtimes),
         DATA_FOLDER: None,
         "seed": recipe.seed,
     }
+    # Where the recipe wants a person's approval, no run can do without.
+    if recipe.approval.mode == "required":
+        del values["approval.mode"]
+    return values
 
 
 def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str, Any]:

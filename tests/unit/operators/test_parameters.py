@@ -176,6 +176,8 @@ def test_a_run_can_ask_for_an_approval_that_the_recipe_does_not(run_with):
     [
         {"data_folder": "/$SECRET_OF_THE_WORKER"},
         {"data_folder": "~root"},
+        {"data_folder": "~/data"},
+        {"data.folder": ".//./~root/data"},
         {"data.folder": "${SECRET_OF_THE_WORKER}"},
         {"data": {"source_language": "en", "target_language": "de", "corpus": ["$SECRET_OF_THE_WORKER"]}},
     ],
@@ -185,6 +187,16 @@ def test_variables_of_the_worker_are_not_expanded_for_a_run(recipe_file, monkeyp
     with pytest.raises(RecipeError, match="variables and `~` are for recipes alone") as caught:
         FrozenRecipe.freeze(recipe_file(), values)
     assert "hunter2" not in str(caught.value)
+
+
+def test_values_that_only_look_like_variables_or_code_are_taken(tmp_path):
+    text = "{name: n, workload: arrays, registry: {name: r}, data: {corpus: a.npz}, model: {keras: m.keras}}"
+    path = tmp_path / "arrays.yaml"
+    path.write_text(text, encoding="utf-8")
+    values = {"description": "~5 US$", "data.folder": "/data/v1~2", "data.labels": "dc:title", "data.output": "y$"}
+    changed = FrozenRecipe.freeze(path, values).read()
+    assert (changed.description, changed.data.folder) == (values["description"], values["data.folder"])
+    assert (changed.data.labels, changed.data.output) == (values["data.labels"], values["data.output"])
 
 
 def test_an_edit_of_the_file_does_not_reach_a_run_under_way(recipe_file):

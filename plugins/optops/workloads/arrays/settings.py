@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import OFF, Section, StandardCheck
+from optops.sections import NAMES_CODE, OFF, Section, StandardCheck
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData
 
@@ -35,7 +35,7 @@ STARTING_VALUES = {
 class Metric(Section):
     """What quality means: `accuracy`, `r2`, or a function of your own."""
 
-    function: str = Field(
+    function: Annotated[str, NAMES_CODE] = Field(
         description="`accuracy` (of the largest output, in percent), `r2` (explained variance, in percent), or "
         "`package.module:function`, called as `function(outputs, labels)` with the model's outputs by name and the "
         "labels; returns one number an example, whose mean is the metric."
