@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlflow.entities import LoggedModel, Run
+from mlflow import MlflowException
+from mlflow.entities import LifecycleStage, LoggedModel, Run, ViewType
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -17,7 +18,7 @@ from optops.cli.console import CommandError
 from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_runs
 from optops.home import subfolder
 from optops.registry import ARTIFACT_TAG
-from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
+from optops.tracking import KEY_TAG, MODEL_TYPE, STAGE_TAG, Tracking, without_password
 
 DAY = 86_400.0
 FORGOTTEN_TAG = "optops.forgotten_key"
@@ -115,15 +116,17 @@ def _held_if_free(lock: str) -> Iterator[bool]:
 
 
 def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
-    """Gives stage runs, and the candidates that they made, of runs that failed or were superseded long ago."""
+    """Gives stage runs of runs that failed or were superseded long ago, and candidates of these and of deleted runs."""
     listed = int(time.time() * 1000)
+    oldest = listed - days * DAY * 1000
     parents = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'")}
     children = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{STAGE_TAG}` LIKE '%'")}
-    models = list(_models(tracking, {run.info.experiment_id for run in parents.values()}))
+    ever = all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'", ViewType.ALL)
+    models = list(_models(tracking, {run.info.experiment_id for run in ever}))
     protected = _protected_models(tracking, models)
-    kept = _kept_runs(tracking, parents, children, [m for m in models if m.model_id in protected], days)
+    kept = _kept_runs(tracking, parents, children, [m for m in models if m.model_id in protected], oldest)
     # Others may keep models in the same experiment, and a stage may have begun since its runs were listed.
-    made_here = children.keys() - kept
+    made_here = (children.keys() - kept) | _deleted_runs(tracking, models, children.keys() | kept, oldest)
     for model in models:
         if model.source_run_id in made_here and model.model_id not in protected:
             repository = get_artifact_repository(model.artifact_location)
@@ -180,9 +183,8 @@ def _protected_models(tracking: Tracking, models: list[LoggedModel]) -> set[str]
 
 
 def _kept_runs(
-    tracking: Tracking, parents: dict[str, Run], children: dict[str, Run], protected: list[LoggedModel], days: int
+    tracking: Tracking, parents: dict[str, Run], children: dict[str, Run], protected: list[LoggedModel], oldest: float
 ) -> set[str]:
-    oldest = (time.time() - days * DAY) * 1000
     kept = {id_ for id_, run in parents.items() if (run.info.end_time or time.time() * 1000) > oldest}
     kept |= {id_ for id_, run in {**parents, **children}.items() if run.info.status not in ENDED}
     newest: dict[str, Run] = {}
@@ -199,6 +201,22 @@ def _kept_runs(
     kept |= {children[id_].data.tags.get(FROM_TAG, "") for id_ in kept if id_ in children}
     kept |= {children[id_].data.tags.get(PARENT_TAG, "") for id_ in kept if id_ in children}
     return kept
+
+
+def _deleted_runs(tracking: Tracking, models: list[LoggedModel], known: set[str], oldest: float) -> set[str]:
+    """Returns the runs that made candidates long ago and were deleted, as one can on MLflow's pages."""
+    made = {str(m.source_run_id) for m in models if m.model_type == MODEL_TYPE and m.creation_timestamp < oldest}
+    return {run_id for run_id in made - known if _is_deleted(tracking, run_id)}
+
+
+def _is_deleted(tracking: Tracking, run_id: str) -> bool:
+    try:
+        return bool(tracking.client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        # For good: `mlflow gc` was there.
+        return True
 
 
 def _stored_size(repository: ArtifactRepository, path: str | None = None) -> int:

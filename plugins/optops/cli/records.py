@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlflow import MlflowException
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 
 from optops.cli.console import CommandError
 from optops.pipeline import ORDER
@@ -15,13 +15,13 @@ from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
 
 
-def all_runs(tracking: Tracking, query: str) -> Iterator[Run]:
-    """Gives the runs of all experiments that fit a query, newest first."""
+def all_runs(tracking: Tracking, query: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+    """Gives the runs of all experiments that fit a query, newest first; those that were deleted if `view` says so."""
     experiments = [experiment.experiment_id for experiment in tracking.client.search_experiments()]
     token: str | None = None
     while True:
         page = tracking.client.search_runs(
-            experiments, query, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+            experiments, query, view, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
         )
         yield from page
         token = page.token

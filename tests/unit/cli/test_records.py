@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +191,10 @@ def removed(tracking: Tracking, days: int = 30) -> Iterator[str]:
     return (item.name for item in store_garbage(tracking, days))
 
 
+def source_of(tracking: Tracking, candidate: Candidate) -> str:
+    return str(tracking.client.get_logged_model(candidate.artifact.uri.removeprefix("models:/")).source_run_id)
+
+
 def test_what_is_young_newest_unfinished_or_registered_is_kept(new_run: Any, tracking: Tracking) -> None:
     registered, newest, running, young = (new_run(label) for label in ("registered", "newest", "running", "young"))
     register(registered, complete(registered))
@@ -264,6 +269,33 @@ def test_models_that_others_keep_in_the_experiment_stay(new_run: Any, tracking: 
     assert gone.artifact.uri.removeprefix("models:/") in names[0]
 
 
+def test_candidates_of_runs_that_were_deleted_in_mlflow_go_too(new_run: Any, tracking: Tracking) -> None:
+    deleted, newest = new_run("deleted"), new_run("newest")
+    gone = deleted.candidate("prune", "pruned", "prune-1", ("train-1",))
+    taken_over = deleted.candidate("distill", "student", "distill-1", ("train-1",))
+    deleted.candidate("train", "baseline", "train-1")
+    register(deleted, deleted.candidate("fuse", "nominee", "fuse-1", ("train-1",)))
+    newest.stage("distill", "distill-1", cached_from=source_of(tracking, taken_over))
+    newest.end()
+    client, experiment = tracking.client, tracking.experiment(newest.experiment)
+    foreign = client.create_run(experiment).info.run_id
+    client.create_logged_model(experiment, name="of-another-team", source_run_id=foreign)
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{deleted.id}'")
+    for run_id in (*(child.info.run_id for child in children), deleted.id, foreign):
+        client.delete_run(run_id)
+    assert list(removed(tracking)) == []
+    (name,) = removed(tracking, days=0)
+    assert gone.artifact.uri.removeprefix("models:/") in name
+
+
+def test_candidates_go_where_every_run_was_deleted(new_run: Any, tracking: Tracking) -> None:
+    run = new_run("only")
+    source = source_of(tracking, run.candidate("train", "baseline", "train-1"))
+    for run_id in (source, run.id):
+        tracking.client.delete_run(run_id)
+    assert len(list(removed(tracking, days=0))) == 1
+
+
 def test_a_candidate_of_a_stage_that_began_since_the_runs_were_listed_stays(
     new_run: Any, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +310,9 @@ def test_a_candidate_of_a_stage_that_began_since_the_runs_were_listed_stays(
         return search(*arguments, **settings)
 
     monkeypatch.setattr(tracking.client, "search_logged_models", begins_meanwhile)
-    assert not any(name.startswith("candidate") for name in removed(tracking))
+    # The store's clock need not be this machine's.
+    monkeypatch.setattr("optops.cli.collection.time", SimpleNamespace(time=lambda: time.time() + 86_400))
+    assert not any(name.startswith("candidate") for name in removed(tracking, days=0))
 
 
 def test_old_work_folders_and_copies_go_and_what_is_in_use_stays(optops_home: Path, tracking: Tracking) -> None:
