@@ -299,6 +299,6 @@ def _explain(check: RowCheck, split: str, rows: pd.DataFrame, ids: Sequence[str]
 
 
 def _shorten(value: object) -> str:
-    # One line: what an example holds must not begin a line of the log.
-    text = " ".join(str(value).split())
+    # One line: what an example holds must not begin a line of the log. Its spaces may be the defect.
+    text = " ".join(str(value).splitlines())
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -112,6 +112,13 @@ def find_scripts(rows: pd.DataFrame) -> "pd.Series[str]":
     return pd.Series("holds a tag", index=rows.index[hit], dtype=str)
 
 
+def test_a_value_is_shown_in_one_line_with_its_spaces(tmp_path: Path) -> None:
+    frame = boxes(1, 2).assign(width=["1", "<b> two  spaces\tand a tab \r\nnext line"])
+    check = RowCheck(BOXES.label, "boxes_of_test:find_scripts", ("width", "height"))
+    (defect,) = run_checks(frame, [check], {}, tmp_path, "boxes")[1]
+    assert defect.value == "<b> two  spaces\tand a tab  next line | 1"
+
+
 def test_results_are_plain_values(tmp_path: Path) -> None:
     outcomes, defects = run_checks(boxes(1, 300), [BOXES], {}, tmp_path, "boxes")
     assert json.dumps([vars(item) for item in [*outcomes, *defects]])
