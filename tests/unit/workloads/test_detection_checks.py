@@ -241,6 +241,15 @@ def test_a_class_without_a_name_does_not_shift_the_numbers_of_the_others(tmp_pat
     assert class_names(DetectionData(**data, classes="names.txt")) == ("disc", "cross")
 
 
+def test_a_class_whose_name_yaml_reads_as_true_or_false_is_refused_with_the_remedy(tmp_path):
+    data = {"format": "yolo", "folder": str(tmp_path), "images": "i", "annotations": "a", "corpus": {}}
+    (tmp_path / "names.yaml").write_text("names: [yes, no]")
+    with pytest.raises(ValueError, match=r"names\.yaml: class True is no text: YAML reads bare yes.* put them in quot"):
+        class_names(DetectionData(**data, classes="names.yaml"))
+    (tmp_path / "names.yaml").write_text("names: ['yes', 'no']")
+    assert class_names(DetectionData(**data, classes="names.yaml")) == ("yes", "no")
+
+
 def test_hostile_xml_is_a_defect_and_is_not_expanded(scenes):
     bomb = '<!DOCTYPE a [<!ENTITY x "xx"><!ENTITY y "&x;&x;">]><annotation><filename>&y;</filename></annotation>'
     (scenes / "data" / "annotations" / "scene_00000.xml").write_text(bomb)

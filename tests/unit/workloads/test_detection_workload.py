@@ -236,6 +236,13 @@ def test_boxes_too_small_for_the_networks_input_are_told_and_refused_where_none_
         WORKLOAD.batches(recipe, frame, assets, recipe.train)
 
 
+def test_images_without_a_box_to_learn_from_are_refused(recipe, splits, assets):
+    frame = splits["train"].head(2).copy()
+    frame["boxes"] = [(), (Box("not a class", 1, 1, 20, 20),)]
+    with pytest.raises(ValueError, match="none of the 2 training images has a box with an area"):
+        WORKLOAD.batches(recipe, frame, assets, recipe.train)
+
+
 def test_how_many_boxes_are_served_does_not_change_what_a_detector_is_judged_by(splits, assets):
     detector = replace(Detector.load(assets), most=1, score_threshold=0.9)
     boxes = np.array([[5, 5, 25, 25], [30, 30, 60, 60], [4, 36, 24, 60]], np.float64)

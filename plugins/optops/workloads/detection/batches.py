@@ -84,7 +84,7 @@ class ImageBatches:
             raise ValueError("no training image can be read; look at what check_labels says")
         if len(self.images) < len(made):
             log.warning("%d training images can not be read and are left out", len(made) - len(self.images))
-        _tell_of_small_boxes(self.images, detector.input_size)
+        _check_boxes(self.images, detector.input_size)
         self._pixels = ImageCache(self._decode)
 
     def __call__(self, epoch: int) -> "EpochOfImages":
@@ -162,15 +162,20 @@ def _training_image(path: Path, boxes: tuple[Box, ...], numbers: dict[str, int])
     return TrainingImage(path, size, shares[inside], labels[inside])
 
 
-def _tell_of_small_boxes(images: Sequence[TrainingImage], side: int) -> None:
+def _check_boxes(images: Sequence[TrainingImage], side: int) -> None:
     """Says how many boxes are too small to be labels in the square that the network sees, before it is varied.
 
     Raises:
-        ValueError: If all of them are.
+        ValueError: If all of them are, or there is none.
     """
     sides = [(image.boxes[:, 2:] - image.boxes[:, :2]) * image.size * (side / max(image.size)) for image in images]
     too_small = np.asarray((np.concatenate(sides) < LEAST_SIDE).any(axis=1))
     count, small = len(too_small), int(too_small.sum())
+    if not count:
+        raise ValueError(
+            f"none of the {len(images)} training images has a box with an area whose class is known; look at what "
+            "check_labels says"
+        )
     if not small:
         return
     says = (

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from optops.workloads.detection.settings import DetectionData
+from optops.workloads.yaml_words import require_words
 
 
 def class_names(data: DetectionData) -> tuple[str, ...]:
@@ -51,4 +52,6 @@ def _from_yaml(path: Path, text: str) -> list[str]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list):
         raise ValueError(f"{path}: `names` is missing, or does not number the classes from 0; write a list of names")
+    # What stands for nothing is refused with its place.
+    require_words((name for name in names if name is not None), f"{path}: ")
     return ["" if name is None else str(name).strip() for name in names]

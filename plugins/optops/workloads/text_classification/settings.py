@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from optops.paths import resolve_path
 from optops.sections import Distill, Prune, Section, StandardCheck, Train
 from optops.workloads.splits import Fractions, SplitData
+from optops.workloads.yaml_words import require_words
 
 CHECKS = {
     "malformed": StandardCheck(
@@ -73,12 +74,7 @@ class TextData(SplitData):
     @classmethod
     def _accept_a_list(cls, value: Any) -> Any:
         words = [*value, *value.values()] if isinstance(value, dict) else value
-        for word in words if isinstance(words, list | tuple) else ():
-            if word is None or isinstance(word, bool):
-                raise ValueError(
-                    f"class {word} is no text: YAML reads bare yes, no, on, off, true, false and null as something "
-                    "else; put them in quotes"
-                )
+        require_words(words if isinstance(words, list | tuple) else ())
         if isinstance(value, list | tuple):
             if len({str(name) for name in value}) < len(value):
                 raise ValueError(f"classes {list(value)} name one label twice; write each once")
