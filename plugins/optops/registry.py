@@ -148,12 +148,19 @@ def _remember(client: MlflowClient, name: str, history: list[str]) -> None:
 def _check_undisturbed(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
     # The lock holds on this machine alone, and MLflow's registry has no transactions.
     reigning = version_by_alias(client, name, CHAMPION)
-    found = _history(client, name)
-    if reigning is None or reigning.version != version or found != history[-HISTORY_LENGTH:]:
+    champion = reigning.version if reigning else "none"
+    found, wanted = _history(client, name), history[-HISTORY_LENGTH:]
+    wrong = []
+    if champion != version:
+        wrong.append(f"the champion is version {champion}, not {version}")
+    if found != wanted:
+        wrong.append(f"the tag {HISTORY_TAG!r} lists {found}, not {wanted}")
+    if wrong:
+        # Where the champion is the right one, to promote it again mends the history.
+        again = "benchmark on, to compare with it" if champion != version else "promote on, to write the tag anew"
         raise RegistryError(
-            f"another machine promoted a version of {name!r} at the same moment: the champion is version "
-            f"{reigning.version if reigning else 'none'}, not {version}, and the history {found}. Run again to compare "
-            "with it"
+            f"another machine promoted a version of {name!r} at the same moment: {' and '.join(wrong)}. Run again, in "
+            f"Airflow from the task {again}"
         )
 
 

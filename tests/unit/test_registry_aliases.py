@@ -152,6 +152,24 @@ def test_a_promotion_that_another_machine_overtakes_is_none(
         promote(client, NAME, ours, None)
 
 
+def test_a_memory_that_another_machine_overwrites_is_told_and_mended_by_a_retry(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = new_version(client), new_version(client, "fuse-2")
+    remember = client.set_registered_model_tag
+
+    def overwritten(name: str, tag: str, value: str) -> None:
+        remember(name, tag, value)
+        remember(name, tag, json.dumps([theirs]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_registered_model_tag", overwritten)
+        with pytest.raises(RegistryError, match=r"moment: the tag .* lists \['2'\], not \['1'\]\. Run.* promote on"):
+            promote(client, NAME, ours, None)
+    assert promote(client, NAME, ours, None) == theirs
+    assert rollback(client, NAME) == (ours, theirs)
+
+
 def test_without_a_champion_there_is_no_way_back(client: MlflowClient) -> None:
     with pytest.raises(RegistryError, match="has no champion"):
         rollback(client, NAME)
