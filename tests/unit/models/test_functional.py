@@ -159,6 +159,17 @@ def test_a_config_that_would_run_code_is_refused(change, message):
         from_config(json.loads(text))
 
 
+def test_a_recurrent_cell_that_is_wrapped_in_bytecode_is_refused():
+    x = keras.Input([3, 4])
+    plain = json.dumps(to_config(keras.Model(x, L.RNN(L.SimpleRNNCell(4))(x))))
+    code = '"residual_fn": "4wAAAA==", "residual_fn_type": "lambda", '
+    cell = '"class_name": "SimpleRNNCell", "config": {'
+    wrapped = plain.replace(cell, cell.replace("SimpleRNNCell", "ResidualWrapper") + code)
+    assert wrapped != plain
+    with pytest.raises(ValueError, match="is a Lambda of keras, which carries code"):
+        from_config(json.loads(wrapped))
+
+
 def test_a_weight_that_is_missing_is_named(tmp_path):
     architecture = load_architecture("functional")
     architecture.save(build_topology("nested"), tmp_path, {})

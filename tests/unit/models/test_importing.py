@@ -122,6 +122,22 @@ def test_a_file_as_keras_2_15_names_its_modules_is_taken_over(tmp_path):
     assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
 
 
+@pytest.mark.parametrize("value", [np.eye(4), np.eye(4).tolist()], ids=["array", "list"])
+def test_a_file_whose_weights_begin_as_given_numbers_is_taken_over_and_served(value, tmp_path):
+    ids = keras_2.Input((3,), dtype="int32", name="ids")
+    constant = keras_2.initializers.Constant
+    words = keras_2.layers.Embedding(4, 4, embeddings_initializer=constant(value))(ids)
+    bias = constant([0.1, 0.2])
+    model = keras_2.Model(ids, keras_2.layers.Dense(2, bias_initializer=bias)(words))
+    model.save(tmp_path / "model.keras")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    import_keras(tmp_path / "model.keras", tmp_path / "serving")
+    given = np.array([[0, 3, 1]], np.int32)
+    for folder in (tmp_path / "serving", tmp_path / "model" / "serving"):
+        (found,) = load_executable(folder, 1)({"ids": given}).values()
+        np.testing.assert_allclose(found, model(given), atol=1e-6)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", None])
 def test_a_file_that_is_none_is_refused(content, tmp_path):
     path = tmp_path / "model.keras"

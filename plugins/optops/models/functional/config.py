@@ -121,10 +121,19 @@ def _computes(function: str) -> bool:
     return name in FUNCTIONS if not module else module in OPERATIONS
 
 
-def _is_connection(value: list[Any]) -> bool:
-    """Returns whether a list names a tensor that a layer takes as `value`: by layer, call and place."""
-    # The second and third of a lambda, its defaults and closure, are lists or nothing.
-    return len(value) == 3 and isinstance(value[0], str) and all(type(number) is int for number in value[1:])
+def _is_bytecode(value: Any) -> bool:
+    """Returns whether a `value` is a lambda as Keras writes it, code first; constants are lists of numbers."""
+    match value:
+        case [str(), int(), int()]:  # a tensor that a layer takes: by layer, call and place
+            return False
+        case [str(), *_]:
+            return True
+    return False
+
+
+def _has_bytecode(config: Mapping[str, Any]) -> bool:
+    """Returns whether a config says that a function of it is bytecode, as the wrappers of recurrent cells do."""
+    return any(kind == "lambda" for key, kind in config.items() if str(key).endswith("_type"))
 
 
 def _objects(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -135,8 +144,7 @@ def _objects(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             name = config["name"]
         if "class_name" in value and "config" in value:
             yield name, value
-        elif isinstance(value.get("value"), list) and not _is_connection(value["value"]):
-            # So Keras writes the bytecode of a lambda.
+        if _is_bytecode(value.get("value")) or _has_bytecode(value):
             yield name, {"class_name": "Lambda", "config": {}}
         for part in value.values():
             yield from _objects(part, name)
