@@ -317,6 +317,17 @@ def test_layers_are_ranked_where_outputs_hold_minus_infinity_too():
     assert all(0 < error < 1 for error in errors.values())
 
 
+def test_a_layer_that_int8_makes_outputs_infinite_with_is_ranked_as_the_most_harmful():
+    x = keras.Input((2,), name="x")
+    thin = L.Dense(1, use_bias=False, name="thin")
+    model = keras.Model(x, tf.math.log(thin(x)))
+    thin.kernel.assign([[1.0], [1e-4]])  # in int8 the second is zero
+    data = np.eye(2, dtype=np.float32)
+    measured = measure(model, lambda: [data])
+    limits = {name: chosen.limits for name, chosen in measured.ranges.items()}
+    assert output_errors(measured.network, [data], ["thin"], limits, 127) == {"thin": np.inf}
+
+
 # Data that does not fit
 
 

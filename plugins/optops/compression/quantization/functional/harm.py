@@ -59,8 +59,13 @@ def output_errors(
 
 
 def _squared_error(wanted: NDArray[Any], given: NDArray[Any]) -> float:
-    """Returns the mean squared error of numbers that are finite: what is masked may be minus infinity in both."""
+    """Returns the mean squared error of numbers that are finite; infinite where those that are not differ.
+
+    What is masked may be minus infinity in both; what rounding breaks is so in one.
+    """
     finite = np.isfinite(wanted) & np.isfinite(given)
+    if not np.array_equal(wanted[~finite], given[~finite], equal_nan=True):
+        return np.inf
     return float(np.mean(np.square(wanted[finite] - given[finite]))) if finite.any() else 0.0
 
 
