@@ -123,21 +123,30 @@ def heads(x: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reshape(x, [tf.shape(x)[0], -1, HEADS, SIZE]), [0, 2, 1, 3])
 
 
-@pytest.mark.parametrize("form", ["before the softmax", "behind it too", "with the scores' shape"])
+@pytest.mark.parametrize(
+    "form",
+    ["before the softmax", "behind it too", "with the scores' shape", "spread to the scores", "for queries alone"],
+)
 def test_attention_whose_hidden_scores_are_chosen_is_fused_also_where_a_query_sees_nothing(
     form: str, tmp_path: Path
 ) -> None:
     def chosen(x: tf.Tensor) -> tf.Tensor:
         """As the softmax of Keras 3 has it, or its dot-product attention."""
-        pairs = (x[:, :, 0] > 0)[:, None, None, :] & (x[:, :, 1] > 0)[:, None, :, None]
+        pairs = (x[:, :, 1] > 0)[:, None, :, None]
+        if form != "for queries alone":
+            pairs &= (x[:, :, 0] > 0)[:, None, None, :]
         scores = tf.matmul(heads(x) * SIZE**-0.5, heads(x * 2.0), transpose_b=True)
         pairs = tf.ones_like(scores, tf.bool) & pairs if form == "with the scores' shape" else pairs
+        pairs = tf.broadcast_to(pairs, tf.shape(scores)) if form == "spread to the scores" else pairs
         weights = tf.nn.softmax(tf.where(pairs, scores, -3e38))
         weights = tf.where(pairs, weights, 0.0) if form == "behind it too" else weights
         return tf.reshape(tf.transpose(tf.matmul(weights, heads(x)), [0, 2, 1, 3]), tf.shape(x))
 
     lowering, execute, serve = lowered_function(chosen, tmp_path, [None, None, WIDTH])
     assert lowering.facts["attention_fused"] == 1, lowering.notes
+    # No scores are kept for their shape alone.
+    operators = {node.op_type for node in onnx.load(str(tmp_path / "lowered" / "model.onnx")).graph.node}
+    assert not operators & {"MatMul", "Softmax"}
     for x in (STATES, np.abs(STATES), -np.abs(STATES)):
         check(execute({"x": x}), serve(tf.constant(x)))
 

@@ -38,12 +38,14 @@ class _Scores:
         scale: Its factor.
         biases: What is added.
         seen: Truth values of rank 4 where a score is not hidden; empty if there are none.
+        shapes: Names under which something else reads their shape.
     """
 
     product: _Product
     scale: float = 1.0
     biases: list[str] = field(default_factory=list)
     seen: str = ""
+    shapes: list[str] = field(default_factory=list)
 
 
 def fuse_attention(graph: Rewriter) -> int:
@@ -92,7 +94,9 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, zeroe
     if len(found) < 3 or not all(map(all, sizes)) or sizes[0] != sizes[1] or sizes[0][0] != sizes[2][0]:
         return False
     found[0], factor = _without_factor(graph, found[0])
-    bias = _bias(graph, [*scores.biases, *_hidden(graph, scores.seen)], found[0])
+    lengths = [graph.add("Shape", each, start=1, end=2) for each in found[:2]]
+    _release(graph, scores.shapes, [graph.add("Shape", found[0], start=0, end=1), graph.ints(sizes[0][0]), *lengths])
+    bias = _bias(graph, [*scores.biases, *_hidden(graph, scores.seen)], lengths)
     made = graph.add(
         "MultiHeadAttention",
         *[_merged(graph, each) for each in found],
@@ -112,9 +116,15 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, zeroe
 def _scores(graph: Rewriter, tensor: str, depth: int) -> _Scores | None:
     """Returns how scores are made: a product of queries and keys, then factors, then masks and other biases."""
     node = graph.producer(tensor, "MatMul", "Einsum", "Add", "Mul", "Div", "Where")
-    readers = [reader for reader in graph.readers(tensor) if reader.op_type != "Shape"]
-    if node is None or not depth or len(readers) != 1 or tensor in graph.outputs:
+    readers = graph.readers(tensor)
+    shapes = [reader.output[0] for reader in readers if reader.op_type == "Shape" and not reader.attribute]
+    if node is None or not depth or len(readers) != len(shapes) + 1 or tensor in graph.outputs:
         return None
+    made = _made(graph, node, depth)
+    return None if made is None else replace(made, shapes=[*made.shapes, *shapes])
+
+
+def _made(graph: Rewriter, node: Any, depth: int) -> _Scores | None:
     if node.op_type in ("MatMul", "Einsum"):
         return _bare(graph, node)
     if node.op_type == "Where":
@@ -221,15 +231,21 @@ def _where_any(graph: Rewriter, mixed: str, seen: str) -> str:
     return graph.add("Mul", mixed, graph.transpose(most, [0, 2, 1, 3]), shape=graph.shape(mixed))
 
 
-def _bias(graph: Rewriter, biases: list[str], queries: str) -> str:
-    """Returns the sum of biases for every query: ONNX Runtime repeats them for batches and heads alone."""
+def _release(graph: Rewriter, shapes: list[str], sizes: list[str]) -> None:
+    """Makes the shape of scores of the sizes that they have: what reads it, as masks do, needs no scores for that."""
+    for old in shapes:
+        graph.redirect(old, graph.add("Concat", *sizes, axis=0))
+
+
+def _bias(graph: Rewriter, biases: list[str], lengths: list[str]) -> str:
+    """Returns the sum of biases for every query and key: ONNX Runtime repeats them for batches and heads alone."""
     if not biases:
         return ""
     total = biases[0]
     for other in biases[1:]:
         total = graph.add("Add", total, other)
-    if graph.shape(total)[2:3] not in ((1,), (None,), ()):
+    shape = graph.shape(total)
+    if len(shape) == 4 and 1 not in shape[2:] and None not in shape[2:]:
         return total
     one = graph.ints(1)
-    length = graph.add("Shape", queries, start=1, end=2)
-    return graph.add("Expand", total, graph.add("Concat", one, one, length, one, axis=0))
+    return graph.add("Expand", total, graph.add("Concat", one, one, *lengths, axis=0))
