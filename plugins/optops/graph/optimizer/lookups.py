@@ -7,10 +7,11 @@ import numpy as np
 from optops.graph.optimizer.function import imported
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Signature
+from optops.graph.optimizer.lookup_shapes import FINDS
 from optops.graph.optimizer.samples import Sample
 from optops.models.keras import tf
 
-LOOKUPS = ("LookupTableFind", "LookupTableFindV2", "LookupTableSize", "LookupTableSizeV2")
+LOOKUPS = (*FINDS, "LookupTableSize", "LookupTableSizeV2")
 
 
 def looked_up(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> list[Sample]:
