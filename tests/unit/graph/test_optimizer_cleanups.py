@@ -11,6 +11,7 @@ import pytest
 from optops.graph import optimize
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.patterns.constant import CONSTANT
 from optops.graph.optimizer.report import SignatureReport
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.splice import splice
@@ -62,6 +63,24 @@ def test_what_is_computed_twice_is_computed_once(tmp_path: Path) -> None:
         return {"y": tf.tanh(x * 3.0) + tf.exp(tf.tanh(x * 3.0))}
 
     assert optimized(tmp_path, double, IMAGE).tidied["common sub-expression"] >= 2
+
+
+def test_a_constant_that_can_not_be_computed_costs_the_others_no_run_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tf.Graph().as_default() as session_graph:
+        x = tf.compat.v1.placeholder(tf.float32, [], name="x")
+        never = tf.gather(tf.constant([1.0, 2.0]), tf.constant(7))
+        tf.add_n([x * tf.exp(tf.constant(float(each))) for each in range(31)] + [x * never], name="y")
+    runs: list[Any] = []
+    run = tf.compat.v1.Session.run
+
+    def counted(session: Any, *arguments: Any) -> Any:
+        runs.append(arguments)
+        return run(session, *arguments)
+
+    monkeypatch.setattr(tf.compat.v1.Session, "run", counted)
+    places = list(CONSTANT.find(Graph.of(session_graph.as_graph_def(), ["x"], ["y:0"]), Context()))
+    assert len(places) == 31
+    assert len(runs) < 16
 
 
 def convolutional(last_norm: bool = True) -> keras.Model:

@@ -73,19 +73,18 @@ def _values(graph: Graph, tensors: list[str]) -> list[np.ndarray | None]:
     with tf.Graph().as_default() as session_graph:
         tf.graph_util.import_graph_def(part.graph_def(), name="")
         with tf.compat.v1.Session(graph=session_graph) as session:
-            try:
-                return list(session.run(tensors))
-            except tf.errors.OpError:
-                return [_value(session, tensor) for tensor in tensors]
+            return _run(session, tensors)
 
 
-def _value(session: Any, tensor: str) -> np.ndarray | None:
-    """Returns what a tensor holds; None if it fails, as it did before, or is of a branch that is never taken."""
+def _run(session: Any, tensors: list[str]) -> list[np.ndarray | None]:
+    """Returns what tensors hold; None for one that fails, as it did before, or is of a branch that is never taken."""
     try:
-        value: np.ndarray = session.run(tensor)
+        return list(session.run(tensors))
     except tf.errors.OpError:
-        return None
-    return value
+        if len(tensors) == 1:
+            return [None]
+        half = len(tensors) // 2
+        return _run(session, tensors[:half]) + _run(session, tensors[half:])
 
 
 def _constant(tensor: str, value: np.ndarray) -> Callable[[Graph], str]:
