@@ -293,6 +293,17 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / (2 * step), rel=0.02, abs=1e-4)
 
 
+def test_taylor_is_the_mean_over_batches():
+    model = keras.Sequential([L.Dense(8, input_shape=[4]), L.Dense(3)])
+    batches = np.random.default_rng(4).normal(size=(3, 5, 4)).astype(np.float32)
+    graph = follow_channels(model)
+    whole, *parts = (
+        importance(graph, taylor(model, lambda model, batch: tf.reduce_mean(model(batch) ** 2), given))
+        for given in (batches, *batches[:, None])
+    )
+    assert whole == pytest.approx({atom: np.mean([part[atom] for part in parts]) for atom in whole})
+
+
 def test_taylor_keeps_no_more_for_more_batches():
     model = keras.Sequential([L.Dense(512, input_shape=[512]), L.Dense(1)])
 

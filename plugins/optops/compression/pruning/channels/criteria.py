@@ -68,7 +68,7 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
         ValueError: If there are no batches, or a gradient is not finite.
     """
     # By variable and axis: products of all weights and batches would not fit into memory.
-    sums: dict[int, list[NDArray[np.float64]]] = {}
+    sums: dict[tuple[int, int], NDArray[np.float64]] = {}
     variables = model.trainable_variables
     # A training loss moves the batch norms' statistics; to look at a model is not to change it.
     statistics = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
@@ -80,8 +80,8 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
                 value = loss(model, batch)
             for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
                 if gradient is not None:
-                    each = _product_magnitudes(variable, gradient)
-                    sums[id(variable)] = list(map(np.add, sums.get(id(variable), np.zeros(len(each))), each))
+                    for axis, each in enumerate(_product_magnitudes(variable, gradient)):
+                        sums[id(variable), axis] = sums.get((id(variable), axis), 0.0) + each
     finally:
         for variable, value in statistics:
             variable.assign(value)
@@ -89,9 +89,8 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
 
     def criterion(weight: Weight) -> NDArray[np.float64] | None:
-        if weight.produces is None or id(weight.variable) not in sums:
-            return None
-        return sums[id(weight.variable)][weight.produces] / count
+        found = None if weight.produces is None else sums.get((id(weight.variable), weight.produces))
+        return None if found is None else found / count
 
     return Criterion(criterion, comparable=True)
 

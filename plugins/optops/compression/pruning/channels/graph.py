@@ -142,22 +142,28 @@ def _apply_rule(trace: Trace, node: Any, inputs: list[Atoms | None]) -> Atoms:
     known = [atoms for atoms in inputs if atoms is not None]
     if len(tf.nest.flatten(node.outputs)) > 1 or (len(known) < len(inputs) and rule is not embedding):
         raise NoRuleError("its channels are not known")
-    _refuse_other_arguments(node)
+    _refuse_constants(node)
+    if not symbol:
+        _refuse_masks(node)
     return rule(trace, layer, known, node)
 
 
-def _refuse_other_arguments(node: Any) -> None:
-    """Refuses what a rule does not look at: tensors besides a layer's inputs, and constants of several numbers."""
+def _refuse_constants(node: Any) -> None:
+    """Refuses what no rule looks at: constants that may have a number for each channel."""
     followed = {id(tensor) for tensor in node.keras_inputs}
-    taking = 0
     for value in (*node.call_args, *node.call_kwargs.values()):
         parts = tf.nest.flatten(value)
-        taking += any(id(part) in followed for part in parts)
         for part in parts:
             alike = len(parts) == 1 and (isinstance(part, SAME_FOR_ALL) or _is_one_number(part))
             if id(part) not in followed and not alike:
                 raise NoRuleError(f"it takes a {type(part).__name__}, which may have a number for each channel")
-    if taking > 1 and not hasattr(node.layer, "symbol"):
+
+
+def _refuse_masks(node: Any) -> None:
+    """Refuses what no rule of a layer looks at: tensors in a second argument, besides its inputs."""
+    followed = {id(tensor) for tensor in node.keras_inputs}
+    arguments = map(tf.nest.flatten, (*node.call_args, *node.call_kwargs.values()))
+    if sum(any(id(part) in followed for part in parts) for parts in arguments) > 1:
         raise NoRuleError("it takes a mask, or other tensors besides its inputs")
 
 
