@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from optops.kernels.arrays import PRECISIONS, Precision
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights
 from optops.kernels.layers import Product as Pair
-from optops.models.transformer import weights as transformer
+from optops.models.transformer.weights import DecoderLayerWeights as DecoderLayer
+from optops.models.transformer.weights import EncoderLayerWeights as EncoderLayer
 from optops.models.transformer.weights import Norm, Product, joined
 
 PrecisionOf = Callable[[str], Precision]
@@ -17,9 +18,7 @@ def uniform(precision: Precision) -> PrecisionOf:
     return lambda _: precision
 
 
-def encoder_layers(
-    weights: Sequence[transformer.EncoderLayerWeights], precision_of: PrecisionOf
-) -> list[EncoderLayerWeights]:
+def encoder_layers(weights: Sequence[EncoderLayer], precision_of: PrecisionOf) -> list[EncoderLayerWeights]:
     """Returns the layers of an encoder."""
     layers = []
     for layer in weights:
@@ -46,9 +45,7 @@ def encoder_layers(
     return layers
 
 
-def decoder_layers(
-    weights: Sequence[transformer.DecoderLayerWeights], precision_of: PrecisionOf
-) -> list[DecoderLayerWeights]:
+def decoder_layers(weights: Sequence[DecoderLayer], precision_of: PrecisionOf) -> list[DecoderLayerWeights]:
     """Returns the layers of a decoder."""
     layers = []
     for layer in weights:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optops.models.bert.config import BertConfig
 from optops.models.transformer.weights import EncoderLayerWeights, Norm, Product, Reader
 
 if TYPE_CHECKING:
     from optops.models.bert.model import Bert
-from optops.models.bert.config import BertConfig
 
 
 @dataclass(frozen=True)

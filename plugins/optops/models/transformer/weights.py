@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optops.models.slicing import weights_of
 from optops.models.token_ids import BEGIN, PADDING
 from optops.models.transformer.config import MASKED
 from optops.precision import PrecisionPlan
@@ -115,7 +116,7 @@ class Reader:
     """
 
     def __init__(self, model: Any, prefix: str, query_factor: float) -> None:
-        self.arrays = {weight.name: weight.numpy() for weight in model.weights}
+        self.arrays = weights_of(model)
         self._prefix, self._query_factor = prefix, query_factor
 
     def product(self, name: str, factor: float = 1.0) -> Product:
