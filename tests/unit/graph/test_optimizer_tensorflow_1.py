@@ -1,6 +1,7 @@
 """SavedModels of TensorFlow 1: loops of frames, inputs with two names, several MetaGraphs, branches by switch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,23 @@ Named = dict[str, tf.Tensor]
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
 
+@contextmanager
+def control_flow_v1() -> Iterator[None]:
+    """Makes loops of frames and branches of switches, as TensorFlow 1 does; functions take their place later."""
+    v1.disable_control_flow_v2()
+    try:
+        yield
+    finally:
+        v1.enable_control_flow_v2()
+
+
 def save(folder: Path, build: Callable[[], tuple[Named, Named]], *tags: Sequence[str]) -> Path:
     """Writes a SavedModel with one MetaGraph for each set of tags, {serve} if none are given."""
     builder = v1.saved_model.Builder(str(folder))
     for number, each in enumerate(tags or (["serve"],)):
-        # Where TensorFlow 2 is at work, its functions take the place of frames and switches.
         with tf.Graph().as_default(), v1.Session() as session:
-            v1.disable_control_flow_v2()
-            inputs, outputs = build()
-            v1.enable_control_flow_v2()
+            with control_flow_v1():
+                inputs, outputs = build()
             session.run([v1.global_variables_initializer(), v1.tables_initializer()])
             signatures = {"serving_default": v1.saved_model.predict_signature_def(inputs, outputs)}
             if number:
@@ -83,11 +92,9 @@ def test_a_loop_of_frames_is_left_as_it_is_with_the_reason(tmp_path: Path) -> No
 
 
 def test_a_frozen_graph_with_a_loop_of_frames_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with tf.Graph().as_default() as graph:
-        v1.disable_control_flow_v2()
+    with tf.Graph().as_default() as graph, control_flow_v1():
         x = v1.placeholder(tf.float32, [None, 4])
         v1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y)), (tf.constant(0), x))
-        v1.enable_control_flow_v2()
     (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
     with pytest.raises(OptimizerError, match=r"frozen\.pb has a loop of TensorFlow 1 \(Enter\).*freeze the model with"):
         optimize(tmp_path / "frozen.pb", tmp_path / "out")
