@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.data_context import EphemeralDataContext
 
+    from optops.sections import StandardCheck
+
 Severity = Literal["critical", "warning"]
 
 _NEEDED_COLUMNS = ("id", "file", "line", "split")
@@ -54,6 +56,11 @@ class LabelCheck:
     severity: Severity
     limit: float
     description: str
+
+    @classmethod
+    def standard(cls, name: str, checks: Mapping[str, StandardCheck], description: str) -> LabelCheck:
+        """Returns one of a workload's checks, as severe and as strict as the workload has it."""
+        return cls(name, checks[name].severity, checks[name].limit, description)
 
 
 @dataclass(frozen=True)

@@ -113,13 +113,8 @@ def optimize(
         OSError: If the folder can not be written; nothing is left of it then.
     """
     out = Path(out)
-    _check_apart(source, out)
-    if out.exists():
-        raise OptimizerError(f"{out} exists already; give another folder or remove it")
-    if precision not in TOLERANCES:
-        raise OptimizerError(f"precision {precision!r} is unknown; known are {', '.join(TOLERANCES)}")
-    if precision != "fp32" and not kernels:
-        raise OptimizerError(f"precision {precision} needs the operator library; leave `kernels` on or take fp32")
+    _check_place(source, out)
+    _check_precision(precision, kernels)
     samples = [inputs] if isinstance(inputs, Mapping) else list(inputs or ())
     given = [{name: np.asarray(array) for name, array in sample.items()} for sample in samples]
     with tempfile.TemporaryDirectory(prefix="optops-optimize-") as scratch:
@@ -132,7 +127,8 @@ def optimize(
             twin = _twin(signature, model, kept)
             if twin:  # Keras exports the same function as `serve` and as `serving_default`
                 kept[name] = kept[twin]
-                proofs |= {name: proofs[twin]} if twin in proofs else {}
+                if twin in proofs:
+                    proofs[name] = proofs[twin]
                 known = next(each for each in report.signatures if each.name == twin)
                 report.signatures.append(replace(known, name=name))
                 continue
@@ -147,12 +143,20 @@ def optimize(
     return report
 
 
-def _check_apart(source: Any, out: Path) -> None:
-    if not isinstance(source, str | Path):
-        return
-    before, after = Path(source).resolve(), out.resolve()
-    if before == after or before in after.parents or after in before.parents:
-        raise OptimizerError(f"{out} must not be {source}, nor lie in it or around it; give a folder elsewhere")
+def _check_precision(precision: str, kernels: bool) -> None:
+    if precision not in TOLERANCES:
+        raise OptimizerError(f"precision {precision!r} is unknown; known are {', '.join(TOLERANCES)}")
+    if precision != "fp32" and not kernels:
+        raise OptimizerError(f"precision {precision} needs the operator library; leave `kernels` on or take fp32")
+
+
+def _check_place(source: Any, out: Path) -> None:
+    if isinstance(source, str | Path):
+        before, after = Path(source).resolve(), out.resolve()
+        if before == after or before in after.parents or after in before.parents:
+            raise OptimizerError(f"{out} must not be {source}, nor lie in it or around it; give a folder elsewhere")
+    if out.exists():
+        raise OptimizerError(f"{out} exists already; give another folder or remove it")
 
 
 def _twin(signature: Signature, model: Model, done: Iterable[str]) -> str | None:

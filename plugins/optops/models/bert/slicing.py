@@ -3,26 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from optops.models import slicing
 from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
-from optops.models.slicing import (
-    assign,
-    check_layers,
-    check_same,
-    cut_to_largest,
-    evenly_spaced,
-    renumbered,
-    shrunk,
-    weights_of,
-)
 
 
 def shrink(model: Bert, keep: Mapping[str, Sequence[int]]) -> Bert:
     """Returns a smaller model that computes what `model` does with gates of 0 on everything that is not kept.
 
-    Args and errors as `models.slicing.shrunk`.
+    Arguments and errors are those of `models.slicing.shrunk`.
     """
-    small: Bert = shrunk(model, keep, "bert")
+    small: Bert = slicing.shrunk(model, keep, "bert")
     return small
 
 
@@ -40,13 +31,13 @@ def from_teacher(teacher: Bert, config: BertConfig) -> Bert:
         ValueError: If another size than those differs, or the student is larger than the teacher somewhere.
     """
     sizes = ("width", "head_size", "vocabulary", "classes", "embedding_width", "max_positions")
-    check_same(config, teacher.config, sizes)
-    origins = evenly_spaced(len(config.encoder), len(teacher.config.encoder), "encoder")
-    arrays = weights_of(keep_layers(teacher, origins))
+    slicing.check_same(config, teacher.config, sizes)
+    origins = slicing.evenly_spaced(len(config.encoder), len(teacher.config.encoder), "encoder")
+    arrays = slicing.weights_of(keep_layers(teacher, origins))
     for name, count in config.units().items():
-        cut_to_largest(arrays, f"bert/{name}", count, config.head_size)
+        slicing.cut_to_largest(arrays, f"bert/{name}", count, config.head_size)
     student = Bert(config)
-    assign(student, arrays)
+    slicing.assign(student, arrays)
     return student
 
 
@@ -62,8 +53,8 @@ def keep_layers(model: Bert, layers: Sequence[int], repeats: int | None = None) 
         ValueError: If no layer is kept, or an index is out of range.
     """
     available = model.config.encoder
-    check_layers("encoder", layers, len(available))
+    slicing.check_layers("encoder", layers, len(available))
     kept = tuple(available[index] for index in layers)
     shallower = Bert(replace(model.config, encoder=kept, repeats=repeats or model.config.repeats))
-    assign(shallower, renumbered(weights_of(model), "bert", {"encoder": layers}))
+    slicing.assign(shallower, slicing.renumbered(slicing.weights_of(model), "bert", {"encoder": layers}))
     return shallower

@@ -3,16 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from optops.models.slicing import (
-    assign,
-    check_layers,
-    check_same,
-    cut_to_largest,
-    evenly_spaced,
-    renumbered,
-    shrunk,
-    weights_of,
-)
+from optops.models import slicing
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
 
@@ -20,9 +11,9 @@ from optops.models.transformer.model import Transformer
 def shrink(model: Transformer, keep: Mapping[str, Sequence[int]]) -> Transformer:
     """Returns a smaller model that computes what `model` does with gates of 0 on everything that is not kept.
 
-    Args and errors as `models.slicing.shrunk`.
+    Arguments and errors are those of `models.slicing.shrunk`.
     """
-    small: Transformer = shrunk(model, keep, "transformer")
+    small: Transformer = slicing.shrunk(model, keep, "transformer")
     return small
 
 
@@ -39,16 +30,16 @@ def from_teacher(teacher: Transformer, config: TransformerConfig) -> Transformer
     Raises:
         ValueError: If width, head size or vocabulary differ, or the student is larger than the teacher somewhere.
     """
-    check_same(config, teacher.config, ("width", "head_size", "vocabulary"))
+    slicing.check_same(config, teacher.config, ("width", "head_size", "vocabulary"))
     origins = {
-        stack: evenly_spaced(len(getattr(config, stack)), len(getattr(teacher.config, stack)), stack)
+        stack: slicing.evenly_spaced(len(getattr(config, stack)), len(getattr(teacher.config, stack)), stack)
         for stack in ("encoder", "decoder")
     }
-    arrays = weights_of(keep_layers(teacher, **origins))
+    arrays = slicing.weights_of(keep_layers(teacher, **origins))
     for name, count in config.units().items():
-        cut_to_largest(arrays, f"transformer/{name}", count, config.head_size)
+        slicing.cut_to_largest(arrays, f"transformer/{name}", count, config.head_size)
     student = Transformer(config)
-    assign(student, arrays)
+    slicing.assign(student, arrays)
     return student
 
 
@@ -69,10 +60,10 @@ def keep_layers(
     for stack, wanted in (("encoder", encoder), ("decoder", decoder)):
         layers = getattr(model.config, stack)
         kept[stack] = range(len(layers)) if wanted is None else wanted
-        check_layers(stack, kept[stack], len(layers))
+        slicing.check_layers(stack, kept[stack], len(layers))
         sizes[stack] = tuple(layers[index] for index in kept[stack])
     shallower = Transformer(replace(model.config, encoder=sizes["encoder"], decoder=sizes["decoder"]))
-    assign(shallower, renumbered(weights_of(model), "transformer", kept))
+    slicing.assign(shallower, slicing.renumbered(slicing.weights_of(model), "transformer", kept))
     return shallower
 
 
@@ -83,5 +74,5 @@ def cut_outputs(model: Transformer, outputs: int) -> Transformer:
         ValueError: If there are not that many, or no more than the special ids.
     """
     cut = Transformer(replace(model.config, output_vocabulary=outputs))
-    assign(cut, weights_of(model))
+    slicing.assign(cut, slicing.weights_of(model))
     return cut

@@ -46,8 +46,7 @@ def _check(
     columns: tuple[str, ...],
     parameters: dict[str, Any] | None = None,
 ) -> RowCheck:
-    standard = CHECKS[name]
-    label = LabelCheck(name, standard.severity, standard.limit, description)
+    label = LabelCheck.standard(name, CHECKS, description)
     return RowCheck(label, f"{_MODULE}:find_{name}", columns, parameters or {})
 
 

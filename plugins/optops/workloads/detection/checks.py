@@ -102,6 +102,5 @@ def _check(
     parameters: Mapping[str, Any] | None = None,
     module: str = _BOXES,
 ) -> RowCheck:
-    standard = CHECKS[name]
-    label = LabelCheck(name, standard.severity, standard.limit, description)
+    label = LabelCheck.standard(name, CHECKS, description)
     return RowCheck(label, f"{module}:{function}", columns, parameters or {}, _SHOWN)

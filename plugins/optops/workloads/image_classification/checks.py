@@ -74,8 +74,7 @@ def class_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowChec
 
 
 def _check(name: str, description: str, *columns: str, **parameters: Any) -> RowCheck:
-    standard = CHECKS[name]
-    label = LabelCheck(name, standard.severity, standard.limit, description)
+    label = LabelCheck.standard(name, CHECKS, description)
     return RowCheck(label, f"{_HERE}:find_{name}", columns, parameters)
 
 

@@ -114,8 +114,7 @@ def _check(
     columns: tuple[str, ...] = _BOTH,
     shown: tuple[str, ...] = (),
 ) -> RowCheck:
-    standard = CHECKS[name]
-    label = LabelCheck(name, standard.severity, standard.limit, description)
+    label = LabelCheck.standard(name, CHECKS, description)
     return RowCheck(label, f"{__name__}:{function}", columns, parameters or {}, shown)
 
 

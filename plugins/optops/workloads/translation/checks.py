@@ -127,8 +127,7 @@ def _check(
     shown: tuple[str, ...] = (),
     module: str = _SIDE,
 ) -> RowCheck:
-    standard = CHECKS[name]
-    label = LabelCheck(name, standard.severity, standard.limit, description)
+    label = LabelCheck.standard(name, CHECKS, description)
     return RowCheck(label, f"{module}:{function}", columns, parameters or {}, shown)
 
 
