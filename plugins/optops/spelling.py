@@ -15,7 +15,12 @@ def hint(word: str, known: Iterable[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Returns the known word that is the fewest edits away, or None if none is near."""
-    distances = {other: edits(word, other) for other in known}
+    # Words of very different lengths are no misspellings of each other: a whole text is compared with none.
+    distances = {
+        other: edits(word, other)
+        for other in known
+        if abs(len(word) - len(other)) <= LARGEST_SHARE * max(len(word), len(other))
+    }
     best = min(distances, key=distances.__getitem__, default=None)
     return best if best is not None and distances[best] <= LARGEST_SHARE * max(len(word), len(best)) else None
 

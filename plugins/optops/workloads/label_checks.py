@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -57,11 +57,6 @@ class LabelCheck:
     limit: float
     description: str
 
-    @classmethod
-    def standard(cls, name: str, checks: Mapping[str, StandardCheck], description: str) -> LabelCheck:
-        """Returns one of a workload's checks, as severe and as strict as the workload has it."""
-        return cls(name, checks[name].severity, checks[name].limit, description)
-
 
 @dataclass(frozen=True)
 class RowCheck:
@@ -80,6 +75,31 @@ class RowCheck:
     columns: tuple[str, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
+
+    @classmethod
+    def standard(
+        cls,
+        checks: Mapping[str, StandardCheck],
+        name: str,
+        description: str,
+        function: Callable[..., pd.Series[str]],
+        columns: tuple[str, ...],
+        shown: tuple[str, ...] = (),
+        **parameters: Any,
+    ) -> RowCheck:
+        """Returns one of a workload's checks, as severe and as strict as the workload has it.
+
+        Args:
+            checks: Those of the workload.
+            name: Which of them.
+            description: What must hold, a sentence for people.
+            function: A `FindDefects` function, at the top level of its module.
+            columns: As of the attribute.
+            shown: As of the attribute.
+            **parameters: As of the attribute.
+        """
+        label = LabelCheck(name, checks[name].severity, checks[name].limit, description)
+        return cls(label, f"{function.__module__}:{function.__name__}", columns, parameters, shown)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_equal_pixels_are_found_within_and_between_splits_whatever_the_format(fo
     shutil.copy(folder / "test" / names(folder, "test")[0], folder / "train" / "zz_leak.png")
     report = check(folder, pairs=False)
     assert found(report) == {("duplicate", "train"): 1, ("overlap", "train"): 1}
-    assert "same pixels as test: " in next(d.reason for d in report.defects if d.check == "overlap")
+    assert "the same image stands in test, " in next(d.reason for d in report.defects if d.check == "overlap")
 
 
 def test_small_and_flat_images_are_found(folder):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from optops.workloads.label_checks import run_checks
-from optops.workloads.text_classification.checks import find_conflicts, text_checks
+from optops.workloads.text_classification.checks import text_checks
 from optops.workloads.text_classification.intents import CLASSES, generate_intents, write_corpus
 from optops.workloads.text_classification.reading import read_texts, split_texts
 from optops.workloads.text_classification.settings import Thresholds
@@ -120,15 +120,6 @@ def test_a_text_of_several_lines_is_shown_in_one(corpus, tmp_path):
     defects = checked(corpus, CLASSES, tmp_path)[1]
     assert any("::optops::link" in defect.value for defect in defects)
     assert not any("\n" in defect.value for defect in defects)
-
-
-def test_a_text_with_two_labels_is_named_however_often_it_stands_there():
-    labels = ["a"] * 100_000 + ["b"]
-    rows = pd.DataFrame({"id": [f"x:{line}" for line in range(100_001)], "normalised": "yes", "label": labels})
-    reasons = find_conflicts(rows)
-    assert len(reasons) == 100_001
-    assert reasons.iloc[50_000] == "labelled 'a', and 'b' in x:100000"
-    assert reasons.iloc[-1] == "labelled 'b', and 'a' in x:0"
 
 
 @pytest.mark.parametrize("field", ["word " * 60_000, "a line\n" * 60_000])

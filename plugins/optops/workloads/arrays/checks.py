@@ -1,5 +1,6 @@
 """The label checks of arrays: numbers that are none, examples that say nothing, repetitions and leaks."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pandas as pd
 
 from optops.workloads.arrays.reading import arrays_of
 from optops.workloads.arrays.settings import CHECKS
-from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.label_checks import RowCheck
+from optops.workloads.repetition import find_elsewhere, find_repeated, seen_elsewhere
 
-_MODULE = "optops.workloads.arrays.checks"
+_check = partial(RowCheck.standard, CHECKS)
 
 
 def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[RowCheck]]:
@@ -22,32 +24,25 @@ def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[R
     Returns:
         The frame with what a split alone does not tell, and the checks.
     """
-    order = {"test": 0, "validation": 1, "train": 2}
-    rank = frame["split"].map(order)
-    firsts = frame.assign(rank=rank).sort_values("rank", kind="stable").groupby("input_digest")["split"].first()
-    seen = frame["input_digest"].map(firsts)
-    elsewhere = seen.where(seen != frame["split"], "")
-    parameters = {"labels": labels}
     place = ("path", "row")
     checks = [
-        _check("not_finite", "No input holds NaN or infinity.", place, parameters),
-        _check("constant", "Inputs of more than one number are not all the same.", place, parameters),
-        _check("label_not_finite", "No label is NaN or infinite.", place, parameters),
-        _check("overlap", "No example stands in two splits.", ("elsewhere",)),
-        _check("duplicate", "No example stands in a split twice.", ("digest",)),
-        _check("conflicting_label", "Equal inputs have equal labels.", ("digest", "input_digest")),
-    ]
-    return frame.assign(elsewhere=elsewhere), checks
-
-
-def _check(
-    name: str,
-    description: str,
-    columns: tuple[str, ...],
-    parameters: dict[str, Any] | None = None,
-) -> RowCheck:
-    label = LabelCheck.standard(name, CHECKS, description)
-    return RowCheck(label, f"{_MODULE}:find_{name}", columns, parameters or {})
+        _check("not_finite", "No input holds NaN or infinity.", find_not_finite, place, labels=labels),
+        _check("constant", "Inputs of more than one number are not all the same.", find_constant, place, labels=labels),
+        _check("label_not_finite", "No label is NaN or infinite.", find_label_not_finite, place, labels=labels),
+        _check(
+            "overlap", "No training example stands in validation or test, none of validation in test.",
+            find_elsewhere, ("elsewhere",),
+        ),
+        _check(
+            "duplicate", "No example stands in a split twice.",
+            find_repeated, ("digest",), keys=["digest"], what="example",
+        ),
+        _check(
+            "conflicting_label", "Equal inputs have equal labels.",
+            find_conflicting_label, ("digest", "input_digest"),
+        ),
+    ]  # fmt: skip
+    return frame.assign(elsewhere=seen_elsewhere(frame, "input_digest", "input")), checks
 
 
 def find_not_finite(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
@@ -68,19 +63,6 @@ def find_constant(rows: pd.DataFrame, labels: str) -> "pd.Series[str]":
         return np.zeros(len(flat), bool) if flat.shape[1] < 2 or same.all() else same
 
     return _reasons(rows, _inputs(rows, labels), constant, "holds the same number everywhere")
-
-
-def find_overlap(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Finds examples whose inputs stand in a split that is judged on."""
-    found = rows[rows["elsewhere"] != ""]
-    return "the same inputs stand in " + found["elsewhere"]
-
-
-def find_duplicate(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Finds examples that a split has before."""
-    found = rows[rows["digest"].duplicated()]
-    first = rows.drop_duplicates("digest").set_index("digest")["id"]
-    return "repeats " + found["digest"].map(first).astype(str)
 
 
 def find_conflicting_label(rows: pd.DataFrame) -> "pd.Series[str]":

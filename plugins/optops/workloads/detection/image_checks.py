@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from optops.workloads.detection.inspection import THUMBNAIL, Look
+from optops.workloads.splits import SPLIT_NAMES
 
-_SPLIT_ORDER: Final = ("train", "validation", "test")
 _NAMED: Final = 3
 _BLOCK: Final = 256
 _FLAT: Final = 4.0
@@ -45,13 +45,6 @@ def find_no_boxes(rows: pd.DataFrame) -> pd.Series[str]:
     return pd.Series("no box is given", index=rows.index[empty], dtype=str)
 
 
-def find_duplicates(rows: pd.DataFrame) -> pd.Series[str]:
-    """Name every repetition of an image, all but its first occurrence."""
-    known = rows[rows["pixels"] != ""]
-    first = known.groupby("pixels", sort=False)["id"].transform("first")
-    return ("the same image as " + first[known.duplicated("pixels")]).astype(str)
-
-
 def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     """Name the images that are the same as others of the split, but labelled otherwise."""
     known = rows[(rows["pixels"] != "") & rows["pixels"].duplicated(keep=False)]
@@ -66,28 +59,9 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(reasons, dtype=str)
 
 
-def find_overlap(rows: pd.DataFrame) -> pd.Series[str]:
-    """Name the images that `seen_elsewhere` has found in a later split."""
-    return rows.loc[rows["elsewhere"] != "", "elsewhere"].astype(str)
-
-
 def find_near_overlap(rows: pd.DataFrame) -> pd.Series[str]:
     """Name the images to which `near_elsewhere` has found a near one in a later split."""
     return rows.loc[rows["near"] != "", "near"].astype(str)
-
-
-def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
-    """Say of each row where a later split (train before validation before test) holds its image, "" for nowhere."""
-    where = np.full(len(frame), "", object)
-    splits, pixels, ids = (frame[name].to_numpy(object) for name in ("split", "pixels", "id"))
-    for number, split in enumerate(_SPLIT_ORDER[:-1]):
-        for later in _SPLIT_ORDER[:number:-1]:
-            held = (splits == later) & (pixels != "")
-            places = dict(zip(pixels[held][::-1], ids[held][::-1], strict=True))
-            for row in np.nonzero(splits == split)[0]:
-                if pixels[row] in places:
-                    where[row] = f"the same image stands in {later}, {places[pixels[row]]}"
-    return pd.Series(where, index=frame.index).astype(str)
 
 
 def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Series[str]:
@@ -104,9 +78,9 @@ def near_elsewhere(frame: pd.DataFrame, looks: list[Look], most: float) -> pd.Se
     }
     judged = frame.loc[list(thumbnails)]
     contents = pd.Series(pd.factorize(judged["pixels"])[0], index=judged.index)
-    for number, split in enumerate(_SPLIT_ORDER[:-1]):
+    for number, split in enumerate(SPLIT_NAMES[:-1]):
         own = judged[judged["split"] == split]
-        held = judged[judged["split"].isin(_SPLIT_ORDER[number + 1 :])]
+        held = judged[judged["split"].isin(SPLIT_NAMES[number + 1 :])]
         if own.empty or held.empty:
             continue
         theirs = np.stack([thumbnails[index] for index in held.index])

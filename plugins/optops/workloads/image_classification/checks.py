@@ -2,18 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from optops.spelling import hint
+from optops.workloads.class_checks import (
+    enumerate_classes,
+    find_conflicting_class,
+    find_rare_class,
+    find_unknown_class,
+)
 from optops.workloads.image_classification.settings import CHECKS, Thresholds
 from optops.workloads.images import ImageError, is_file, read_image
-from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.label_checks import RowCheck
+from optops.workloads.repetition import find_elsewhere, find_repeated, seen_elsewhere
 
-_HERE: Final = "optops.workloads.image_classification.checks"
+_check = partial(RowCheck.standard, CHECKS)
 
 
 def examine(frame: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +30,7 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         New columns: `problem` (why it can not be decoded, or empty), `height`, `width`, `pixels` (a digest of them,
-        whatever the format), `elsewhere` (a file of a later split with the same pixels, or empty).
+        whatever the format), `elsewhere` (where a later split has the same pixels, or empty).
     """
     found = pd.DataFrame(
         [_look(Path(file)) for file in frame["file"]],
@@ -32,50 +38,42 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
         index=frame.index,
     )
     examined = pd.concat([frame, found], axis=1)
-    order = {split: place for place, split in enumerate(frame["split"].unique())}
-    seen: dict[str, list[tuple[int, str]]] = {}
-    for split, pixels, file in zip(frame["split"], examined["pixels"], frame["file"], strict=True):
-        seen.setdefault(pixels, []).append((order[split], f"{split}: {file}"))
-    elsewhere = [
-        next((file for place, file in seen[pixels] if pixels and place > order[split]), "")
-        for split, pixels in zip(frame["split"], examined["pixels"], strict=True)
-    ]
-    return examined.assign(elsewhere=elsewhere)
+    return examined.assign(elsewhere=seen_elsewhere(examined, "pixels", "image"))
 
 
 def class_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck]:
     """Returns the checks of what `examine` gives."""
     return [
-        _check("unreadable", "Every image is there and can be decoded to its last pixel.", "problem"),
         _check(
-            "too_small",
-            f"Images are at least {thresholds.min_side} pixels high and wide.",
-            "height", "width", min_side=thresholds.min_side,
+            "unreadable", "Every image is there and can be decoded to its last pixel.",
+            find_unreadable, ("problem",),
         ),
         _check(
-            "unknown_class", f"Labels are among {', '.join(classes)}.", "label",
-            classes=list(classes),
+            "too_small", f"Images are at least {thresholds.min_side} pixels high and wide.",
+            find_too_small, ("height", "width"), min_side=thresholds.min_side,
         ),
-        _check("duplicate", "No image stands in a split twice.", "pixels", "label", "file"),
+        _check(
+            "unknown_class", f"Every label is one of the classes: {enumerate_classes(classes)}.",
+            find_unknown_class, ("label",), classes=list(classes),
+        ),
+        _check(
+            "duplicate", "No image stands in a split twice.",
+            find_repeated, ("pixels", "label"), ("label",), keys=["pixels", "label"], what="image",
+        ),
         _check(
             "conflicting_class", "Images with the same pixels have one label.",
-            "pixels", "label", "file",
+            find_conflicting_class, ("pixels", "label"), ("label",), key="pixels",
         ),
         _check(
             "overlap", "No training image stands in validation or test, none of validation in test.",
-            "elsewhere",
+            find_elsewhere, ("elsewhere",),
         ),
         _check(
             "class_balance",
             f"Every class has {thresholds.min_share:.0%} of the mean class's examples or more.",
-            "label", classes=list(classes), min_share=thresholds.min_share,
+            find_rare_class, ("label",), classes=list(classes), min_share=thresholds.min_share / len(classes),
         ),
     ]  # fmt: skip
-
-
-def _check(name: str, description: str, *columns: str, **parameters: Any) -> RowCheck:
-    label = LabelCheck.standard(name, CHECKS, description)
-    return RowCheck(label, f"{_HERE}:find_{name}", columns, parameters)
 
 
 def find_unreadable(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -87,46 +85,6 @@ def find_too_small(rows: pd.DataFrame, min_side: int) -> "pd.Series[str]":
     """Names images that show too little."""
     small = rows[(rows["height"] > 0) & (rows[["height", "width"]].min(axis=1) < min_side)]
     return small["width"].astype(str) + " x " + small["height"].astype(str) + " pixels"
-
-
-def find_unknown_class(rows: pd.DataFrame, classes: list[str]) -> "pd.Series[str]":
-    """Names labels that are no class."""
-    unknown = rows["label"][~rows["label"].isin(classes)]
-    return unknown.map(lambda label: f"{label!r} is no class; {hint(label, classes)}")
-
-
-def find_duplicate(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Names images whose pixels and label an earlier image of the split has."""
-    known = rows[rows["pixels"] != ""]
-    first = known.groupby(["pixels", "label"], sort=False)["file"].transform("first")
-    return ("the same pixels as " + first)[known.duplicated(["pixels", "label"])]
-
-
-def find_conflicting_class(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Names images whose pixels have other labels too."""
-    known = rows[rows["pixels"] != ""]
-    labels = known.groupby("pixels")["label"].transform(lambda each: ", ".join(sorted(set(each))))
-    several = known.groupby("pixels")["label"].transform("nunique") > 1
-    return ("the same pixels are labelled " + labels)[several]
-
-
-def find_overlap(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Names images that a later split has too."""
-    return ("the same pixels as " + rows["elsewhere"])[rows["elsewhere"] != ""]
-
-
-def find_class_balance(rows: pd.DataFrame, classes: list[str], min_share: float) -> "pd.Series[str]":
-    """Names the examples of classes that have few; the first example of the split stands for classes without any."""
-    counts = rows["label"][rows["label"].isin(classes)].value_counts()
-    rare = set(counts[counts < min_share * len(rows) / len(classes)].index)
-    reasons: dict[Any, str] = {}
-    if absent := [name for name in classes if name not in counts]:
-        reasons[rows.index[0]] = f"the split has no example of {', '.join(absent)}"
-    for index, label in rows["label"].items():
-        if label in rare:
-            own = f"{label} has {counts[label]} of {len(rows)} examples"
-            reasons[index] = f"{reasons[index]}; {own}" if index in reasons else own
-    return pd.Series(reasons, dtype=object).astype(str)
 
 
 def _look(path: Path) -> tuple[str, int, int, str]:

@@ -1,13 +1,16 @@
 """Which label checks images undergo, and what stands behind each."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
-from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.label_checks import RowCheck
+from optops.workloads.repetition import find_elsewhere, find_repeated
 from optops.workloads.super_resolution.settings import CHECKS, Thresholds
 
-_HERE: Final = "optops.workloads.super_resolution.checks"
+_check = partial(RowCheck.standard, CHECKS)
 
 
 def image_checks(scale: int, patch: int, thresholds: Thresholds) -> list[RowCheck]:
@@ -20,45 +23,41 @@ def image_checks(scale: int, patch: int, thresholds: Thresholds) -> list[RowChec
     """
     side = thresholds.min_side
     return [
-        _check("unreadable", "Every image can be decoded to its last pixel.", "problem"),
+        _check("unreadable", "Every image can be decoded to its last pixel.", find_unreadable, ("problem",)),
         _check(
             "missing_partner", "Where low-resolution images are given, each has its large one.",
-            "high", "low", "pair",
+            find_missing_partner, ("high", "low", "pair"),
         ),
         _check(
             "wrong_scale", f"Images are {scale} times as large as their low-resolution ones.",
-            "height", "width", "low_height", "low_width", scale=scale,
+            find_wrong_scale, ("height", "width", "low_height", "low_width"), scale=scale,
         ),
         _check(
-            "too_small",
-            f"Images are at least {side} pixels high and wide, {max(side, patch)} in training.",
-            "height", "width", "split", min_side=side, patch=patch,
+            "too_small", f"Images are at least {side} pixels high and wide, {max(side, patch)} in training.",
+            find_too_small, ("height", "width", "split"), min_side=side, patch=patch,
         ),
         _check(
             "misaligned", "Low-resolution images show the same place as their large ones.",
-            "match", "down", "right",
+            find_misaligned, ("match", "down", "right"),
         ),
         _check(
             "different_content",
             f"Low-resolution images match their large ones, resized, at {thresholds.min_match:g} dB or better.",
-            "match", min_match=thresholds.min_match,
+            find_different_content, ("match",), min_match=thresholds.min_match,
         ),
-        _check("duplicate", "No image stands in a split twice.", "pixels", "file"),
+        _check(
+            "duplicate", "No image stands in a split twice.",
+            find_repeated, ("pixels",), keys=["pixels"], what="image",
+        ),
         _check(
             "overlap", "No training image stands in validation or test, none of validation in test.",
-            "elsewhere",
+            find_elsewhere, ("elsewhere",),
         ),
         _check(
-            "flat",
-            f"The luma's standard deviation is {thresholds.min_spread:g} of 255 levels or more.",
-            "spread", min_spread=thresholds.min_spread,
+            "flat", f"The luma's standard deviation is {thresholds.min_spread:g} of 255 levels or more.",
+            find_flat, ("spread",), min_spread=thresholds.min_spread,
         ),
     ]  # fmt: skip
-
-
-def _check(name: str, description: str, *columns: str, **parameters: Any) -> RowCheck:
-    label = LabelCheck.standard(name, CHECKS, description)
-    return RowCheck(label, f"{_HERE}:find_{name}", columns, parameters)
 
 
 def find_unreadable(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -113,18 +112,6 @@ def find_different_content(rows: pd.DataFrame, min_match: float) -> "pd.Series[s
     )
 
 
-def find_duplicate(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Names images whose pixels an earlier image of the split has."""
-    known = rows[rows["pixels"] != ""]
-    first = known.groupby("pixels", sort=False)["file"].transform("first")
-    return ("the same pixels as " + first)[known["pixels"].duplicated()]
-
-
-def find_overlap(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Names images that a later split has too."""
-    return ("the same pixels as " + rows["elsewhere"])[rows["elsewhere"] != ""]
-
-
 def find_flat(rows: pd.DataFrame, min_spread: float) -> "pd.Series[str]":
     """Names images with nothing on them."""
     return _reasons(
@@ -132,5 +119,5 @@ def find_flat(rows: pd.DataFrame, min_spread: float) -> "pd.Series[str]":
     )
 
 
-def _reasons(rows: pd.DataFrame, say: Any) -> "pd.Series[str]":
+def _reasons(rows: pd.DataFrame, say: Callable[[dict[Any, Any]], str]) -> "pd.Series[str]":
     return pd.Series([say(row) for row in rows.to_dict("records")], index=rows.index, dtype=object)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from optops.workloads.images import ImageError, open_image
+from optops.workloads.repetition import seen_elsewhere
 from optops.workloads.super_resolution.alignment import align
 from optops.workloads.super_resolution.loading import Example, coloured, rows_of, visible_pixels
 from optops.workloads.super_resolution.quality import luma
@@ -55,13 +56,12 @@ def examine(frame: pd.DataFrame, scale: int) -> pd.DataFrame:
         scale: How many times as large images are as their low-resolution ones.
 
     Returns:
-        `elsewhere` names an image of a later split with the same pixels, so that of a leak the training example is
-        the defect; empty if there is none.
+        `elsewhere` says where a later split has the same pixels; empty for nowhere.
     """
     found = [_examine(example, scale) for example in rows_of(frame)]
     columns = pd.DataFrame([asdict(finding) for finding in found], index=frame.index)
     examined = pd.concat([frame, columns], axis=1)
-    return examined.assign(elsewhere=_seen_in_later_splits(examined))
+    return examined.assign(elsewhere=seen_elsewhere(examined, "pixels", "image"))
 
 
 def _examine(example: Example, scale: int) -> Finding:
@@ -103,15 +103,3 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
     content = hashlib.sha256(str(pixels.shape).encode())
     content.update(np.ascontiguousarray(pixels).data)
     return content.hexdigest()[:16]
-
-
-def _seen_in_later_splits(frame: pd.DataFrame) -> list[str]:
-    order = {split: place for place, split in enumerate(frame["split"].unique())}
-    seen: dict[str, list[tuple[int, str]]] = {}
-    for split, pixels, file in zip(frame["split"], frame["pixels"], frame["file"], strict=True):
-        if pixels:
-            seen.setdefault(pixels, []).append((order[split], f"{split}: {file}"))
-    return [
-        next((file for place, file in seen.get(pixels, ()) if place > order[split]), "")
-        for split, pixels in zip(frame["split"], frame["pixels"], strict=True)
-    ]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import pandas as pd
 
-from optops.workloads.label_checks import LabelCheck, RowCheck
+from optops.workloads.label_checks import RowCheck
+from optops.workloads.repetition import find_elsewhere, find_repeated
+from optops.workloads.translation import corpus_checks, side_checks
 from optops.workloads.translation.corpus_checks import LengthRatio, measure_length_ratio, seen_elsewhere
 from optops.workloads.translation.scripts import dominant_scripts, language_scripts
 from optops.workloads.translation.settings import CHECKS, Thresholds
 
-_SIDE: Final = "optops.workloads.translation.side_checks"
-_CORPUS: Final = "optops.workloads.translation.corpus_checks"
 _PAIR: Final = ("source", "target")
+
+_check = partial(RowCheck.standard, CHECKS)
 
 
 def translation_checks(
@@ -50,21 +53,22 @@ def translation_checks(
 def _text_checks(scripts: Mapping[str, list[str]]) -> list[RowCheck]:
     """Check what each side is made of."""
     return [
-        _check("empty_side", "Both sides hold text.", "find_empty_sides"),
+        _check("empty_side", "Both sides hold text.", side_checks.find_empty_sides, _PAIR),
         _check(
             "undecodable",
             "Text is UTF-8, without replacement and control characters and without mojibake such as 'Ã¼'.",
-            "find_undecodable", columns=(*_PAIR, "decodable"), shown=_PAIR,
+            side_checks.find_undecodable, (*_PAIR, "decodable"), _PAIR,
         ),
         _check(
             "wrong_script",
             f"Sources are written in {_or(scripts['source_scripts'])}, targets in {_or(scripts['target_scripts'])}.",
-            "find_wrong_script", parameters=scripts,
+            side_checks.find_wrong_script, _PAIR,
+            source_scripts=scripts["source_scripts"], target_scripts=scripts["target_scripts"],
         ),
-        _check("markup", "No HTML tag or character reference is left over.", "find_markup"),
+        _check("markup", "No HTML tag or character reference is left over.", side_checks.find_markup, _PAIR),
         _check(
-            "spacing",
-            "Spaces are single and plain, none stands at the start or the end.", "find_bad_spacing",
+            "spacing", "Spaces are single and plain, none stands at the start or the end.",
+            side_checks.find_bad_spacing, _PAIR,
         ),
     ]  # fmt: skip
 
@@ -76,21 +80,16 @@ def _length_checks(thresholds: Thresholds, ratio: LengthRatio) -> list[RowCheck]
         _check(
             "too_long",
             f"No side has more than {thresholds.max_characters} characters or {thresholds.max_words} words.",
-            "find_too_long",
-            parameters={"max_characters": thresholds.max_characters, "max_words": thresholds.max_words},
+            side_checks.find_too_long, _PAIR,
+            max_characters=thresholds.max_characters, max_words=thresholds.max_words,
         ),
         _check(
             "length_ratio",
             f"A target has {usual / reach:.2f} to {usual * reach:.2f} times the characters of its source, where a side "
             f"has {thresholds.length_min_characters} or more.",
-            "find_length_outliers",
-            parameters={
-                "center": ratio.center,
-                "spread": ratio.spread,
-                "max_deviations": thresholds.length_deviations,
-                "min_characters": thresholds.length_min_characters,
-            },
-            module=_CORPUS,
+            corpus_checks.find_length_outliers, _PAIR,
+            center=ratio.center, spread=ratio.spread, max_deviations=thresholds.length_deviations,
+            min_characters=thresholds.length_min_characters,
         ),
     ]  # fmt: skip
 
@@ -99,36 +98,22 @@ def _repetition_checks(thresholds: Thresholds) -> list[RowCheck]:
     """Check what stands twice: in another split, in this one, on both sides."""
     return [
         _check(
-            "overlap",
-            "No training source stands in validation or test, no validation source in test.",
-            "find_overlap", columns=("elsewhere", *_PAIR), shown=_PAIR, module=_CORPUS,
+            "overlap", "No training source stands in validation or test, no validation source in test.",
+            find_elsewhere, ("elsewhere", *_PAIR), _PAIR,
         ),
         _check(
-            "duplicate_pair", "No pair stands in a split twice.", "find_duplicates", module=_CORPUS,
+            "duplicate_pair", "No pair stands in a split twice.",
+            find_repeated, _PAIR, keys=["source", "target"], what="pair",
         ),
         _check(
-            "conflicting_target", "One source has one translation.", "find_conflicts", module=_CORPUS,
+            "conflicting_target", "One source has one translation.", corpus_checks.find_conflicts, _PAIR,
         ),
         _check(
             "identical_sides",
             f"No target of {thresholds.identical_min_words} words or more repeats its source.",
-            "find_identical_sides", parameters={"min_words": thresholds.identical_min_words},
+            side_checks.find_identical_sides, _PAIR, min_words=thresholds.identical_min_words,
         ),
     ]  # fmt: skip
-
-
-def _check(
-    name: str,
-    description: str,
-    function: str,
-    *,
-    parameters: Mapping[str, Any] | None = None,
-    columns: tuple[str, ...] = _PAIR,
-    shown: tuple[str, ...] = (),
-    module: str = _SIDE,
-) -> RowCheck:
-    label = LabelCheck.standard(name, CHECKS, description)
-    return RowCheck(label, f"{module}:{function}", columns, parameters or {}, shown)
 
 
 def _scripts(language: str, texts: pd.Series[str]) -> list[str]:

@@ -18,15 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.text_lines import normalise
 
 _INVISIBLE: Final = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]+")
 _NAMED_ROWS: Final = 3
 # Makes the median absolute deviation of a normal distribution its standard deviation.
 _NORMAL_CONSISTENCY: Final = 1.4826
-# Training must not see what validation or test measure, nor choices what the test measures: a row that also stands in
-# a later split is flagged.
-_SPLIT_ORDER: Final = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -82,13 +80,6 @@ def find_length_outliers(
     return pd.Series(reasons, index=rows.index[outlier], dtype=str)
 
 
-def find_duplicates(rows: pd.DataFrame) -> pd.Series[str]:
-    """Name every repetition of a pair, all but its first occurrence."""
-    first = rows.groupby(["source", "target"], sort=False)["id"].transform("first")
-    repeated = rows.duplicated(["source", "target"])
-    return ("the same pair as " + first[repeated]).astype(str)
-
-
 def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     """Name the pairs that share a source but translate it differently, beyond case and spacing."""
     keys = pd.DataFrame(
@@ -109,11 +100,6 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     return pd.Series([reasons[pair] for pair in pairs], index=keys.index, dtype=str)
 
 
-def find_overlap(rows: pd.DataFrame) -> pd.Series[str]:
-    """Name the pairs that `seen_elsewhere` has found in a later split."""
-    return rows.loc[rows["elsewhere"] != "", "elsewhere"].astype(str)
-
-
 def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
     """Say of each row where a later split (train before validation before test) holds its source, "" for nowhere.
 
@@ -122,9 +108,9 @@ def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
     """
     keys = pd.DataFrame({"source": _normalised(frame["source"]), "target": _normalised(frame["target"])})
     where = pd.Series("", index=frame.index, dtype=object)
-    for number, split in enumerate(_SPLIT_ORDER[:-1]):
+    for number, split in enumerate(SPLIT_NAMES[:-1]):
         own = keys[(frame["split"] == split) & (keys["source"] != "")]
-        for later in _SPLIT_ORDER[number + 1 :]:
+        for later in SPLIT_NAMES[number + 1 :]:
             held = keys[(frame["split"] == later) & (keys["source"] != "")]
             own = own[where[own.index] == ""]
             by_source = dict(zip(held["source"][::-1], frame.loc[held.index[::-1], "id"], strict=True))
