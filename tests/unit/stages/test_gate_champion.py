@@ -1,13 +1,10 @@
 """What gate, `register` and `promote` make of a champion that is not the one it was, over a real MLflow registry."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from optops.candidate import Artifact, Candidate
-from optops.pipeline import STAGES, make_spec
-from optops.recipe_file import read_recipe
 from optops.registry import (
     ARTIFACT_TAG,
     CANDIDATE_TAG,
@@ -19,14 +16,13 @@ from optops.registry import (
     version_by_alias,
 )
 from optops.served_model import requirements
-from optops.stage_spec import RunReference, StageResult
+from optops.stage_spec import StageResult
 from optops.stages import gate, register
 from optops.stages import promote as promotion
-from optops.stages.base import Job, StageError, new_job
+from optops.stages.base import StageError
 from optops.stages.model_card import model_card
 from optops.tracking import Tracking
 
-RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
 NAME = "travel_phrases_en_de"
 
 
@@ -34,26 +30,6 @@ def candidate(digest="abc"):
     facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": False}
     files = Artifact("models:/m-1", digest)
     return Candidate("fuse-1", "nominee", "fuse", (), **facts, artifact=files, metrics={"BLEU": 30.0})
-
-
-@pytest.fixture
-def job(optops_home, tmp_path):
-    """Gives a job of a stage, with what the stages before it handed on."""
-    del optops_home
-    tracking = Tracking()
-    data = tmp_path / "data"
-    data.mkdir()
-    for split in ("train", "validation", "test"):
-        for language in ("en", "de"):
-            (data / f"{split}.{language}").write_text("a\n", encoding="utf-8")
-
-    def make(stage, results, **overrides) -> Job:
-        recipe = read_recipe(RECIPE, {"data.folder": str(data), **overrides})
-        given = {name: (results.get(name, StageResult(name, f"{name}-1")),) for name in STAGES[stage].reads}
-        spec = make_spec(stage, recipe, RunReference("", recipe.experiment, "", "run"), given)
-        return replace(new_job(spec, tracking), run_id="none")
-
-    return make
 
 
 @pytest.fixture
