@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Precision = Literal["fp32", "bf16", "int8"]
 Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
 Floats = NDArray[np.float32]
+INT32 = np.iinfo(np.int32)
 
 PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
 ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
@@ -34,6 +35,27 @@ def contiguous(array: NDArray[Any]) -> Floats:
 def address(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
     """Returns where an array is; None for None."""
     return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
+
+
+def bytes_at(start: int, size: int) -> NDArray[np.uint8]:
+    """Returns bytes where they lie, uint8 [size]."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+
+
+def int32_of(name: str, values: ArrayLike) -> NDArray[np.int32]:
+    """Returns integers as the library reads them: int32, row after row.
+
+    Raises:
+        ValueError: If the values called `name` are no integers, or do not fit into 32 bits.
+    """
+    array = np.asarray(values)
+    if array.size and array.dtype != np.int32:
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"{name} are {array.dtype}; they must be integers of 32 bits")
+        for value in (int(array.min()), int(array.max())):
+            if not INT32.min <= value <= INT32.max:
+                raise ValueError(f"{name} hold {value}; they must be integers of 32 bits")
+    return np.asarray(array, np.int32, order="C")
 
 
 def sentences_of(

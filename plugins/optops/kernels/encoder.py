@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from optops.kernels.arrays import Activation, Floats, Precision, address, contiguous, pointers, sentences_of
 from optops.kernels.layers import EncoderLayerWeights, Norm, encoder_stack
-from optops.kernels.library import call
-from optops.kernels.packed import Packed
+from optops.kernels.packed import Handle, Packed
 
 if TYPE_CHECKING:
     from optops.models.transformer.model import Transformer
@@ -56,12 +55,13 @@ class PackedEncoder(Packed):
             epsilon=epsilon,
             precision=precision,
         )
-        self._hold(call(self._function("pack"), ctypes.byref(stack.config), pointers(stack.arrays), len(stack.arrays)))
+        arrays = pointers(stack.arrays), len(stack.arrays)
+        self._handle = Handle.packed(self.kind, ctypes.byref(stack.config), *arrays)
 
     @property
     def width(self) -> int:
         """The size of a token's state."""
-        return self._sizes(1)[0]
+        return self._handle.sizes(1)[0]
 
     @classmethod
     def from_keras(cls, model: "Transformer", precision: Precision = "fp32") -> "PackedEncoder":
@@ -93,7 +93,7 @@ class PackedEncoder(Packed):
             raise ValueError(f"x has shape {x.shape}; it must be [sentences, time, {width}]")
         there, starts = sentences_of("x", x.shape, lengths)
         tokens = contiguous(x[there])
-        call(self._function("run"), self._handle, address(tokens), address(starts), len(x), address(tokens), threads)
+        self._handle.call("run", address(tokens), address(starts), len(x), address(tokens), threads)
         y = np.zeros(x.shape, np.float32)
         y[there] = tokens
         return y

@@ -7,34 +7,66 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.kernels.arrays import address
+from optops.kernels.arrays import address, bytes_at
 from optops.kernels.library import call, library
+
+
+class Handle:
+    """Packed weights that the library holds for as long as this lives.
+
+    Shallow copies of its owner share it; what is pickled takes the weights along.
+
+    Args:
+        kind: Of weights, as the library names its functions.
+        pointer: What the library gave for them.
+        block: The bytes that the library reads where they lie, if they are not its own.
+    """
+
+    def __init__(self, kind: str, pointer: int, block: NDArray[np.uint8] | None = None) -> None:
+        self._kind, self._pointer, self._block = kind, pointer, block
+        freed = weakref.finalize(self, _function(kind, "free"), pointer)
+        # A thread that the interpreter does not wait for may still compute; the memory goes with the process.
+        freed.atexit = False
+
+    @classmethod
+    def packed(cls, kind: str, *arguments: Any) -> Self:
+        """Packs weights; the arguments are those of the library's function."""
+        return cls(kind, call(_function(kind, "pack"), *arguments))
+
+    @classmethod
+    def opened(cls, kind: str, block: NDArray[np.uint8]) -> Self:
+        """Opens bytes; see `Packed.from_bytes`."""
+        return cls(kind, call(_function(kind, "open"), address(block), block.size), block)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).opened, (self._kind, self.to_bytes())
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Calls a function of the library on the weights."""
+        call(_function(self._kind, name), self._pointer, *arguments)
+
+    def sizes(self, count: int) -> list[int]:
+        """Returns the sizes of which this kind of weights has `count`."""
+        sizes = np.zeros(count, np.int64)
+        _function(self._kind, "sizes")(self._pointer, address(sizes))
+        return [int(size) for size in sizes]
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """Returns a copy of the weights as one block; see `Packed.to_bytes`."""
+        size = ctypes.c_int64()
+        start = _function(self._kind, "blob")(self._pointer, ctypes.byref(size))
+        return bytes_at(start, size.value).copy()
 
 
 class Packed:
     """Weights in the form that processors read fastest; the form is the same for every processor."""
 
     kind: ClassVar[str]
-    _block: NDArray[np.uint8]
-
-    def _hold(self, handle: int) -> None:
-        self._handle = handle
-        weakref.finalize(self, self._function("free"), handle)
-
-    def _sizes(self, count: int) -> list[int]:
-        sizes = np.zeros(count, np.int64)
-        self._function("sizes")(self._handle, address(sizes))
-        return [int(size) for size in sizes]
-
-    @classmethod
-    def _function(cls, name: str) -> Any:
-        return getattr(library(), f"optops_{cls.kind}_{name}")
+    _handle: Handle
 
     def to_bytes(self) -> NDArray[np.uint8]:
         """Returns the weights as one block of bytes with a checksum, uint8 [size]: a copy."""
-        size = ctypes.c_int64()
-        start = self._function("blob")(self._handle, ctypes.byref(size))
-        return np.frombuffer(ctypes.string_at(start, size.value), np.uint8).copy()
+        return self._handle.to_bytes()
 
     @classmethod
     def from_bytes(cls, block: NDArray[np.uint8] | bytes) -> Self:
@@ -46,6 +78,9 @@ class Packed:
         """
         array = np.frombuffer(block, np.uint8) if isinstance(block, bytes) else np.ascontiguousarray(block, np.uint8)
         packed = cls.__new__(cls)
-        packed._hold(call(cls._function("open"), address(array), array.size))
-        packed._block = array  # the library reads it where it lies
+        packed._handle = Handle.opened(cls.kind, array)
         return packed
+
+
+def _function(kind: str, name: str) -> Any:
+    return getattr(library(), f"optops_{kind}_{name}")

@@ -5,8 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from optops.kernels.arrays import ACTIVATIONS, PRECISIONS, Activation, Floats, Precision, address, checked, contiguous
-from optops.kernels.library import call
-from optops.kernels.packed import Packed
+from optops.kernels.packed import Handle, Packed
 
 
 class PackedProduct(Packed):
@@ -36,22 +35,22 @@ class PackedProduct(Packed):
             raise ValueError(f"the bias has shape {bias.shape}; for weights {weights.shape} it is {weights.shape[1:]}")
         code = checked("precision", precision, PRECISIONS)
         weights, bias = contiguous(weights), None if bias is None else contiguous(bias)
-        self._hold(call(self._function("pack"), address(weights), address(bias), *weights.shape, code))
+        self._handle = Handle.packed(self.kind, address(weights), address(bias), *weights.shape, code)
 
     @property
     def inputs(self) -> int:
         """The size of the last axis of what comes in."""
-        return self._sizes(3)[0]
+        return self._handle.sizes(3)[0]
 
     @property
     def outputs(self) -> int:
         """The size of the last axis of what goes out."""
-        return self._sizes(3)[1]
+        return self._handle.sizes(3)[1]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of packed weights that a call reads."""
-        return self._sizes(3)[2]
+        return self._handle.sizes(3)[2]
 
     def __call__(
         self,
@@ -72,7 +71,7 @@ class PackedProduct(Packed):
         Raises:
             ValueError: If a shape or a name does not fit.
         """
-        inputs, outputs, _ = self._sizes(3)
+        inputs, outputs, _ = self._handle.sizes(3)
         if x.ndim < 1 or x.shape[-1] != inputs:
             raise ValueError(f"x has shape {x.shape}; the last axis must be {inputs}")
         code = checked("activation", activation, ACTIVATIONS)
@@ -82,14 +81,5 @@ class PackedProduct(Packed):
         x, residual = contiguous(x), None if residual is None else contiguous(residual)
         y = np.empty(shape, np.float32)
         rows = y.size // outputs
-        call(
-            self._function("run"),
-            self._handle,
-            address(x),
-            rows,
-            code,
-            address(residual),
-            address(y),
-            threads,
-        )
+        self._handle.call("run", address(x), rows, code, address(residual), address(y), threads)
         return y

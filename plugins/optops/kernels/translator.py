@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.kernels.arrays import Activation, Floats, Precision, address, contiguous, pointers, sentences_of
+from optops.kernels.arrays import Activation, Floats, Precision, address, contiguous, int32_of, pointers, sentences_of
 from optops.kernels.layers import DecoderLayerWeights, EncoderLayerWeights, Norm, Product, decoder_stack, encoder_stack
-from optops.kernels.library import Search, TranslatorConfig, call
-from optops.kernels.packed import Packed
+from optops.kernels.library import Search, TranslatorConfig
+from optops.kernels.packed import Handle, Packed
 
 if TYPE_CHECKING:
     from optops.kernels.transformer import PrecisionOf
@@ -127,7 +127,7 @@ class PackedTranslator(Packed):
             shared_embedding=int(target_embedding is None),
         )
         arrays = [*(contiguous(table) for table in tables.values()), *first.arrays, *second.arrays]
-        self._hold(call(self._function("pack"), ctypes.byref(config), pointers(arrays), len(arrays)))
+        self._handle = Handle.packed(self.kind, ctypes.byref(config), pointers(arrays), len(arrays))
 
     @classmethod
     def from_keras(cls, model: "Transformer", precision: Precision = "fp32") -> "PackedTranslator":
@@ -197,17 +197,9 @@ class PackedTranslator(Packed):
         if ids.ndim != 2:
             raise ValueError(f"ids have shape {ids.shape}; they must be [sentences, time]")
         there, starts = sentences_of("ids", ids.shape, lengths)
-        source = np.ascontiguousarray(ids[there], np.int32)
-        states = np.empty((len(source), self._sizes(4)[0]), np.float32)
-        call(
-            self._function("encode"),
-            self._handle,
-            address(source),
-            address(starts),
-            len(ids),
-            address(states),
-            threads,
-        )
+        source = int32_of("ids", ids[there])
+        states = np.empty((len(source), self._handle.sizes(4)[0]), np.float32)
+        self._handle.call("encode", address(source), address(starts), len(ids), address(states), threads)
         memory = np.zeros((*ids.shape, states.shape[1]), np.float32)
         memory[there] = states
         return memory
@@ -225,7 +217,7 @@ class PackedTranslator(Packed):
         threads: int = 0,
     ) -> Translations:
         """Returns the best translations of what an encoder gave, float32 [sentences, time, width]; see `translate`."""
-        width = self._sizes(4)[0]
+        width = self._handle.sizes(4)[0]
         if memory.ndim != 3 or memory.shape[2] != width:
             raise ValueError(f"memory has shape {memory.shape}; it must be [sentences, time, {width}]")
         there, starts = sentences_of("memory", memory.shape, lengths)
@@ -250,17 +242,9 @@ class PackedTranslator(Packed):
         ids = np.zeros((*shape, max(capacity, 0)), np.int32)
         counts, scores = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         settings = Search(*search, most.ctypes.data, capacity)
-        call(
-            self._function(function),
-            self._handle,
-            address(source),
-            address(starts),
-            sentences,
-            ctypes.byref(settings),
-            address(ids),
-            address(counts),
-            address(scores),
-            threads,
+        found = address(ids), address(counts), address(scores)
+        self._handle.call(
+            function, address(source), address(starts), sentences, ctypes.byref(settings), *found, threads
         )
         longest = int(counts.max()) if counts.size else 0
         return Translations(ids[:, :, :longest], counts, scores)
