@@ -66,13 +66,13 @@ def sentences_of(
     Raises:
         ValueError: If the lengths do not fit the shape [sentences, time, ...] of the array called `name`.
     """
-    counts = np.asarray(lengths, np.int64)
+    counts = int32_of("lengths", lengths)
     if counts.shape != shape[:1]:
         raise ValueError(f"lengths have shape {counts.shape}; for {name} {shape} it is {shape[:1]}")
     if counts.size and not (counts.min() >= 1 and counts.max() <= shape[1]):
         raise ValueError(f"lengths are {counts.min()} to {counts.max()}; each must be 1 to {shape[1]}")
     there = np.arange(shape[1]) < counts[:, None]
-    return there, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return there, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
 def pointers(arrays: Sequence[Floats]) -> Any:

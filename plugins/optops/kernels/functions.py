@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.kernels.arrays import ACTIVATIONS, Activation, Floats, address, checked, contiguous
+from optops.kernels.arrays import ACTIVATIONS, Activation, Floats, address, checked, contiguous, int32_of
 from optops.kernels.library import AttentionConfig, call, library
 
 
@@ -66,11 +66,11 @@ def masked_softmax(x: Floats, counts: NDArray[np.integer] | Sequence[int], threa
         threads: As for `bias_activation`.
 
     Raises:
-        ValueError: If a shape does not fit, or a count is out of range.
+        ValueError: If a shape does not fit, or a count is no integer or out of range.
     """
     if x.ndim < 1:
         raise ValueError("x has no axis to take a softmax over")
-    each = np.ascontiguousarray(np.broadcast_to(np.asarray(counts, np.int32), x.shape[:-1]))
+    each = np.ascontiguousarray(np.broadcast_to(int32_of("counts", counts), x.shape[:-1]))
     x = contiguous(x)
     y = np.empty_like(x)
     call(library().optops_masked_softmax, address(x), *_rows(x), address(each), address(y), threads)
@@ -111,7 +111,7 @@ def attention(
         )
     if keys.shape != values.shape or (keys.shape[0], keys.shape[2]) != (queries.shape[0], queries.shape[2]):
         raise ValueError(f"keys {keys.shape} and values {values.shape} do not fit queries {queries.shape}")
-    counts = None if lengths is None else np.ascontiguousarray(lengths, np.int32)
+    counts = None if lengths is None else int32_of("lengths", lengths)
     if counts is not None and counts.shape != queries.shape[:1]:
         raise ValueError(f"lengths have shape {counts.shape}; for queries {queries.shape} it is {queries.shape[:1]}")
     size = queries.shape[2] // heads

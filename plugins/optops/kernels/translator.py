@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optops.models.transformer.weights import TransformerWeights
 
 Ids = NDArray[np.int32]
+WIDEST_BEAM = 255
 
 
 class Translations(NamedTuple):
@@ -188,7 +189,7 @@ class PackedTranslator(Packed):
         if ids.ndim != 2:
             raise ValueError(f"ids have shape {ids.shape}; they must be [sentences, time]")
         there, starts = sentences_of("ids", ids.shape, lengths)
-        source = np.ascontiguousarray(ids[there], np.int32)
+        source = int32_of("ids", ids[there])
         search = (beam, results, minimum_length, length_penalty)
         return self._search("run", source, starts, len(ids), limits, search, threads)
 
@@ -234,12 +235,12 @@ class PackedTranslator(Packed):
         search: tuple[int, int, int, float],
         threads: int,
     ) -> Translations:
-        most = np.ascontiguousarray(limits, np.int32)
+        most = int32_of("limits", limits)
         if most.shape != (sentences,):
             raise ValueError(f"limits have shape {most.shape}; there are {sentences} sentences")
-        capacity = int(most.max()) if sentences else 0
-        shape = (sentences, max(search[1], 0))
-        ids = np.zeros((*shape, max(capacity, 0)), np.int32)
+        capacity = self._check_limits(most)
+        shape = (sentences, min(max(search[1], 0), WIDEST_BEAM))  # the library refuses more
+        ids = np.zeros((*shape, capacity), np.int32)
         counts, scores = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         settings = Search(*search, most.ctypes.data, capacity)
         found = address(ids), address(counts), address(scores)
@@ -248,3 +249,14 @@ class PackedTranslator(Packed):
         )
         longest = int(counts.max()) if counts.size else 0
         return Translations(ids[:, :, :longest], counts, scores)
+
+    def _check_limits(self, limits: NDArray[np.int32]) -> int:
+        """Returns the largest; before there is any room for results, for it says how much there has to be."""
+        positions = self._handle.sizes(4)[3]
+        wrong = np.flatnonzero((limits < 1) | (limits > positions))
+        if wrong.size:
+            raise ValueError(
+                f"the limit of sentence {wrong[0]} is {limits[wrong[0]]}; it may be 1 to the model's positions, "
+                f"{positions}"
+            )
+        return int(limits.max(initial=0))

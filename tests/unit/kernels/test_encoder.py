@@ -172,6 +172,8 @@ def test_a_sentence_that_is_not_finite_does_not_touch_its_neighbours(encoder):
         ([5, 70, 0, 64, 33], "lengths are 0 to 70; each must be 1 to 80"),
         ([5, 81, 1, 64, 33], "lengths are 1 to 81"),
         ([5, 70], r"lengths have shape \(2,\); for x \(5, 80, 40\) it is \(5,\)"),
+        ([5, 70, 2**32 + 1, 64, 33], "lengths hold 4294967297; they must be integers of 32 bits"),
+        ([5.9, 70, 1, 64, 33], "lengths are float64; they must be integers of 32 bits"),
     ],
 )
 def test_lengths_that_do_not_fit_are_refused(encoder, lengths, message):

@@ -138,10 +138,13 @@ def test_what_stands_where_nothing_counts_does_not_matter():
         (lambda x: residual_norm(x, x[:2], x[0], x[0]), r"the residual has shape \(2, 6\); x has \(4, 6\)"),
         (lambda x: residual_norm(x, x, x[0], x[0], epsilon=0), "epsilon is 0; it must be above 0"),
         (lambda x: masked_softmax(x, 7), "row 0 counts 7; it may be 0 to 6"),
+        (lambda x: masked_softmax(x, 2**32), "counts hold 4294967296; they must be integers of 32 bits"),
+        (lambda x: masked_softmax(x, [1.5] * 4), "counts are float64; they must be integers of 32 bits"),
         (lambda x: attention(x[None], x[None], x[None], heads=4), "the width a multiple of 4 heads"),
         (lambda x: attention(x[None], x[None], x[None, :2], heads=2), "values .* do not fit"),
         (lambda x: attention(x[None], x[None], x[None], heads=2, lengths=[5]), "sentence 0 has 5 keys"),
         (lambda x: attention(x[None], x[None], x[None], heads=2, lengths=[1, 1]), "lengths have shape"),
+        (lambda x: attention(x[None], x[None], x[None], heads=2, lengths=[-(2**32)]), "lengths hold -4294967296"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call, says):
