@@ -104,7 +104,7 @@ def attention(
     Raises:
         ValueError: If a shape or a length does not fit.
     """
-    if queries.ndim != 3 or keys.ndim != 3 or heads < 1 or queries.shape[2] % heads:
+    if queries.ndim != 3 or keys.ndim != 3 or not 1 <= heads <= queries.shape[2] or queries.shape[2] % heads:
         raise ValueError(
             f"queries {queries.shape} and keys {keys.shape} must be [sentences, time, width], the width a multiple of "
             f"{heads} heads"

@@ -143,7 +143,8 @@ def attention(
         raise ValueError(f"attention: queries have shape {queries.shape}; their last axis must be known")
     if lengths is None:
         lengths = tf.fill(tf.shape(keys)[:1], tf.shape(keys)[1])
-    factor = (queries.shape[-1] / heads) ** -0.5 if scale is None else scale
+    # What has no heads, or no width, the operator refuses.
+    factor = max(queries.shape[-1] / max(heads, 1), 1) ** -0.5 if scale is None else scale
     how = {"heads": heads, "causal": int(causal), "scale": factor, "threads": threads}
     context = load_operators().OptopsAttention(queries=queries, keys=keys, values=values, lengths=lengths, **how)
     return tf.ensure_shape(context, queries.shape)

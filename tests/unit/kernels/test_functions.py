@@ -141,6 +141,7 @@ def test_what_stands_where_nothing_counts_does_not_matter():
         (lambda x: masked_softmax(x, 2**32), "counts hold 4294967296; they must be integers of 32 bits"),
         (lambda x: masked_softmax(x, [1.5] * 4), "counts are float64; they must be integers of 32 bits"),
         (lambda x: attention(x[None], x[None], x[None], heads=4), "the width a multiple of 4 heads"),
+        (lambda x: attention(x[None, :, :0], x[None, :, :0], x[None, :, :0], heads=2), "a multiple of 2 heads"),
         (lambda x: attention(x[None], x[None], x[None, :2], heads=2), "values .* do not fit"),
         (lambda x: attention(x[None], x[None], x[None], heads=2, lengths=[5]), "sentence 0 has 5 keys"),
         (lambda x: attention(x[None], x[None], x[None], heads=2, lengths=[1, 1]), "lengths have shape"),

@@ -116,7 +116,9 @@ def test_what_can_not_be_added_is_refused_when_it_runs(operators):
         (lambda o, x: o.residual_norm(x, x, x[0, 0], x[0, 0], epsilon=-1.0), "epsilon is -1; it must be above 0"),
         (lambda o, x: o.masked_softmax(x, 21), "row 0 counts 21; it may be 0 to 20"),
         (lambda o, x: o.attention(x, x, x, heads=3), "queries are 20 wide, which is no multiple of 3 heads"),
+        (lambda o, x: o.attention(x, x, x, heads=0), "heads is 0; it must be at least 1"),
         (lambda o, x: o.attention(x, x, x, heads=0, scale=1.0), "heads is 0; it must be at least 1"),
+        (lambda o, x: o.attention(*[x[..., :0]] * 3, heads=2), "queries are 0 wide, which is no multiple of 2 heads"),
         (
             lambda o, x: o.attention(x, x[:1], x, heads=4),
             r"keys are \[1, 3, 20\]; to the other inputs fit \[2, 3, 20\]",
