@@ -19,7 +19,8 @@ class _FusedLayer(keras.layers.Layer):
     """
 
     def __init__(self, size: int, threads: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Whatever the policy is around it: Keras casts what comes in to what the operators take.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.size, self.threads = size, threads
         self.packed = self.add_weight(
             name="packed_weights", shape=[size], dtype="uint8", initializer="zeros", trainable=False

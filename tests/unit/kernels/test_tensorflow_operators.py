@@ -276,3 +276,21 @@ def test_fused_layers_in_a_keras_model_are_saved_and_loaded_with_it(encoder, tra
     np.testing.assert_array_equal(copy(call["source"], LENGTHS, LIMITS).ids, expected.ids)
     memory = translator.encode(call["source"], LENGTHS)
     np.testing.assert_array_equal(FusedDecoder.of(translator, beam=3)(memory, LENGTHS, LIMITS).ids, expected.ids)
+
+
+def test_fused_layers_compute_in_float32_where_the_policy_is_bfloat16(encoder, translator, call):
+    from optops.kernels.keras_layers import FusedDecoder, FusedEncoder
+    from optops.models.keras import keras, tf
+
+    x = np.random.default_rng(0).normal(size=(4, 33, 40)).astype(np.float32)
+    x, memory = (tf.cast(states, tf.bfloat16) for states in (x, translator.encode(call["source"], LENGTHS)))
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        states = FusedEncoder.of(encoder)(x, LENGTHS)
+        found = FusedDecoder.of(translator, beam=3)(memory, LENGTHS, LIMITS)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    np.testing.assert_array_equal(states, encoder(tf.cast(x, tf.float32).numpy(), LENGTHS))
+    expected = translator.decode(tf.cast(memory, tf.float32).numpy(), LENGTHS, LIMITS, beam=3)
+    np.testing.assert_array_equal(found.ids, expected.ids)
