@@ -2,6 +2,7 @@
 #ifndef OPTOPS_API_ARGUMENTS_H_
 #define OPTOPS_API_ARGUMENTS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/status.h"
@@ -16,7 +17,7 @@ inline constexpr int64_t kLongestSentence = 65536;
 inline int threads_for(int32_t wanted) {
   if (wanted < 0)
     fail(OPTOPS_INVALID, "threads is %d; give 0 for the default, or a number above", wanted);
-  return wanted ? wanted : default_threads();
+  return std::min(wanted ? wanted : default_threads(), kMostThreads);
 }
 
 // Throws Error if `starts` does not cut tokens into sentences of 1 to `longest` tokens.

@@ -64,7 +64,8 @@ void attend(const optops_attention_config& config, const float* queries, const f
   threads = threads_worth(threads, sentences * config.query_time * config.memory_time * 2 * width);
   const int64_t room = attention_scratch(config.memory_time, config.head_size);
   static thread_local Scratch<float> scratch;
-  float* rooms = scratch.of(threads * room);
+  const Kept kept(scratch);
+  float* rooms = kept->of(threads * room);
   parallel(threads, [&](Team& team) {
     const Range mine = team.share(sentences * config.heads);
     table.attend(task, mine.begin, mine.end, rooms + team.index() * room);

@@ -22,10 +22,15 @@ void check_rows(const char* name, int64_t rows, int64_t width) {
   }
 }
 
+// Returns how many of the wanted threads rows are worth.
+int threads_for_rows(int64_t rows, int64_t width, int32_t wanted) {
+  return threads_worth(threads_for(wanted), rows * width * kValueWork);
+}
+
 // Gives each thread its share of the rows, as `function(begin, count, thread)`.
 template <typename Function>
-void share_rows(int64_t rows, int64_t width, int threads, Function&& function) {
-  parallel(threads_worth(threads, rows * width * kValueWork), [&](Team& team) {
+void share_rows(int64_t rows, int threads, Function&& function) {
+  parallel(threads, [&](Team& team) {
     const Range mine = team.share(rows);
     function(mine.begin, mine.end - mine.begin, team.index());
   });
@@ -45,11 +50,12 @@ int32_t optops_bias_activation(const float* x, int64_t rows, int64_t width, cons
       fail(OPTOPS_INVALID, "activation %d is unknown", activation);
     if (!bias || (rows && (!x || !y))) fail(OPTOPS_INVALID, "bias_activation: an array is missing");
     const optops::KernelTable& table = optops::kernels();
-    optops::share_rows(
-        rows, width, optops::threads_for(threads), [&](int64_t begin, int64_t count, int) {
-          table.activate_rows(x + begin * width, count, width, bias,
-                              static_cast<optops_activation>(activation), y + begin * width);
-        });
+    optops::share_rows(rows, optops::threads_for_rows(rows, width, threads),
+                       [&](int64_t begin, int64_t count, int) {
+                         table.activate_rows(x + begin * width, count, width, bias,
+                                             static_cast<optops_activation>(activation),
+                                             y + begin * width);
+                       });
   });
 }
 
@@ -63,7 +69,7 @@ int32_t optops_residual_norm(const float* x, const float* residual, int64_t rows
     if (!scale || !offset || (rows && (!x || !y)))
       fail(OPTOPS_INVALID, "residual_norm: an array is missing");
     const optops::KernelTable& table = optops::kernels();
-    optops::share_rows(rows, width, optops::threads_for(threads),
+    optops::share_rows(rows, optops::threads_for_rows(rows, width, threads),
                        [&](int64_t begin, int64_t count, int) {
                          const int64_t at = begin * width;
                          table.normalize_rows(x + at, residual ? residual + at : nullptr, count,
@@ -84,11 +90,12 @@ int32_t optops_masked_softmax(const float* x, int64_t rows, int64_t width, const
       }
     }
     const optops::KernelTable& table = optops::kernels();
-    const int most = optops::threads_for(threads);
+    const int team = optops::threads_for_rows(rows, width, threads);
     const int64_t room = (width + 15) / 16 * 16;
     static thread_local optops::Scratch<float> scratch;
-    float* rooms = scratch.of(most * room);
-    optops::share_rows(rows, width, most, [&](int64_t begin, int64_t count, int thread) {
+    const optops::Kept kept(scratch);
+    float* rooms = kept->of(team * room);
+    optops::share_rows(rows, team, [&](int64_t begin, int64_t count, int thread) {
       table.softmax_rows(x + begin * width, count, width, counts + begin, y + begin * width,
                          rooms + thread * room);
     });

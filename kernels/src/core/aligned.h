@@ -57,6 +57,23 @@ class Scratch {
   std::size_t count_ = 0;
 };
 
+// A workspace of the calling thread for the length of a call; then it gives back what only large
+// calls need, however the call ends.
+template <typename Workspace>
+class Kept {
+ public:
+  explicit Kept(Workspace& workspace) : workspace_(workspace) {}
+  ~Kept() { workspace_.trim(); }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+
+  Workspace& operator*() const { return workspace_; }
+  Workspace* operator->() const { return &workspace_; }
+
+ private:
+  Workspace& workspace_;
+};
+
 }  // namespace optops
 
 #endif  // OPTOPS_CORE_ALIGNED_H_

@@ -14,7 +14,6 @@
 namespace optops {
 namespace {
 
-constexpr int kMostThreads = 256;
 // A worker spins this long for the next region before it sleeps: longer than the gaps between the
 // regions of one translation, shorter than anybody would notice on a laptop's battery.
 constexpr auto kSpin = std::chrono::microseconds(50);

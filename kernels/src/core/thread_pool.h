@@ -8,6 +8,8 @@
 
 namespace optops {
 
+inline constexpr int kMostThreads = 256;
+
 // A contiguous share of a range.
 struct Range {
   int64_t begin;

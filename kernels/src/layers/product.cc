@@ -133,12 +133,12 @@ void run_product(const ProductWeights& weights, const float* x, int64_t rows,
                  optops_activation activation, const float* residual, float* y, int threads) {
   const KernelTable& table = kernels();
   static thread_local Activations activations;
-  Activations& room = activations;  // the caller's, whichever thread uses it
+  const Kept room(activations);  // the caller's, whichever thread uses it
   threads = threads_worth(threads, rows * weights.inputs * weights.outputs);
-  room.reserve(weights, rows, threads);
+  room->reserve(weights, rows, threads);
   parallel(threads, [&](Team& team) {
     const PreparedRows prepared =
-        prepare(team, table, weights, x, weights.inputs, rows, nullptr, room);
+        prepare(team, table, weights, x, weights.inputs, rows, nullptr, *room);
     multiply(team, table, weights, prepared, rows, activation, residual, y, weights.outputs);
   });
 }

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,12 @@ arrays, found = dict(np.load(sys.argv[1])), {"isa": np.array(instruction_set())}
 exec(sys.argv[3])
 np.savez(sys.argv[2], **found)
 """
+
+
+@pytest.fixture
+def resident():
+    """Says how many bytes of memory this process has."""
+    return lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="session", params=instruction_sets())

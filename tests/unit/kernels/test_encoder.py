@@ -1,8 +1,6 @@
 """The encoder in one call computes what its layers do, on every instruction set, whatever stands beside a sentence."""
 
-import os
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +183,7 @@ def test_a_large_call_gives_its_memory_back():
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+def test_a_large_call_gives_its_memory_back(resident):
     encoder = PackedEncoder([make_layer(np.random.default_rng(0), 16, 1, 16, 2048)], head_size=16)
     x = np.ones((32, 512, 16), np.float32)
     encoder(x[:1], [512])

@@ -121,6 +121,14 @@ def test_softmax_is_a_distribution_over_what_counts_however_large_the_scores(wid
     )
 
 
+def test_a_large_attention_gives_its_memory_back(resident):
+    queries, keys = np.ones((1, 1, 128), np.float32), np.ones((1, 65536, 128), np.float32)
+    attention(queries, keys[:, :64], keys[:, :64], heads=2, threads=2)
+    before = resident()
+    attention(queries, keys, keys, heads=2, threads=2)  # each thread turns 46 MB of keys and values
+    assert resident() - before < 32 << 20
+
+
 def test_what_stands_where_nothing_counts_does_not_matter():
     random = np.random.default_rng(1)
     queries, keys, values = (random.normal(size=(2, 9, 12)).astype(np.float32) for _ in range(3))

@@ -200,6 +200,15 @@ def test_callers_on_many_threads_get_what_they_get_alone():
     assert right == [True] * len(inputs)
 
 
+def test_a_large_product_gives_its_memory_back(resident):
+    product = PackedProduct(np.ones((128, 1), np.float32), None, "bf16")
+    x = np.ones((1 << 19, 128), np.float32)
+    product(x[:64])
+    before = resident()
+    product(x)  # its rows are 134 MB as bfloat16
+    assert resident() - before < 32 << 20
+
+
 def test_a_forked_child_computes_too():
     product = PackedProduct(np.ones((256, 256), np.float32))
     x = np.ones((64, 256), np.float32)
