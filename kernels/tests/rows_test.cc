@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/floating_point.h"
 #include "expect.h"
 #include "optops/kernels.h"
 
@@ -54,6 +55,37 @@ void softmax_counts_what_is_there() {
   expect(status.code == OPTOPS_INVALID, "a count beyond the row is refused");
 }
 
+void denormal_numbers_are_zero_whichever_thread_computes() {
+  const int64_t rows = 1000, width = 64;
+  std::vector<float> x(rows * width, -100.0F);
+  for (int64_t row = 0; row < rows; ++row) x[row * width] = x[row * width + 1] = 0.0F;
+  const std::vector<int32_t> counts(rows, 3);  // the third weight is half of e^-87
+  std::vector<float> expected(rows * width, 0.0F);
+  for (int64_t row = 0; row < rows; ++row) expected[row * width] = expected[row * width + 1] = 0.5F;
+  const optops::FloatingPointState before = optops::floating_point();
+  for (const optops::FloatingPointState state : {before, optops::kFloatingPoint}) {
+    for (int threads : {1, 2, 3}) {
+      std::vector<float> y(rows * width, 9.0F);
+      optops::set_floating_point(state);
+      optops_masked_softmax(x.data(), rows, width, counts.data(), y.data(), threads, nullptr);
+      const optops::FloatingPointState after = optops::floating_point();
+      optops::set_floating_point(before);
+      expect(after == state, "the caller computes on as before");
+      expect(y == expected, "what is denormal is zero");
+    }
+  }
+}
+
+void absurdly_many_threads_take_no_room() {
+  const int64_t width = 100'000;
+  const auto x = random_values(width, 8);
+  const int32_t count = width;
+  std::vector<float> y(width);
+  expect(
+      optops_masked_softmax(x.data(), 1, width, &count, y.data(), INT32_MAX, nullptr) == OPTOPS_OK,
+      "a row is computed on as many threads as it is worth");
+}
+
 void activations_take_all_tails() {
   for (int64_t width : {1, 5, 16, 33}) {
     const auto x = random_values(3 * width, 4), bias = random_values(width, 5);
@@ -93,6 +125,8 @@ void attention_is_a_mean_of_what_is_there() {
 int main() {
   norms_have_mean_zero_and_variance_one();
   softmax_counts_what_is_there();
+  denormal_numbers_are_zero_whichever_thread_computes();
+  absurdly_many_threads_take_no_room();
   activations_take_all_tails();
   attention_is_a_mean_of_what_is_there();
   return optops::tests::outcome();

@@ -2,7 +2,7 @@
  * aborted.
  *
  * All functions may be called from several threads at once. Matrices are row-major; sizes are in
- * elements.
+ * elements. Denormal numbers count as zero, whichever way the calling thread computes otherwise.
  */
 #ifndef OPTOPS_KERNELS_H_
 #define OPTOPS_KERNELS_H_

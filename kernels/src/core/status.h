@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <new>
 
+#include "core/floating_point.h"
 #include "optops/kernels.h"
 
 namespace optops {
@@ -30,6 +31,7 @@ struct Error {
 // border.
 template <typename Result, typename Function>
 Result guarded(optops_status* status, Result otherwise, Function&& function) noexcept {
+  const FloatingPoint environment;
   optops_status outcome{OPTOPS_OK, {}};
   Result result = otherwise;
   try {

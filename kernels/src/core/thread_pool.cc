@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/cpu_quota.h"
+#include "core/floating_point.h"
 
 namespace optops {
 namespace {
@@ -73,6 +74,7 @@ class Pool {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    const FloatingPoint environment;
     // A new worker may miss nothing: the region that it was started for comes after it, and it is
     // in it.
     for (uint64_t seen = 0;;) {
