@@ -145,11 +145,7 @@ int32_t optops_translator_run(const optops_translator* translator, const int32_t
     check_search(model, search, sentences);
     check_results(sentences, ids, lengths, scores);
     if (!sentences) return;
-    const int team = optops::threads_for(threads);
-    static thread_local optops::Scratch<float> memories;
-    float* memory = memories.of(starts[sentences] * model.encoder.sizes.width);
-    optops::encode(model, source, starts, sentences, memory, team);
-    optops::decode(model, memory, starts, sentences, *search, ids, lengths, scores, team);
-    memories.trim();
+    optops::translate(model, source, starts, sentences, *search, ids, lengths, scores,
+                      optops::threads_for(threads));
   });
 }

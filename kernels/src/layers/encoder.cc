@@ -12,24 +12,40 @@ namespace {
 constexpr int64_t kMostLayers = 1024;
 constexpr int kProducts = 4;  // of a layer
 
+// Sentences are encoded together as long as what stands between two products takes no more floats
+// than this: further rows bring no speed.
+constexpr int64_t kMostFloats = int64_t{1} << 27;
+
+// Floats of a token between two products, as they stand in memory.
+struct Widest {
+  int64_t wide = 1;     // queries, keys and values, or hidden units
+  int64_t context = 1;  // what attention saw
+
+  explicit Widest(const Encoder& encoder) {
+    for (const EncoderLayer& layer : encoder.layers) {
+      wide = std::max(
+          {wide, row_stride(layer.query_key_value.outputs), row_stride(layer.expand.outputs)});
+      context = std::max(context, row_stride(layer.output.inputs));
+    }
+  }
+};
+
 // What one call needs beside its input and output; kept by the calling thread for the next one.
 struct Workspace {
   Scratch<float> wide, context, attention;
   Activations activations;
+  std::vector<int64_t> starts;
 
   void reserve(const Encoder& encoder, int64_t tokens, int64_t longest, int threads) {
-    int64_t widest = 1, widest_context = 1;
+    const Widest widest(encoder);
     for (const EncoderLayer& layer : encoder.layers) {
-      widest = std::max(
-          {widest, row_stride(layer.query_key_value.outputs), row_stride(layer.expand.outputs)});
-      widest_context = std::max(widest_context, row_stride(layer.output.inputs));
       for (const ProductWeights* product :
            {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
         activations.reserve(*product, tokens, threads);
       }
     }
-    wide.of(tokens * widest);
-    context.of(tokens * widest_context);
+    wide.of(tokens * widest.wide);
+    context.of(tokens * widest.context);
     attention.of(threads * attention_scratch(longest, encoder.sizes.head_size));
   }
 
@@ -44,7 +60,6 @@ struct Workspace {
 struct Call {
   const Encoder& encoder;
   const KernelTable& table;
-  const int64_t* starts;
   int64_t sentences;
   int64_t tokens;
   int64_t scratch;  // floats per thread for attention
@@ -60,10 +75,10 @@ struct Call {
                              .keys = joined + part,
                              .values = joined + 2 * part,
                              .memory_stride = stride,
-                             .query_starts = starts,
-                             .query_ends = starts + 1,
-                             .memory_starts = starts,
-                             .memory_ends = starts + 1,
+                             .query_starts = room.starts.data(),
+                             .query_ends = room.starts.data() + 1,
+                             .memory_starts = room.starts.data(),
+                             .memory_ends = room.starts.data() + 1,
                              .heads = layer.heads,
                              .head_size = head_size,
                              .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
@@ -101,6 +116,36 @@ struct Call {
     leave(layer.contract, wide, feed_forward_norm);
   }
 };
+
+// Encodes sentences that there is room for.
+void encode_together(const Encoder& encoder, const float* x, const int64_t* starts,
+                     int64_t sentences, float* y, int threads, Workspace& room) {
+  const int64_t tokens = starts[sentences] - starts[0], width = encoder.sizes.width;
+  int64_t longest = 1, weights = 0;
+  room.starts.assign(1, 0);
+  for (int64_t i = 0; i < sentences; ++i) {
+    room.starts.push_back(starts[i + 1] - starts[0]);
+    longest = std::max(longest, starts[i + 1] - starts[i]);
+  }
+  for (const EncoderLayer& layer : encoder.layers) {
+    for (const ProductWeights* product :
+         {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
+      weights += product->inputs * product->outputs;
+    }
+  }
+  const KernelTable& table = kernels();
+  threads = threads_worth(threads, tokens * weights);
+  room.reserve(encoder, tokens, longest, threads);
+  if (x != y) std::memcpy(y, x, tokens * width * sizeof(float));
+  const int64_t scratch = attention_scratch(longest, encoder.sizes.head_size);
+  const Call call{encoder, table, sentences, tokens, scratch, y, room};
+  parallel(threads, [&](Team& team) {
+    for (const EncoderLayer& layer : encoder.layers) call.run_layer(team, layer);
+    if (encoder.sizes.norm_first) {
+      normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, width, tokens, y);
+    }
+  });
+}
 
 }  // namespace
 
@@ -182,33 +227,23 @@ std::vector<int64_t> numbers_of(const optops_encoder_config& config) {
   return numbers;
 }
 
+int64_t encoded_together(const Encoder& encoder, const int64_t* starts, int64_t sentences) {
+  const Widest widest(encoder);
+  const int64_t most = kMostFloats / (widest.wide + widest.context);
+  int64_t together = 1;
+  while (together < sentences && starts[together + 1] - starts[0] <= most) ++together;
+  return together;
+}
+
 void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, int64_t sentences,
                  float* y, int threads) {
-  const int64_t tokens = starts[sentences], width = encoder.sizes.width;
-  int64_t longest = 1, weights = 0;
-  for (int64_t i = 0; i < sentences; ++i) longest = std::max(longest, starts[i + 1] - starts[i]);
-  for (const EncoderLayer& layer : encoder.layers) {
-    for (const ProductWeights* product :
-         {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
-      weights += product->inputs * product->outputs;
-    }
-  }
-  const KernelTable& table = kernels();
-  threads = threads_worth(threads, tokens * weights);
   static thread_local Workspace workspace;
-  Workspace& room = workspace;  // the caller's, whichever thread uses it
-  room.reserve(encoder, tokens, longest, threads);
-  if (x != y) std::memcpy(y, x, tokens * width * sizeof(float));
-  const Call call{encoder,   table,  starts,
-                  sentences, tokens, attention_scratch(longest, encoder.sizes.head_size),
-                  y,         room};
-  parallel(threads, [&](Team& team) {
-    for (const EncoderLayer& layer : encoder.layers) call.run_layer(team, layer);
-    if (encoder.sizes.norm_first) {
-      normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, y, width, tokens, y);
-    }
-  });
-  room.trim();
+  const Kept room(workspace);  // the caller's, whichever thread uses it
+  for (int64_t first = 0, together; first < sentences; first += together) {
+    together = encoded_together(encoder, starts + first, sentences - first);
+    const int64_t at = (starts[first] - starts[0]) * encoder.sizes.width;
+    encode_together(encoder, x + at, starts + first, together, y + at, threads, *room);
+  }
 }
 
 }  // namespace optops

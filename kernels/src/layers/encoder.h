@@ -50,10 +50,14 @@ void check_layers(int64_t layers);
 // Returns the numbers that an Encoder is made from; throws Error if the config lacks an array.
 std::vector<int64_t> numbers_of(const optops_encoder_config& config);
 
-// Encodes sentences that stand one after the other.
+// Returns how many of one or more sentences are encoded together, at least one; see run_encoder.
+int64_t encoded_together(const Encoder& encoder, const int64_t* starts, int64_t sentences);
+
+// Encodes sentences that stand one after the other, some at a time: so many sentences take no more
+// memory than some do.
 //
-// x: [tokens, width], embedded. starts: [sentences + 1], rising from 0 to the tokens; no sentence
-// is empty. y: [tokens, width]; may be x.
+// x: [tokens, width], embedded, from the first sentence on. starts: [sentences + 1], rising from
+// any number by the tokens of each sentence; none is empty. y: [tokens, width]; may be x.
 void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, int64_t sentences,
                  float* y, int threads);
 

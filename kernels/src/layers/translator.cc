@@ -31,27 +31,27 @@ void decode_together(const Translator& translator, const float* memory, const in
   static thread_local BeamSearch searches;
   static thread_local DecoderState states;
   BeamSearch& search = searches;  // the caller's, whichever thread uses them
-  DecoderState& state = states;
+  const Kept state(states);
   const Decoder& decoder = translator.decoder;
   const KernelTable& table = kernels();
   const int64_t width = decoder.sizes.width;
   threads = threads_worth(threads, sentences * settings.beam * decoder.multiplications());
   search.start(settings, limits, sentences, translator.begin, translator.end);
-  state.reserve(decoder, starts, limits, sentences, settings.beam, threads);
+  state->reserve(decoder, starts, limits, sentences, settings.beam, threads);
   parallel(threads, [&](Team& team) {
-    state.remember(team, table, decoder, memory + starts[0] * width);
+    state->remember(team, table, decoder, memory);
     for (int64_t position = 0;; ++position) {
-      if (team.index() == 0) state.select(search);
+      if (team.index() == 0) state->select(search);
       const Range rows = team.share(search.rows());
       for (int64_t row = rows.begin; row < rows.end; ++row) {
         const int32_t token = search.token(row);
         embed(translator.target_embedding, translator.position_table, &token, 1, width, position,
-              state.states() + row * width);
+              state->states() + row * width);
       }
       team.barrier();
-      state.step(team, table, decoder, search, position,
-                 search.too_short(position) ? translator.end : -1, translator.end);
-      const Found found = state.found(team.size());
+      state->step(team, table, decoder, search, position,
+                  search.too_short(position) ? translator.end : -1, translator.end);
+      const Found found = state->found(team.size());
       const Range mine = team.share(search.active());
       for (int64_t i = mine.begin; i < mine.end; ++i) search.take(i, position, found);
       team.barrier();
@@ -61,7 +61,6 @@ void decode_together(const Translator& translator, const float* memory, const in
     }
   });
   search.write(settings.capacity, translator.padding, ids, lengths, scores);
-  state.trim();
 }
 
 }  // namespace
@@ -126,8 +125,9 @@ void encode(const Translator& translator, const int32_t* ids, const int64_t* sta
             int64_t sentences, float* memory, int threads) {
   const int64_t width = translator.encoder.sizes.width;
   for (int64_t i = 0; i < sentences; ++i) {
-    embed(translator.source_embedding, translator.position_table, ids + starts[i],
-          starts[i + 1] - starts[i], width, 0, memory + starts[i] * width);
+    const int64_t at = starts[i] - starts[0];
+    embed(translator.source_embedding, translator.position_table, ids + at,
+          starts[i + 1] - starts[i], width, 0, memory + at * width);
   }
   run_encoder(translator.encoder, memory, starts, sentences, memory, threads);
 }
@@ -144,8 +144,28 @@ void decode(const Translator& translator, const float* memory, const int64_t* st
       if (full && last > first) break;
     }
     const int64_t results = first * search.results;
-    decode_together(translator, memory, starts + first, last - first, search, search.limits + first,
-                    ids + results * search.capacity, lengths + results, scores + results, threads);
+    const int64_t at = (starts[first] - starts[0]) * translator.decoder.sizes.width;
+    decode_together(translator, memory + at, starts + first, last - first, search,
+                    search.limits + first, ids + results * search.capacity, lengths + results,
+                    scores + results, threads);
+  }
+}
+
+void translate(const Translator& translator, const int32_t* source, const int64_t* starts,
+               int64_t sentences, const optops_search& search, int32_t* ids, int32_t* lengths,
+               float* scores, int threads) {
+  static thread_local Scratch<float> memories;
+  const Kept kept(memories);
+  for (int64_t first = 0, together; first < sentences; first += together) {
+    together = encoded_together(translator.encoder, starts + first, sentences - first);
+    const int64_t at = starts[first] - starts[0], tokens = starts[first + together] - starts[first];
+    const int64_t results = first * search.results;
+    float* memory = kept->of(tokens * translator.encoder.sizes.width);
+    optops_search theirs = search;
+    theirs.limits += first;
+    encode(translator, source + at, starts + first, together, memory, threads);
+    decode(translator, memory, starts + first, together, theirs, ids + results * search.capacity,
+           lengths + results, scores + results, threads);
   }
 }
 

@@ -31,7 +31,8 @@ struct Translator {
 // Returns the numbers that a Translator is made from; throws Error if the config lacks an array.
 std::vector<int64_t> numbers_of(const optops_translator_config& config);
 
-// Encodes sentences of ids that stand one after the other; memory: [tokens, width].
+// Encodes sentences of ids that stand one after the other; memory: [tokens, width]. Here and below,
+// starts are as for run_encoder.
 void encode(const Translator& translator, const int32_t* ids, const int64_t* starts,
             int64_t sentences, float* memory, int threads);
 
@@ -39,6 +40,11 @@ void encode(const Translator& translator, const int32_t* ids, const int64_t* sta
 void decode(const Translator& translator, const float* memory, const int64_t* starts,
             int64_t sentences, const optops_search& search, int32_t* ids, int32_t* lengths,
             float* scores, int threads);
+
+// Searches the best translations of sentences of ids; see optops_translator_run.
+void translate(const Translator& translator, const int32_t* source, const int64_t* starts,
+               int64_t sentences, const optops_search& search, int32_t* ids, int32_t* lengths,
+               float* scores, int threads);
 
 }  // namespace optops
 

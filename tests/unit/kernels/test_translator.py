@@ -10,6 +10,7 @@ from tests.unit.kernels.reference import (
     END,
     KILOBYTES,
     ReferenceDecoder,
+    Sizes,
     make_model,
     make_sentences,
     shared_embedding,
@@ -126,6 +127,21 @@ def test_more_sentences_than_are_decoded_together_change_nothing(translator):
     for row in (0, 1, 205, 359):
         alone = translator.translate(sentences[row][None], [lengths[row]], limits([lengths[row]]), beam=5)
         assert listed(alone)[0] == listed(many)[row]
+
+
+def test_more_sentences_than_are_encoded_together_change_nothing():
+    # Of the hidden units of a thousand ids there are half a gigabyte.
+    model = make_model(norm_first=True, sizes=Sizes(((1, 1 << 17),), ((1, 1, 8),)))
+    translator = PackedTranslator(**model.arguments())
+    lengths, few = [64, 60] * 10, [8] * 20
+    sentences, ids = make_sentences(lengths)
+    many, memory = translator.translate(ids, lengths, few, beam=2), translator.encode(ids, lengths)
+    for row in (0, 15, 16, 19):
+        alone = sentences[row][None], [lengths[row]]
+        found = translator.translate(*alone, few[:1], beam=2)
+        assert listed(found)[0] == listed(many)[row]
+        np.testing.assert_array_equal(found.scores[0], many.scores[row])
+        np.testing.assert_array_equal(memory[row, : lengths[row]], translator.encode(*alone)[0])
 
 
 def test_encoding_and_then_decoding_is_translating(model, translator):
