@@ -109,8 +109,11 @@ void BeamSearch::take(int64_t index, int64_t position, const Found& found) {
   sentence.slots = slot;
   sentence.done = slot == 0 || sentence.finished >= beam;
   // With one result wanted, the search is over when no running hypothesis can beat it any more.
+  // What they have can only shrink, and weighs least where it is divided by most: at the limit, or,
+  // if the penalty falls with the length, at once.
   if (!sentence.done && settings_.results == 1 && sentence.kept) {
-    sentence.done = sentence.alive[0] / penalty(sentence.limit) <= sentence.results[0].score;
+    const int64_t best_length = settings_.length_penalty < 0 ? length + 1 : sentence.limit;
+    sentence.done = sentence.alive[0] / penalty(best_length) <= sentence.results[0].score;
   }
 }
 

@@ -16,7 +16,14 @@ from tests.unit.kernels.reference import (
     shared_embedding,
 )
 
-from optops.kernels import KernelError, PackedEncoder, PackedProduct, PackedTranslator
+from optops.kernels import (
+    DecoderLayerWeights,
+    EncoderLayerWeights,
+    KernelError,
+    PackedEncoder,
+    PackedProduct,
+    PackedTranslator,
+)
 from optops.models.transformer.search import SearchSettings
 from optops.runtimes.beam_search import beam_search, n_best
 
@@ -164,6 +171,39 @@ def test_several_results_are_those_of_a_search_in_float64_that_goes_on(model, tr
         ours = [tuple(found.ids[row, i, : found.lengths[row, i]].tolist()) for i in range(3)]
         assert ours == [hypothesis.ids for hypothesis in hypotheses[:3]]
         np.testing.assert_allclose(found.scores[row], [h.score for h in hypotheses[:3]], atol=1e-4)
+
+
+def make_next_id_model(after_others, after_3):
+    """Writes ids by two distributions, [outputs] each: one after the id 3, one after all others."""
+
+    def product(inputs, outputs):
+        return np.zeros((inputs, outputs), np.float32), np.zeros(outputs, np.float32)
+
+    norm = np.ones(2, np.float32), np.zeros(2, np.float32)
+    # Of two values a norm leaves the sign of their difference.
+    embedding = np.tile(np.float32([1, -1]), (len(after_3), 1))
+    embedding[3] *= -1
+    logs = np.log(np.float32([after_others, after_3]))
+    kernel = np.stack([(logs[0] - logs[1]) / 2, np.zeros_like(logs[0])])
+    attention, units = (product(2, 6), product(2, 2)), (product(2, 1), product(1, 2))
+    cross = product(2, 2), product(2, 4), product(2, 2)
+    return PackedTranslator(
+        [EncoderLayerWeights(1, norm, *attention, norm, *units)],
+        [DecoderLayerWeights(1, 1, norm, *attention, norm, *cross, norm, *units)],
+        head_size=2,
+        source_embedding=embedding,
+        positions=np.zeros((10, 2), np.float32),
+        projection=(kernel, logs.mean(axis=0)),
+        encoder_norm=norm,
+        decoder_norm=norm,
+    )
+
+
+def test_a_search_with_a_negative_length_penalty_goes_on_until_nothing_better_can_come():
+    translator = make_next_id_model([1e-9, 1e-9, 0.3, 0.6, 0.1], [1e-9, 1e-9, 1, 1e-9, 1e-9])
+    found = translator.translate(np.array([[4]]), [1], [10], length_penalty=-1.0)
+    assert listed(found) == [[3, END]]
+    assert found.scores[0, 0] == pytest.approx(np.log(0.6) * 7 / 6, abs=1e-5)
 
 
 def test_no_translation_is_shorter_than_the_least_or_longer_than_its_limit(translator):
