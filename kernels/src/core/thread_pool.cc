@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <system_error>
 #include <thread>
 
 #include "core/cpu_quota.h"
@@ -61,7 +60,7 @@ class Pool {
     while (workers_ < threads - 1) {
       try {
         std::thread(&Pool::work, this, workers_ + 1).detach();
-      } catch (const std::system_error&) {
+      } catch (...) {  // there are no more threads, or no memory for one
         break;
       }
       ++workers_;
