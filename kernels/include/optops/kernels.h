@@ -43,8 +43,8 @@ typedef enum {
   OPTOPS_SILU = 4
 } optops_activation;
 
-/* The instruction set in use: generic, avx2, avx512, avx512_vnni or avx512_bf16; the environment
- * variable OPTOPS_ISA forces one that the processor has. */
+/* The instruction set in use: generic, avx2, avx512, avx512_vnni, avx512_bf16 or amx; the
+ * environment variable OPTOPS_ISA forces one that the processor has. */
 OPTOPS_API const char* optops_isa(void);
 
 /* The instruction sets that this build has and this processor can run, best first, separated by

@@ -106,6 +106,9 @@ static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, in
   const int64_t count = row_end - row_begin;
   if (count <= 0) return;
   const TileShapes shapes(count < kTileRows ? static_cast<int>(count) : kTileRows);
+  // All 64 bytes must stand in memory: older gcc (PR 114098) believes that the instruction reads
+  // only the first eight.
+  asm volatile("" : : "r"(&shapes) : "memory");
   _tile_loadconfig(&shapes);
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const uint8_t* weights = task.weights + panel * task.groups * kGroupStride;
