@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from optops.models.functional.output_names import output_names
 from optops.models.keras import tf
 from optops.runtimes.base import ExecutableInfo, LoadedExecutable
 
@@ -16,7 +17,7 @@ def live(model: Any, serving: Mapping[str, Any]) -> LoadedExecutable:
         model: Functional or sequential.
         serving: May hold `inputs`, constraints on their values by name; see `optops.runtimes.constraints`.
     """
-    names, constraints = list(model.output_names), serving.get("inputs", {})
+    names, constraints = output_names(model), serving.get("inputs", {})
     specs = {
         name: tf.TensorSpec(tensor.shape, tensor.dtype)
         for name, tensor in zip(model.input_names, model.inputs, strict=True)

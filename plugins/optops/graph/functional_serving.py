@@ -10,6 +10,7 @@ from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
 from optops.models.functional.folding import fold_batch_norms
 from optops.models.functional.input_names import served_name
+from optops.models.functional.output_names import output_names
 from optops.models.keras import tf
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.constraints import CHECKS
@@ -64,7 +65,7 @@ class Served:
 
     def trace(self, model: Any) -> Any:
         """Returns a concrete function of a form of the model: inputs and outputs have the trained model's names."""
-        wanted = list(zip(self.model.output_names, self.model.outputs, strict=True))
+        wanted = list(zip(output_names(self.model), self.model.outputs, strict=True))
 
         @tf.function(
             input_signature=[

@@ -10,6 +10,7 @@ from typing import Any
 from optops.models.base import load_architecture, load_function
 from optops.models.keras import keras, tf
 from optops.models.meta_graph import PROTO, keep_served
+from optops.models.ragged import refuse_ragged
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.tensorflow import SAVED_MODEL
@@ -43,7 +44,8 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
     """Exports a .keras file of Keras 2 or 3 as a SavedModel into a `serving/` folder.
 
     Raises:
-        ValueError: If it is no .keras file or can not be loaded without running code that came with it.
+        ValueError: If it is no .keras file, can not be loaded without running code that came with it, or has a ragged
+            input.
     """
     version = _keras_version(source)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
         raise ValueError(
             f"{source} (Keras {version}) can not be loaded: {error}; export it as a SavedModel yourself and import that"
         ) from error
+    refuse_ragged(model)
     model.export(str(target))
     return describe(target, folder)
 
@@ -75,8 +78,8 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
         serving: How the model is executed; see `FunctionalArchitecture`.
 
     Returns:
-        Whether it was taken over. If not, nothing is written: it is of Keras 3, or no functional model, and
-        `import_keras` may still import it to be served.
+        Whether it was taken over. If not, nothing is written: it is of Keras 3, no functional model, or has layers that
+        keep a vocabulary, and `import_keras` may still import it to be served.
 
     Raises:
         ValueError: If it is no .keras file, or holds weights that are not finite; names the first.
@@ -135,11 +138,14 @@ def _tensors(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _load_keras_2(source: Path) -> Any:
     # Keras' own safe mode stops lambdas alone: a config may name any function of any module, to be called at once.
     from optops.models.functional.config import check_config
+    from optops.models.functional.derived import derive_anew
 
     written = json.loads(_read(source, "config.json"))
     # How it was compiled is not read.
     check_config({name: part for name, part in written.items() if name != "compile_config"})
-    return keras.models.load_model(source, compile=False, safe_mode=True)
+    model = keras.models.load_model(source, compile=False, safe_mode=True)
+    derive_anew(model)
+    return model
 
 
 def _keras_version(source: Path) -> str:

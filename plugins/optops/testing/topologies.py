@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from optops.models.functional.derived import derive_anew
+from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 
 _L = keras.layers
@@ -175,4 +176,4 @@ def outputs_of(model: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     """Returns what a model gives at inference, by the names of its outputs."""
     given = tf.nest.pack_sequence_as(model._nested_inputs, [inputs[name] for name in model.input_names])
     tensors = tf.nest.flatten(model(given, training=False))
-    return {name: tensor.numpy() for name, tensor in zip(model.output_names, tensors, strict=True)}
+    return {name: tensor.numpy() for name, tensor in zip(output_names(model), tensors, strict=True)}

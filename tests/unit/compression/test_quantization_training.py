@@ -9,6 +9,7 @@ from optops.compression import quantize
 from optops.compression.quantization.functional import simulate, training_form
 from optops.compression.quantization.functional.rounded import round_kernel, round_tensor
 from optops.compression.quantization.rounding import grid_of, round_weights
+from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 from optops.models.training import TrainingDivergedError, TrainingSettings
 from optops.precision import PrecisionPlan
@@ -116,8 +117,10 @@ def test_the_form_that_is_trained_gives_what_is_simulated(name):
     inputs = example_inputs(model)
     plan = quantize(model, [inputs]).plan
     form = training_form(model, plan)
-    found, wanted = outputs_of(form.model, inputs), outputs_of(simulate(form.trained, form.plan), inputs)
-    assert list(found) == list(wanted) == list(model.output_names)
+    simulated = simulate(form.trained, form.plan)
+    assert form.model.output_names == simulated.output_names == model.output_names
+    found, wanted = outputs_of(form.model, inputs), outputs_of(simulated, inputs)
+    assert list(found) == list(wanted) == output_names(model)
     for output, values in wanted.items():
         np.testing.assert_array_equal(found[output], values)
     for output, values in outputs_of(simulate(model, plan), inputs).items():

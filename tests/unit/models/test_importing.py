@@ -225,3 +225,74 @@ def test_a_functional_keras_file_with_weights_that_are_not_finite_is_refused(tmp
     model.save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="weight 'scores/1/bias' holds NaN or infinity"):
         import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+
+
+L = keras_2.layers
+WORDS, NUMBERS = np.array([["red"], ["blue"], ["green"], ["blue"]]), np.array([[7], [3], [9], [3]])
+REALS = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+TABLES = {
+    "given strings": (lambda: L.StringLookup(vocabulary=["blue", "red"]), WORDS, False),
+    "learnt strings": (L.StringLookup, WORDS, True),
+    "given integers": (lambda: L.IntegerLookup(vocabulary=[3, 7]), NUMBERS, False),
+    "learnt integers": (lambda: L.IntegerLookup(output_mode="multi_hot", max_tokens=5), NUMBERS, True),
+    "given texts": (lambda: L.TextVectorization(vocabulary=["blue", "red"], output_sequence_length=2), WORDS, False),
+    "learnt texts": (lambda: L.TextVectorization(output_sequence_length=2), WORDS, True),
+    "learnt bins": (lambda: L.Discretization(num_bins=4), REALS, True),
+}
+
+
+def _with_table(kind):
+    make, examples, learns = TABLES[kind]
+    layer = make()
+    if learns:
+        layer.adapt(examples)
+    dtype = {"U": "string", "i": "int64", "f": "float32"}[examples.dtype.kind]
+    x = keras_2.Input((1,), dtype=dtype, name="x")
+    return keras_2.Model(x, layer(x)), examples
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_model_that_keeps_a_vocabulary_or_learnt_bins_is_served_as_it_is(kind, tmp_path):
+    model, examples = _with_table(kind)
+    model.save(tmp_path / "model.keras")
+    assert not import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    assert not (tmp_path / "model").exists()
+    import_keras(tmp_path / "model.keras", tmp_path / "serving")
+    (found,) = load_executable(tmp_path / "serving", 1)({"x": examples}).values()
+    np.testing.assert_array_equal(found, model(tf.constant(examples)))
+    assert len(np.unique(found)) > 1
+
+
+def test_a_model_whose_bins_were_given_is_taken_over(tmp_path):
+    x = keras_2.Input((1,), name="x")
+    model = keras_2.Model(x, L.Discretization(bin_boundaries=[0.2, 0.7])(x))
+    model.save(tmp_path / "model.keras")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    (found,) = load_executable(tmp_path / "model" / "serving", 1)({"x": REALS}).values()
+    np.testing.assert_array_equal(found, model(REALS))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_model_with_a_ragged_input_is_refused_with_what_to_do(version, tmp_path):
+    keras = keras_2 if version == 2 else pytest.importorskip("keras")
+    steps = keras.Input((None, 3), ragged=True, name="steps")
+    keras.Model(steps, keras.layers.GlobalAveragePooling1D()(steps)).save(tmp_path / "model.keras")
+    assert not import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    with pytest.raises(ValueError, match=r"input 'steps'.* is ragged.*RaggedTensor\.from_tensor"):
+        import_keras(tmp_path / "model.keras", tmp_path / "serving")
+
+
+def test_outputs_in_a_dictionary_are_called_by_its_keys_whichever_way_the_model_comes_in(tmp_path):
+    x = keras_2.Input((4,), name="x")
+    model = keras_2.Model(x, {"sex": L.Dense(2)(x), "age": L.Dense(1)(x)})
+    model.save(tmp_path / "model.keras")
+    assert import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    import_keras(tmp_path / "model.keras", tmp_path / "serving")
+    given = {"x": np.ones((3, 4), np.float32)}
+    trainable = load_architecture("functional").load(tmp_path / "model" / "trainable")
+    ways = [load_executable(tmp_path / "model" / "serving", 1), load_executable(tmp_path / "serving", 1)]
+    for executable in (*ways, live(trainable, {})):
+        found = executable(given)
+        assert set(found) == {"age", "sex"}
+        for name, array in model(given["x"]).items():
+            np.testing.assert_allclose(found[name], array, atol=1e-6)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optops.models.functional.batches import model_outputs
+from optops.models.functional.output_names import output_names
 from optops.models.keras import tf
 from optops.models.training.settings import Loss
 
@@ -31,7 +32,9 @@ def teacher_loss(teacher: Any) -> Loss:
         wanted, found = model_outputs(teacher, batch, training=False), model_outputs(model, batch, training=True)
         pairs = [pair for pair in zip(wanted, found, strict=True) if all(each.dtype.is_floating for each in pair)]
         if not pairs:
-            given = ", ".join(f"{name} {each.dtype.name}" for name, each in zip(model.output_names, found, strict=True))
+            given = ", ".join(
+                f"{name} {each.dtype.name}" for name, each in zip(output_names(model), found, strict=True)
+            )
             raise ValueError(
                 f"nothing can be learnt from a teacher whose outputs have no gradient; the model gives {given}: give "
                 "it an output of floating-point numbers too, the probabilities that a class is made from for example"

@@ -26,7 +26,7 @@ def model_inputs(model: Any, batch: Any) -> Any:
 
 
 def model_outputs(model: Any, batch: Any, *, training: bool) -> list[Any]:
-    """Returns a functional model's outputs for a batch, in the order of `model.output_names`.
+    """Returns a functional model's outputs for a batch, in the order of `model.outputs`.
 
     What is floating-point is float32, whatever the model computes in: squares overflow in half precision.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optops.models.keras import keras
+from optops.models.ragged import refuse_ragged
 
 MODULES = (
     *("builtins", "keras", "keras.activations", "keras.constraints", "keras.initializers", "keras.layers"),
@@ -34,9 +35,11 @@ def to_config(model: Any) -> dict[str, Any]:
     """Returns the config of a functional or sequential model, from which `from_config` makes one of the same shape.
 
     Raises:
-        ValueError: If the model is neither, or one of its layers is not Keras' own; names the layer.
+        ValueError: If the model is neither, has a ragged input, or one of its layers is not Keras' own or keeps a
+            vocabulary; names it.
     """
     check_model(model)
+    refuse_ragged(model)
     try:
         written = json.loads(model.to_json())
     except (TypeError, NotImplementedError) as error:
@@ -84,6 +87,20 @@ def check_model(model: Any) -> None:
                 f"layer {layer.name!r} is a {type(layer).__name__} of {type(layer).__module__}, which can not be built "
                 "again without code of its own; use layers of tf_keras and functions of TensorFlow"
             )
+        elif _keeps_a_table(layer):
+            raise ValueError(
+                f"layer {layer.name!r} is a {type(layer).__name__} with a vocabulary, or with bins that it has learnt, "
+                "which are no weights of a fixed size; such a model can be served, not trained: import it as it is"
+            )
+
+
+def _keeps_a_table(layer: Any) -> bool:
+    """Returns whether a layer, or one within it, computes with what neither its config nor its weights bring back."""
+    return any(
+        isinstance(part, keras.layers.StringLookup | keras.layers.IntegerLookup)
+        or (isinstance(part, keras.layers.Discretization) and part.input_bin_boundaries is None)
+        for part in layer._flatten_layers()
+    )
 
 
 def check_config(config: Mapping[str, Any]) -> None:

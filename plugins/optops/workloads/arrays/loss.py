@@ -3,6 +3,7 @@
 from typing import Any
 
 from optops.models.functional.batches import model_outputs
+from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 from optops.models.training.settings import Loss
 
@@ -25,7 +26,7 @@ def labels_loss(name: str, labels: str, output: str | None = None) -> Loss:
 
     def loss(model: Any, batch: Any, progress: Any) -> Any:
         del progress
-        names = list(model.output_names)
+        names = output_names(model)
         if output is not None and output not in names:
             raise ValueError(f"data.output: there is no {output!r}; the model's outputs are {', '.join(names)}")
         place = 0 if output is None else names.index(output)
