@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optops.runtimes.constraints import violation
+from optops.runtimes.fixed_batch import call_in_batches, fixed_batch
 
 EXECUTABLE_FILE = "executable.json"
 FORMAT_VERSION = 1
@@ -29,6 +31,14 @@ class InvalidInputError(ValueError):
 def dtype_name(array: np.ndarray) -> str:
     """Returns the name of an array's dtype as TensorFlow has it: texts of any length are `string`."""
     return STRING if array.dtype.kind in "US" else str(array.dtype)
+
+
+def without_objects(array: np.ndarray) -> np.ndarray:
+    """Returns texts, which runtimes give as objects, as texts: they can be kept without pickle and sent as JSON."""
+    if array.dtype.kind not in "OS":
+        return array
+    texts = [text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text for text in array.ravel()]
+    return np.array(texts, np.str_).reshape(array.shape)
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,11 @@ class ExecutableInfo:
             )
         return cls(**data)
 
+    @cached_property
+    def fixed_batch(self) -> int | None:
+        """Returns how many examples each call takes if the signature fixes that, else None."""
+        return fixed_batch(self.inputs, self.outputs)
+
     def check(self, inputs: Arrays) -> None:
         """Refuses inputs that do not fit.
 
@@ -106,14 +121,20 @@ class ExecutableInfo:
 
 @dataclass(frozen=True)
 class LoadedExecutable:
-    """An executable that still says what it is: called with arrays, it gives arrays."""
+    """An executable that still says what it is: called with arrays, it gives arrays.
+
+    Whatever the runtime, it takes any number of examples, also where the signature fixes how many, and gives texts as
+    arrays of texts.
+    """
 
     info: ExecutableInfo
     call: Executable
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Executes one call."""
-        return self.call(inputs)
+        size = self.info.fixed_batch
+        outputs = call_in_batches(self.call, inputs, size) if size else self.call(inputs)
+        return {name: without_objects(array) for name, array in outputs.items()}
 
 
 class Runtime(ABC):

@@ -32,19 +32,11 @@ class TensorFlowRuntime(Runtime):
         def execute(inputs: Arrays) -> dict[str, np.ndarray]:
             info.check(inputs)
             outputs = signature(**{name: tf.constant(array) for name, array in inputs.items()})
-            return {name: _array(outputs[name].numpy()) for name in info.outputs}
+            return {name: outputs[name].numpy() for name in info.outputs}
 
         # The signature holds its variables weakly: the model has to live as long as it.
         execute.model = model  # type: ignore[attr-defined]
         return execute
-
-
-def _array(value: np.ndarray) -> np.ndarray:
-    """Returns texts as texts, which TensorFlow gives as objects: they can be kept without pickle and sent as JSON."""
-    if value.dtype != object:
-        return value
-    texts = [text.decode("utf-8", errors="replace") for text in value.ravel()]
-    return np.array(texts, np.str_).reshape(value.shape)
 
 
 def _set_threads(tf: Any, threads: int) -> None:

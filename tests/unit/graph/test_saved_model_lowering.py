@@ -54,6 +54,23 @@ def test_a_loop_that_embeds_what_it_wrote_is_lowered_also_where_input_and_output
         np.testing.assert_array_equal(load_executable(tmp_path / "serving", 1)({"ids": ids})["ids"], expected)
 
 
+@pytest.mark.parametrize("runtime", ["tensorflow", "onnxruntime", "openvino"])
+def test_names_of_classes_that_a_model_gives_stay_texts(runtime, tmp_path):
+    names = tf.constant(["cat", "dögs"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def serve(x):
+        order = tf.argsort(x, axis=1)
+        return {"label": tf.gather(names, order[:, 1]), "order": tf.gather(names, order)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "theirs"), signatures={"serving_default": serve})
+    import_saved_model(tmp_path / "theirs", tmp_path / "imported")
+    lower_serving(tmp_path / "imported", PrecisionPlan("fp32"), runtime, tmp_path / "serving")
+    found = load_executable(tmp_path / "serving", 1)({"x": np.array([[1, 2], [2, 1], [0, 5]], np.float32)})
+    assert found["label"].tolist() == ["dögs", "cat", "dögs"]
+    assert found["order"].tolist() == [["cat", "dögs"], ["dögs", "cat"], ["cat", "dögs"]]
+
+
 def test_a_loop_that_openvino_can_not_read_is_refused_with_its_reason(imported, tmp_path):
     with pytest.raises(LoweringError, match=r"(?s)OpenVINO can not execute this graph: .*Loop"):
         lower_serving(imported, PrecisionPlan("fp32"), "openvino", tmp_path / "serving")

@@ -79,6 +79,18 @@ def test_an_imported_saved_model_conforms_and_is_lowered(tmp_path):
     assert int8.facts["nodes_quantized"] == 1
 
 
+def test_a_model_of_texts_conforms(tmp_path):
+    from optops.models.keras import tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def serve(text):
+        return {"upper": tf.strings.upper(text, "utf-8"), "length": tf.strings.length(text)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "import"), signatures={"serving_default": serve})
+    import_saved_model(tmp_path / "import", tmp_path / "serving")
+    check_executable(tmp_path / "serving", {"text": np.array(["grün", "a longer text"])})
+
+
 def test_an_executable_that_misdescribes_itself_does_not_conform(trainable, tmp_path):
     lower(trainable, PrecisionPlan("fp32"), "onnxruntime", tmp_path / "serving")
     path = tmp_path / "serving" / EXECUTABLE_FILE

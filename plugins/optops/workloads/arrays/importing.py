@@ -36,7 +36,7 @@ def _compare(path: Path, arrays: Arrays, info: ExecutableInfo) -> None:
             f"{path} holds {', '.join(sorted(arrays))}, the model's inputs are {', '.join(sorted(info.inputs))}; "
             "name the arrays as the model names its inputs, and the labels as `data.labels` says"
         )
-    for name, wanted in info.inputs.items():
+    for name, wanted in sorted(info.inputs.items()):
         array, shape = arrays[name], list(wanted["shape"])
         fits = array.ndim == len(shape) and all(
             size is None or size == actual for size, actual in zip(shape[1:], array.shape[1:], strict=True)
