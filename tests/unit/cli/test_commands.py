@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from optops.cli import app
@@ -17,20 +18,7 @@ from optops.recipe import Recipe
 from optops.recipe_file import read_recipe
 from optops.workloads.base import WORKLOADS
 
-COMMANDS = (
-    "run",
-    "show",
-    "evaluate",
-    "validate",
-    "init",
-    "schema",
-    "doctor",
-    "rollback",
-    "gc",
-    "demo-data",
-    "demo",
-    "ui",
-)
+COMMANDS = tuple(get_command(app).commands)
 OPTOPS = (sys.executable, "-m", "optops")
 
 
