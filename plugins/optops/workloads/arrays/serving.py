@@ -1,11 +1,13 @@
 """Answers raw examples: nested lists of numbers in, nested lists out."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 
 from optops.runtimes.base import STRING, Executable, ExecutableInfo
+from optops.workloads.arrays.outputs import CALL_SIZE
 
 Described = Mapping[str, Mapping[str, Any]]
 
@@ -18,18 +20,16 @@ def answer(executable: Executable, inputs: Sequence[Any]) -> list[dict[str, Any]
         inputs: One example each: a dictionary by input name, or the array itself if the model has one input.
 
     Raises:
-        ValueError: If an example lacks an input, has one that is unknown, or is no array of the right shape.
+        ValueError: If an example lacks an input, has one that is unknown, or is no array of the right shape and kind.
     """
     info: ExecutableInfo = executable.info  # type: ignore[attr-defined]
-    if not inputs:
-        return []
-    examples = [_by_name(index, example, info.inputs) for index, example in enumerate(inputs)]
+    examples = (_by_name(index, example, info.inputs) for index, example in enumerate(inputs))
     answers: list[dict[str, Any]] = []
     # Examples of dynamic size differ in shape: only equal ones share a call.
-    for start, stop in _runs([{name: array.shape for name, array in example.items()} for example in examples]):
-        call = {name: np.stack([example[name] for example in examples[start:stop]]) for name in info.inputs}
-        outputs = executable(call)
-        answers += [{name: array[row].tolist() for name, array in outputs.items()} for row in range(stop - start)]
+    for _, alike in groupby(examples, key=_shapes):
+        while call := list(islice(alike, CALL_SIZE)):
+            outputs = executable({name: np.stack([example[name] for example in call]) for name in info.inputs})
+            answers += [{name: array[row].tolist() for name, array in outputs.items()} for row in range(len(call))]
     return answers
 
 
@@ -58,8 +58,10 @@ def _by_name(index: int, example: Any, wanted: Described) -> dict[str, np.ndarra
 def _array(index: int, name: str, value: Any, described: Mapping[str, Any]) -> np.ndarray:
     dtype, shape = described["dtype"], list(described["shape"])[1:]
     try:
-        array = np.asarray(value, np.str_ if dtype == STRING else dtype)
-    except (ValueError, TypeError, OverflowError) as error:
+        # Data frames hold arrays of objects.
+        given = np.asarray(value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else value)
+        array = _texts(given) if dtype == STRING else _numbers(given, np.dtype(dtype))
+    except (ValueError, TypeError) as error:
         raise ValueError(f"input {index}, {name!r}: no array of {dtype} ({error})") from error
     fits = array.ndim == len(shape) and all(
         size is None or size == actual for size, actual in zip(shape, array.shape, strict=True)
@@ -69,7 +71,23 @@ def _array(index: int, name: str, value: Any, described: Mapping[str, Any]) -> n
     return array
 
 
-def _runs(values: Sequence[Any]) -> list[tuple[int, int]]:
-    """Returns start and stop of the runs of equal neighbours."""
-    starts = [place for place in range(len(values)) if place == 0 or values[place] != values[place - 1]]
-    return list(zip(starts, [*starts[1:], len(values)], strict=True))
+def _texts(given: np.ndarray) -> np.ndarray:
+    if given.dtype.kind not in "US" and given.size:
+        raise TypeError(f"it holds {given.dtype}: give texts")
+    return np.char.decode(given, "utf-8") if given.dtype.kind == "S" else given.astype(np.str_)
+
+
+def _numbers(given: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns numbers in the model's type; refuses those that it does not have, and would make others of."""
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"it holds {given.dtype}: give numbers")
+    with np.errstate(invalid="ignore"):
+        array = given.astype(dtype)
+    changed = given != array
+    if dtype.kind in "biu" and changed.any():
+        raise ValueError(f"it holds {given[changed][0]}: give numbers as the model takes them")
+    return array
+
+
+def _shapes(example: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in example.items()}
