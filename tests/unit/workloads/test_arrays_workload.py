@@ -1,5 +1,6 @@
 """Bring your own model: arrays as examples, a metric named in the recipe."""
 
+import json
 import shutil
 
 import numpy as np
@@ -157,6 +158,37 @@ def test_outputs_of_all_examples_that_can_not_be_kept_are_refused_after_the_firs
     assert calls == [outputs.CALL_SIZE]
 
 
+def test_a_metric_takes_labels_of_several_outputs_apart_by_their_fields(folder, monkeypatch):
+    (folder / "two_metrics.py").write_text(
+        "def both(outputs, labels):\n"
+        "    return (outputs['scores'].argmax(axis=1) == labels['kind']) & (labels['age'] > 0)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(folder)
+    with np.load(folder / "data" / "test.npz") as arrays:
+        x, kinds = arrays["x"], arrays["labels"]
+    labels = np.zeros(len(x), [("kind", np.int64), ("age", np.float32)])
+    labels["kind"], labels["age"][:3] = kinds, 1
+    recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: 'two_metrics:both'}"})
+    predictions = outputs_for(recipe)
+    np.savez(folder / "data" / "test.npz", x=x, labels=labels)
+    workload = workload_of(recipe)
+    examples = workload.read(recipe.data, 1)["test"]
+    assert workload.metric(workload.statistics(predictions, examples, recipe.data)) == pytest.approx([3 / len(x)])
+
+
+def test_a_metric_that_fails_says_what_it_was_called_with(folder, monkeypatch):
+    (folder / "failing_metrics.py").write_text(
+        "def age(outputs, labels):\n    return outputs['age']\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(folder)
+    recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: 'failing_metrics:age'}"})
+    examples = workload_of(recipe).read(recipe.data, 1)["test"]
+    says = r"failing_metrics:age fails with KeyError: 'age'; .*scores float32 \[30, 3\] and labels int64 \[30\]"
+    with pytest.raises(ValueError, match=says):
+        workload_of(recipe).statistics(outputs_for(recipe), examples, recipe.data)
+
+
 def test_a_metric_that_gives_nonsense_is_refused(folder, monkeypatch):
     (folder / "bad_metrics.py").write_text("def one(outputs, labels):\n    return [1.0]\n", encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
@@ -226,6 +258,21 @@ def test_one_label_that_is_no_number_is_over_the_limit(folder):
     assert over == ["label_not_finite"]
 
 
+def test_a_field_of_structured_labels_that_is_no_number_is_found(folder):
+    labels = np.zeros(12, [("age", np.float32), ("sex", np.int8), ("box", np.float32, 4)])
+    labels["age"][3] = np.nan
+    labels["box"][5, 1] = np.inf
+    np.savez(folder / "data" / "train.npz", x=np.random.default_rng(3).normal(size=(12, 4)), labels=labels)
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    found = {(defect.check, defect.line): defect.reason for defect in report.defects}
+    assert found == {
+        ("label_not_finite", 4): "array 'labels.age' holds NaN or infinity",
+        ("label_not_finite", 6): "array 'labels.box' holds NaN or infinity",
+    }
+
+
 def test_an_input_that_is_constant_in_every_example_is_no_defect_of_an_example(folder):
     for split in ("train", "validation", "test"):
         with np.load(folder / "data" / f"{split}.npz") as arrays:
@@ -265,6 +312,10 @@ def test_a_corpus_is_split_by_content_and_equal_inputs_stay_together(folder):
         ({"x": np.zeros((3, 4))}, "has no array 'labels'"),
         ({"x": np.zeros((3, 4)), "labels": np.zeros(2)}, "lengths are"),
         ({"x": np.array([{}, {}], object), "labels": np.zeros(2)}, "can not be read as an .npz file without objects"),
+        (
+            {"x": np.array([b"\x89PNG", b"a"]), "labels": np.zeros(2)},
+            "array 'x' holds bytes that are no text.*as uint8",
+        ),
     ],
 )
 def test_files_that_can_not_be_used_are_refused_by_name(folder, content, says):
@@ -347,7 +398,7 @@ def test_a_model_that_takes_texts_and_answers_with_texts_is_imported_read_and_se
         labels = [min(len(text), 2) for text in rows]
         np.savez(folder / "data" / f"{split}.npz", text=np.array(rows), labels=np.array(labels))
     # Bytes are texts, too: UTF-8.
-    np.savez(folder / "data" / "test.npz", text=np.array(["b", "ü"]), labels=np.array([1, 1]))
+    np.savez(folder / "data" / "test.npz", text=np.char.encode(["b", "ü"], "utf-8"), labels=np.array([1, 1]))
     recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, output: scores}"})
     workload = workload_of(recipe)
     workload.import_model(recipe, folder / "imported")
@@ -359,6 +410,9 @@ def test_a_model_that_takes_texts_and_answers_with_texts_is_imported_read_and_se
         predictions = workload.predict(executable, frame, None)
         assert workload.metric(workload.statistics(predictions, frame, recipe.data)) == pytest.approx([100.0])
         assert workload.agreement(predictions, predictions) == 1
+        # What is registered is JSON, and the model must take it.
+        raw = json.loads(json.dumps(workload.input_example(frame)))
+        assert len(workload.serve(executable, None, raw)) == len(raw)
     assert workload.input_example(examples["train"]) == ["grün", "a"]
     answers = workload.serve(executable, None, ["straße", ""])
     assert answers == [{"scores": [0, 0, 1], "upper": "STRASSE"}, {"scores": [1, 0, 0], "upper": ""}]
@@ -372,6 +426,51 @@ def test_a_model_that_takes_other_inputs_is_refused_with_both(folder):
     saved_model(folder, tf.float64)
     recipe = recipe_in(folder)
     with pytest.raises(ArraysError, match=r"array 'x' is float32 \[\d+, 4\]; the model takes float64 \[None, 4\]"):
+        workload_of(recipe).import_model(recipe, folder / "imported")
+
+
+def fixed(folder, sizes, output=None):
+    """A SavedModel whose signature fixes the first axis of its inputs."""
+    specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in sizes.items()}
+
+    @tf.function(input_signature=[specs])
+    def serve(inputs):
+        return {"scores": tf.reduce_sum(inputs["x"]) if output == "sum" else inputs["x"][:, :3]}
+
+    tf.saved_model.save(tf.Module(), str(folder / "saved_model"), signatures={"serving_default": serve})
+
+
+def test_a_model_that_takes_a_fixed_number_of_examples_is_judged_timed_and_served_as_any_other(folder):
+    fixed(folder, {"x": [4, 4]})
+    recipe = recipe_in(folder)
+    workload = workload_of(recipe)
+    workload.import_model(recipe, folder / "imported")
+    from optops.graph.lowering import lower_serving
+    from optops.precision import PrecisionPlan
+    from optops.runtimes.base import load_executable
+
+    lower_serving(folder / "imported" / "serving", PrecisionPlan("fp32"), "onnxruntime", folder / "lowered")
+    examples = workload.read(recipe.data, recipe.seed)["test"]
+    for place in (folder / "imported" / "serving", folder / "lowered"):
+        executable = load_executable(place, 1)
+        predictions = workload.predict(executable, examples, None)
+        found = workload.metric(workload.statistics(predictions, examples, recipe.data))
+        assert found == pytest.approx([100.0])
+        for batch in (1, 6):
+            (inputs, *_) = workload.benchmark_inputs(examples, folder, batch, 1)
+            assert executable(inputs)["scores"].shape == (batch, 3)
+        raw = workload.input_example(examples)
+        assert workload.serve(executable, None, raw[:1])[0]["scores"] == pytest.approx(raw[0][:3])
+
+
+@pytest.mark.parametrize(("sizes", "output"), [({"x": [2, 4], "y": [1, 4]}, None), ({"x": [2, 4]}, "sum")])
+def test_a_fixed_first_axis_that_does_not_count_examples_is_refused_early(folder, sizes, output):
+    fixed(folder, sizes, output)
+    for seed, split in enumerate(("train", "validation", "test")):
+        others = {name: np.ones((20, 4), np.float32) for name in sizes if name != "x"}
+        write(folder / "data" / f"{split}.npz", 20, seed, **others)
+    recipe = recipe_in(folder)
+    with pytest.raises(ArraysError, match=r"'x' of the model is \[2, 4\].*export the model with a first axis of any"):
         workload_of(recipe).import_model(recipe, folder / "imported")
 
 
@@ -412,6 +511,24 @@ def test_a_pruned_model_learns_from_its_teacher_and_from_the_labels_if_a_loss_is
     assert float(loss) == pytest.approx(0.75 * np.mean((model(batch["x"]) - labels) ** 2), rel=1e-5)
 
 
+def test_training_takes_labels_only_for_a_loss_and_only_numbers(folder):
+    recipe = recipe_in(folder, **{"saved_model: saved_model": "keras: model.keras", "distill: off": "prune: {}"})
+    named = recipe_in(
+        folder, **{"saved_model: saved_model": "keras: model.keras, loss: mse", "distill: off": "prune: {}"}
+    )
+    for labels in (np.zeros(60, np.int32), np.zeros(60, [("age", np.float32), ("sex", np.int8)])):
+        write(folder / "data" / "train.npz", 60, 0, labels=labels)
+        examples = workload_of(recipe).read(recipe.data, 1)["train"]
+        batches = workload_of(recipe).batches(recipe, examples, folder, recipe.prune.train)
+        assert set(next(iter(batches(1)))) == {"x"}
+        if labels.dtype.names:
+            with pytest.raises(ValueError, match=r"model\.loss: mse needs labels that are one array of numbers"):
+                workload_of(named).batches(named, examples, folder, named.prune.train)
+        else:
+            batches = workload_of(named).batches(named, examples, folder, named.prune.train)
+            assert set(next(iter(batches(1)))) == {"x", "labels"}
+
+
 def test_features_that_functional_models_do_not_have_are_refused(folder):
     changes = {"saved_model: saved_model": "keras: model.keras", "distill: off": "prune: {beta: 0.5}"}
     with pytest.raises(RecipeError, match=r"prune\.beta: Input should be 0"):
@@ -432,11 +549,11 @@ def test_the_loss_looks_at_the_output_that_the_recipe_names(folder):
     assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[1] ** 2)), rel=1e-5)
 
 
-def test_the_loss_finds_an_output_by_its_name_where_the_model_keeps_outputs_under_keys_of_its_own(folder):
+def test_the_loss_finds_an_output_by_its_key_where_the_model_gives_a_dictionary(folder):
     x = keras.Input((4,), name="x")
     model = keras.Model(x, {"a": keras.layers.Dense(3, name="z")(x), "b": keras.layers.Dense(3, name="y")(x)})
     batch = {"x": np.ones((5, 4), np.float32), "labels": np.zeros((5, 3), np.float32)}
-    for name, key in (("z", "a"), ("y", "b")):
+    for name in ("a", "b"):
         changes = {
             "test: test.npz}": f"test: test.npz, output: {name}}}",
             "saved_model: saved_model": "keras: model.keras, loss: mean_squared_error",
@@ -444,7 +561,7 @@ def test_the_loss_finds_an_output_by_its_name_where_the_model_keeps_outputs_unde
         }
         recipe = recipe_in(folder, **changes)
         loss = workload_of(recipe).loss(recipe.prune.train)(model, batch, 0.0)
-        assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[key] ** 2)), rel=1e-5)
+        assert float(loss) == pytest.approx(float(np.mean(model(batch["x"])[name] ** 2)), rel=1e-5)
 
 
 @pytest.mark.parametrize("function", ["mean_squared_error", "mean_absolute_error", "binary_crossentropy"])

@@ -1,5 +1,6 @@
 """The label checks of arrays: numbers that are none, examples that say nothing, repetitions and leaks."""
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -81,12 +82,18 @@ def _not_finite(flat: np.ndarray) -> np.ndarray:
     return none
 
 
+def _numbers(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Gives each array of numbers, fields of structured ones by name and field, as [examples, numbers]."""
+    for name, array in arrays.items():
+        if array.dtype.names:
+            yield from _numbers({f"{name}.{field}": array[field] for field in array.dtype.names})
+        elif array.dtype.kind in "fiu":
+            yield name, array.reshape(len(array), -1)
+
+
 def _reasons(rows: pd.DataFrame, arrays: dict[str, np.ndarray], is_bad: Any, says: str = "") -> "pd.Series[str]":
     reasons: dict[Any, str] = {}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            continue
-        bad = is_bad(array.reshape(len(array), -1))
-        for place in np.flatnonzero(bad):
+    for name, numbers in _numbers(arrays):
+        for place in np.flatnonzero(is_bad(numbers)):
             reasons.setdefault(rows.index[int(place)], f"array {name!r} {says or 'holds NaN or infinity'}")
     return pd.Series(reasons, dtype=object)

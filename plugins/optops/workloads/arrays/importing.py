@@ -34,10 +34,15 @@ def _compare(path: Path, arrays: Arrays, info: ExecutableInfo) -> None:
     if set(arrays) != set(info.inputs):
         raise ArraysError(
             f"{path} holds {', '.join(sorted(arrays))}, the model's inputs are {', '.join(sorted(info.inputs))}; "
-            "name the arrays as the model names its inputs, and the labels as `data.labels` says"
+            "name the arrays as the model names its inputs, and the labels, in one array, as `data.labels` says"
         )
     for name, wanted in sorted(info.inputs.items()):
         array, shape = arrays[name], list(wanted["shape"])
+        if shape[:1] != [None] and info.fixed_batch is None:
+            raise ArraysError(
+                f"input {name!r} of the model is {shape}, and its first axis does not count the examples of all inputs "
+                "and outputs: export the model with a first axis of any size, which counts the examples"
+            )
         fits = array.ndim == len(shape) and all(
             size is None or size == actual for size, actual in zip(shape[1:], array.shape[1:], strict=True)
         )

@@ -2,10 +2,25 @@
 
 from typing import Any
 
+import numpy as np
+
 from optops.models.functional.batches import model_outputs
 from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 from optops.models.training.settings import Loss
+
+
+def check_labels(name: str, labels: np.ndarray) -> None:
+    """Refuses labels that no Keras loss can be computed on.
+
+    Raises:
+        ValueError: If they are no numbers.
+    """
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(
+            f"model.loss: {name} needs labels that are one array of numbers, and these are {labels.dtype}; write none, "
+            "and a pruned model learns from the whole one alone"
+        )
 
 
 def labels_loss(name: str, labels: str, output: str | None = None) -> Loss:

@@ -11,6 +11,7 @@ from optops.candidate import digest_file
 from optops.workloads.arrays.settings import BUILT_IN_METRICS, ArrayData, Metric
 
 Outputs = Mapping[str, np.ndarray]
+_Function = Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]]
 
 
 def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) -> np.ndarray:
@@ -22,8 +23,8 @@ def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) ->
         data: The recipe's section.
 
     Raises:
-        ValueError: If the output is not there or does not fit the labels, or a function of the user's gives anything
-            but one finite number an example.
+        ValueError: If the output is not there or does not fit the labels, or a function of the user's fails or gives
+            anything but one finite number an example.
     """
     function = data.metric.function
     if function in BUILT_IN_METRICS and labels.dtype.kind not in "biuf":
@@ -35,13 +36,24 @@ def example_statistics(outputs: Outputs, labels: np.ndarray, data: ArrayData) ->
         return _hits(_chosen(outputs, data.output), labels, data.threshold)[:, None]
     if function == "r2":
         return _squares(_chosen(outputs, data.output), labels)
-    values = np.asarray(_load(function)(dict(outputs), labels), np.float64)
+    values = _values(_load(function), function, outputs, labels)
     if values.shape != (len(labels),) or not np.isfinite(values).all():
         raise ValueError(
             f"metric {function} gives {values.dtype} {list(values.shape)} with {int((~np.isfinite(values)).sum())} "
             f"numbers that are not finite; it must give one number for each of the {len(labels)} examples"
         )
     return values[:, None]
+
+
+def _values(function: _Function, name: str, outputs: Outputs, labels: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(function(dict(outputs), labels), np.float64)
+    except Exception as error:
+        given = ", ".join(f"{output} {array.dtype} {list(array.shape)}" for output, array in sorted(outputs.items()))
+        raise ValueError(
+            f"metric {name} fails with {type(error).__name__}: {error}; it is called with outputs {given} and labels "
+            f"{labels.dtype} {list(labels.shape)}"
+        ) from error
 
 
 def metric_of(statistics: np.ndarray, metric: Metric, weights: np.ndarray | None = None) -> np.ndarray:
@@ -75,10 +87,10 @@ def metric_signature(metric: Metric) -> str:
     return f"mean of {metric.function} ({digest}), NumPy {np.__version__}"
 
 
-def _load(path: str) -> Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]]:
+def _load(path: str) -> _Function:
     module, _, name = path.partition(":")
     try:
-        function: Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]] = getattr(import_module(module), name)
+        function: _Function = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"metric {path!r} can not be loaded ({error}); install the package that has it, or put its folder on "

@@ -90,10 +90,27 @@ def _load(path: str, changed: int, size: int) -> tuple[Arrays, int]:
         ) from error
     if not arrays:
         raise ArraysError(f"{path} holds no arrays; give it the model's inputs and the labels by name")
+    arrays = {name: _decoded(path, name, array) for name, array in arrays.items()}
     lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or None in lengths.values():
-        raise ArraysError(f"{path}: the arrays' lengths are {lengths}; the first axis of each must be the example")
+        raise ArraysError(
+            f"{path}: the arrays' lengths are {lengths}; the first axis of each must be the example (pad examples that "
+            "differ in length: a model with ragged inputs needs a signature that takes them padded)"
+        )
     return arrays, int(next(iter(lengths.values())) or 0)
+
+
+def _decoded(path: str, name: str, array: np.ndarray) -> np.ndarray:
+    """Returns texts that are given as bytes as texts, so that they can be stored and served as such."""
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ArraysError(
+            f"{path}: array {name!r} holds bytes that are no text in UTF-8 ({error}); give what they encode as "
+            "numbers, images as uint8 for example, and export the model with an input that takes them"
+        ) from error
 
 
 def _read(path: Path, labels: str) -> pd.DataFrame:
@@ -129,8 +146,8 @@ def _digest(arrays: Arrays, row: int, first: str = "") -> str:
 
 def _content(values: np.ndarray) -> bytes:
     values = np.asarray(values)
-    if values.dtype.kind not in "US":
+    if values.dtype.kind != "U":
         return np.ascontiguousarray(values).tobytes()
     # Texts are padded to the longest of their file, which says nothing of an example.
-    texts = [text if isinstance(text, bytes) else text.encode() for text in values.ravel().tolist()]
+    texts = [text.encode() for text in values.ravel().tolist()]
     return b"".join(len(text).to_bytes(8, "little") + text for text in texts)

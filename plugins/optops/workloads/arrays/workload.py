@@ -131,12 +131,17 @@ class ArraysWorkload(Workload):
     def batches(
         self, recipe: Recipe, examples: "pd.DataFrame", assets: Path, train: Train
     ) -> "Callable[[int], Batches]":
-        """Returns epoch -> shuffled batches of `batch_tokens` examples."""
+        """Returns epoch -> shuffled batches of `batch_tokens` examples, with labels if the recipe names a loss."""
         from optops.workloads.arrays.batching import ArrayBatches
+        from optops.workloads.arrays.loss import check_labels
         from optops.workloads.arrays.reading import arrays_of
 
         del assets
-        return ArrayBatches(arrays_of(examples), train.batch_tokens, recipe.seed)
+        data, model = self._sections()
+        arrays = arrays_of(examples) if model.loss else self._inputs(examples)
+        if model.loss:
+            check_labels(model.loss, arrays[data.labels])
+        return ArrayBatches(arrays, train.batch_tokens, recipe.seed)
 
     def loss(self, train: Train) -> "Loss":
         """Returns the Keras loss that the recipe names, which the criterion `taylor` looks at.
