@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,15 +126,22 @@ class LoadedExecutable:
 
     Whatever the runtime, it takes any number of examples, also where the signature fixes how many, and gives texts as
     arrays of texts.
+
+    Attributes:
+        info: What it is.
+        call: What executes a call.
+        one_at_a_time: Held by a call, for servers call from many threads, and runtimes promise nothing for these.
     """
 
     info: ExecutableInfo
     call: Executable
+    one_at_a_time: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Executes one call."""
+        """Executes one call; others wait for it."""
         size = self.info.fixed_batch
-        outputs = call_in_batches(self.call, inputs, size) if size else self.call(inputs)
+        with self.one_at_a_time:
+            outputs = call_in_batches(self.call, inputs, size) if size else self.call(inputs)
         return {name: without_objects(array) for name, array in outputs.items()}
 
 

@@ -1,4 +1,8 @@
-"""What every loaded executable does, whatever runtime it is of: batches of any size, and texts as texts."""
+"""What every loaded executable does, whatever its runtime: batches of any size, texts as texts, one call at a time."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -75,3 +79,20 @@ def test_texts_are_texts_however_the_runtime_gives_them(texts, encoded):
     found = executable({"x": np.zeros((2, 2), np.float32)})["y"]
     assert found.dtype.kind == "U"
     assert found.tolist() == texts
+
+
+def test_calls_from_many_threads_reach_a_runtime_one_at_a_time():
+    inside = Lock()
+
+    def fragile(inputs):
+        assert inside.acquire(blocking=False), "entered while another call ran"
+        try:
+            time.sleep(0.001)
+            return {"y": inputs["x"] + 1}
+        finally:
+            inside.release()
+
+    executable = LoadedExecutable(ExecutableInfo("openvino", "fp32", {}, {}), fragile)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: executable({"x": np.array([number])})["y"][0], range(40)))
+    assert answers == list(range(1, 41))
