@@ -3,7 +3,7 @@ import pytest
 
 from optops.models.token_ids import END
 from optops.recipe_file import RecipeError, parse_recipe
-from optops.runtimes.base import ExecutableInfo
+from optops.runtimes.base import ExecutableInfo, LoadedExecutable
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.representative_calls import representative_calls
@@ -188,6 +188,17 @@ def test_a_sentence_longer_than_the_model_takes_is_cut_before_it_is_timed(batch,
     longest = max((call["ids"] for call in calls), key=lambda ids: ids.shape[1])
     assert longest.shape[1] == 32
     assert END in longest[:, -1]
+
+
+def test_the_example_of_a_registered_model_is_one_that_it_takes(assets, recipe):
+    examples = WORKLOAD.read(recipe.data, 1)["validation"]
+    examples.loc[examples.index[0], "source"] = "Where is the station? " * 40
+    examples.loc[examples.index[1], "source"] = " "
+    ids = {"dtype": "int32", "shape": [None, None], "largest_shape": [None, 32]}
+    executable = LoadedExecutable(ExecutableInfo("tensorflow", "fp32", {"ids": ids}, {}), echo)
+    shown = WORKLOAD.input_example(examples)
+    assert len(set(shown)) == 3 and all(text.strip() for text in shown)
+    assert len(WORKLOAD.serve(executable, assets, shown)) == 3
 
 
 def test_half_of_a_surrogate_pair_in_a_served_text_fails_no_request(assets):
