@@ -7,6 +7,9 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from optops.candidate import Candidate, digest_folder
 from optops.recipe import Recipe
 from optops.runtimes.base import load_executable
@@ -36,24 +39,58 @@ class ServedModel:
         """Returns one answer an input.
 
         Args:
-            model_input: A list or an array of raw inputs, or a data frame with one column.
+            model_input: Raw inputs in any form that `raw_inputs` knows.
             params: None are known.
 
         Raises:
             ValueError: If an input can not be served; names it.
         """
         del params
-        return self.workload.serve(self.executable, self.assets, _as_list(model_input, self.workload.inputs_are_plain))
+        inputs = raw_inputs(model_input, plain=self.workload.inputs_are_plain)
+        return self.workload.serve(self.executable, self.assets, inputs)
 
 
-def _as_list(model_input: Any, plain: bool) -> list[Any]:
-    if hasattr(model_input, "columns"):
-        if not plain and len(model_input.columns) > 1:
-            return list(model_input.to_dict("records"))
-        if len(model_input.columns) != 1:
-            raise ValueError(f"expected one column of inputs, got {list(map(str, model_input.columns))}")
-        return list(model_input.iloc[:, 0])
-    return [model_input] if isinstance(model_input, str | bytes) else list(model_input)
+def raw_inputs(given: Any, *, plain: bool) -> list[Any]:
+    """Returns the raw inputs, one an example, in whatever form MLflow hands them to a pyfunc.
+
+    Args:
+        given: A list, an array or a series with one an example, or a single one; or columns with one row an example, as
+            a data frame or as a dictionary. Of JSON's `instances` MLflow makes arrays and dictionaries of arrays.
+        plain: Whether an input is one value. Several columns are a dictionary by input name where it is not.
+
+    Raises:
+        ValueError: If there are several values for one, or columns do not fit together; names them.
+    """
+    if isinstance(given, pd.DataFrame) and len(given.columns) == 1:
+        # It may have any name: where nobody gives one, pandas and Spark count.
+        given = given.iloc[:, 0]
+    inputs = _rows(given) if isinstance(given, pd.DataFrame | Mapping) else _values(given)
+    return [_only_value(place, value) for place, value in enumerate(inputs)] if plain else inputs
+
+
+def _rows(columns: pd.DataFrame | Mapping[Any, Any]) -> list[Any]:
+    named = [(str(name), _values(column)) for name, column in columns.items()]
+    if len(dict(named)) < len(named) or len({len(values) for _, values in named}) > 1:
+        sizes = ", ".join(f"{name!r} with {len(values)}" for name, values in named)
+        raise ValueError(f"expected columns of different names and the same number of inputs, got {sizes}")
+    names = [name for name, _ in named]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(values for _, values in named), strict=True)]
+
+
+def _values(given: Any) -> list[Any]:
+    if isinstance(given, np.ndarray) and given.ndim < 2:
+        # As Python's own texts and numbers; MLflow makes an array without axes of a single value.
+        given = given.tolist()
+    return list(given) if isinstance(given, list | tuple | np.ndarray | pd.Series) else [given]
+
+
+def _only_value(place: int, given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    if len(given) != 1:
+        raise ValueError(f"input {place} has {', '.join(map(repr, given)) or 'nothing'}; expected one value")
+    (value,) = given.values()
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _load_pyfunc(path: str) -> ServedModel:
@@ -114,9 +151,10 @@ def log_served_model(
         (data / CARD_FILE).write_text(card, encoding="utf-8")
         served = _load_pyfunc(str(data))
         answers = served.predict(list(input_example))
-        # One column without a name: callers give a plain list.
+        # Of answers alone: by a signature of inputs MLflow would keep the first of several columns, and make texts of
+        # what is none, without a word. Arrays have none, for MLflow would look at each of their numbers.
         plain = served.workload.inputs_are_plain
-        signature = mlflow.models.infer_signature(list(input_example), answers) if plain else False
+        signature = mlflow.models.infer_signature(model_output=answers) if plain else False
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 # A logged model's name takes no dot, a registered model's does.

@@ -105,8 +105,8 @@ class Workload(ABC):
     higher_is_better: bool = True
     examples_name: ClassVar[str] = "examples"
     inputs_are_plain: ClassVar[bool] = True
-    """Whether a raw input is one value, such as a text or the bytes of an image, that MLflow's signature can describe;
-    MLflow would take nested lists for tables."""
+    """Whether a raw input is one value, such as a text or the bytes of an image, or else an array as nested lists, or a
+    dictionary of arrays by input name."""
     demo_examples: ClassVar[int] = 0
     """Examples that `write_demo` makes if nobody says how many; 0 if there is no generated data."""
 
