@@ -66,8 +66,23 @@ def _version(found: Any) -> Version:
     return Version(found.name, str(found.version), tags[CANDIDATE_TAG], artifact, tags)
 
 
+def check_ours(client: MlflowClient, name: str) -> None:
+    """Refuses a registered model whose champion or challenger others made.
+
+    Raises:
+        RegistryError: Names the version and the remedy.
+    """
+    for alias in (CHAMPION, CHALLENGER):
+        version_by_alias(client, name, alias)
+
+
 def set_challenger(client: MlflowClient, name: str, version: str) -> None:
-    """Makes a version the challenger."""
+    """Makes a version the challenger.
+
+    Raises:
+        RegistryError: If others made the one that is: its alias is theirs.
+    """
+    version_by_alias(client, name, CHALLENGER)
     client.set_registered_model_alias(name, CHALLENGER, version)
 
 
@@ -114,7 +129,7 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
 
 
 def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
-    """Makes the previous champion the champion again.
+    """Makes the previous champion the champion again: the last before this one that was not rolled back itself.
 
     Returns:
         The version that was the champion and the one that is now.
@@ -126,14 +141,27 @@ def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
         reigning = version_by_alias(client, name, CHAMPION)
         if reigning is None:
             raise RegistryError(f"{name!r} has no champion in {get_registry_uri()}, so there is nothing to roll back")
-        existing = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
-        history = [v for v in _history(client, name) if v != reigning.version and v in existing]
+        good = {
+            str(found.version)
+            for found in client.search_model_versions(f"name = '{name}'")
+            if ROLLED_BACK_TAG not in found.tags
+        }
+        before = _before(_history(client, name), reigning.version)
+        history = [version for version in before if version != reigning.version and version in good]
         if not history:
             raise RegistryError(f"version {reigning.version} is the only champion of {name!r} that there is")
-        client.set_registered_model_alias(name, CHAMPION, history[-1])
-        _remember(client, name, history)
+        # The alias goes last: whatever ends this before, the version is the champion still, and to repeat it goes on.
         client.set_model_version_tag(name, reigning.version, ROLLED_BACK_TAG, _now())
+        _remember(client, name, history)
+        client.set_registered_model_alias(name, CHAMPION, history[-1])
         return reigning.version, history[-1]
+
+
+def _before(history: list[str], version: str) -> list[str]:
+    """Returns the champions before a version reigned last; all, if a person made it the champion by hand."""
+    if version not in history:
+        return history
+    return history[: len(history) - 1 - history[::-1].index(version)]
 
 
 def _history(client: MlflowClient, name: str) -> list[str]:

@@ -128,6 +128,48 @@ def test_a_version_that_is_promoted_again_is_not_rolled_back_any_more(client: Ml
     assert ROLLED_BACK_TAG not in client.get_model_version(NAME, second).tags
 
 
+@pytest.mark.parametrize("dies_at", ["set_model_version_tag", "set_registered_model_tag", "set_registered_model_alias"])
+def test_a_rollback_that_was_cut_off_is_finished_by_repeating_it(
+    dies_at: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = [new_version(client, f"fuse-{n}") for n in range(3)]
+    for version, before in zip(versions, [None, *versions], strict=False):
+        promote(client, NAME, version, before)
+
+    def dies(*arguments: str) -> None:
+        raise ConnectionError(f"{dies_at} of {arguments}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, dies_at, dies)
+        with pytest.raises(ConnectionError):
+            rollback(client, NAME)
+    assert rollback(client, NAME) == (versions[2], versions[1])
+    assert json.loads(client.get_registered_model(NAME).tags[HISTORY_TAG]) == versions[:2]
+    tagged = [v for v in versions if ROLLED_BACK_TAG in client.get_model_version(NAME, v).tags]
+    assert tagged == [versions[2]]
+
+
+def test_after_an_alias_was_moved_back_by_hand_the_way_is_still_back(client: MlflowClient) -> None:
+    versions = [new_version(client, f"fuse-{n}") for n in range(3)]
+    for version, before in zip(versions, [None, *versions], strict=False):
+        promote(client, NAME, version, before)
+    client.set_registered_model_alias(NAME, CHAMPION, versions[1])
+    assert rollback(client, NAME) == (versions[1], versions[0])
+
+
+def test_what_was_rolled_back_is_not_gone_back_to(client: MlflowClient) -> None:
+    good, bad, third = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, good, None)
+    promote(client, NAME, bad, good)
+    # The tag came through, and then a person moved the alias.
+    client.set_model_version_tag(NAME, bad, ROLLED_BACK_TAG, "2026-01-01T00:00:00Z")
+    client.set_registered_model_alias(NAME, CHAMPION, good)
+    promote(client, NAME, third, good)
+    assert rollback(client, NAME) == (third, good)
+    with pytest.raises(RegistryError, match="only champion"):
+        rollback(client, NAME)
+
+
 def test_after_a_rollback_another_version_can_be_promoted(client: MlflowClient) -> None:
     versions = [new_version(client, f"fuse-{n}") for n in range(3)]
     promote(client, NAME, versions[0], None)
@@ -184,6 +226,14 @@ def test_a_version_that_optops_did_not_make_is_named_with_the_remedy(client: Mlf
         version_by_alias(client, NAME, CHAMPION)
     with pytest.raises(RegistryError, match="did not make it"):
         promote(client, NAME, new_version(client), None)
+
+
+def test_the_challenger_of_others_keeps_its_alias(client: MlflowClient) -> None:
+    foreign = str(client.create_model_version(NAME, source="file:///nowhere").version)
+    client.set_registered_model_alias(NAME, CHALLENGER, foreign)
+    with pytest.raises(RegistryError, match=r"version 1 of 'phrases' .* did not make it"):
+        set_challenger(client, NAME, new_version(client))
+    assert str(client.get_model_version_by_alias(NAME, CHALLENGER).version) == foreign
 
 
 def test_a_champion_that_was_deleted_does_not_stand_in_the_way(client: MlflowClient) -> None:

@@ -2,6 +2,7 @@
 
 import yaml
 
+from optops.registry import check_ours
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.tracking import KEY_TAG
@@ -12,6 +13,8 @@ RUN_TAG = "optops.run"
 def run(job: Job) -> StageResult:
     """Opens the parent run, or finds it again if this is a retry."""
     recipe, reference, tracking = job.recipe, job.spec.run, job.tracking
+    # Here, and not after hours of training.
+    check_ours(tracking.client, recipe.registry.name)
     name = f"{recipe.name} {reference.label}"
     found = tracking.client.search_runs(
         [tracking.experiment(recipe.experiment)],
