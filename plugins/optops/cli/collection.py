@@ -11,11 +11,12 @@ from pathlib import Path
 
 from mlflow import MlflowException
 from mlflow.entities import LifecycleStage, LoggedModel, Run, ViewType
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from optops.cli.console import CommandError
-from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_runs
+from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_found, all_runs
 from optops.home import subfolder
 from optops.registry import ARTIFACT_TAG
 from optops.tracking import KEY_TAG, MODEL_TYPE, STAGE_TAG, Tracking, without_password
@@ -123,8 +124,12 @@ def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
     children = {run.info.run_id: run for run in all_runs(tracking, f"tags.`{STAGE_TAG}` LIKE '%'")}
     ever = all_runs(tracking, f"tags.`{RUN_TAG}` LIKE '%'", ViewType.ALL)
     models = list(_models(tracking, {run.info.experiment_id for run in ever}))
-    protected = _protected_models(tracking, models)
-    kept = _kept_runs(tracking, parents, children, [m for m in models if m.model_id in protected], oldest)
+    versions = list(all_found(tracking.client.search_model_versions))
+    protected = _protected_models(tracking, versions, models)
+    made = {str(one.source_run_id) for one in models if one.model_id in protected} | {v.run_id for v in versions}
+    evidence = {version.tags.get(RUN_TAG, "") for version in versions}
+    evidence |= {_whole_of(children[run_id]) for run_id in made & children.keys()}
+    kept = _kept_runs(parents, children, evidence, oldest)
     # Others may keep models in the same experiment, and a stage may have begun since its runs were listed.
     made_here = (children.keys() - kept) | _deleted_runs(tracking, models, children.keys() | kept, oldest)
     for model in models:
@@ -149,58 +154,62 @@ def store_garbage(tracking: Tracking, days: int) -> Iterator[Garbage]:
 
 
 def _models(tracking: Tracking, experiments: Iterable[str]) -> Iterator[LoggedModel]:
-    listed, token = list(experiments), None
-    while listed:
-        page = tracking.client.search_logged_models(listed, max_results=50, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    listed = list(experiments)
+    if listed:
+        yield from all_found(tracking.client.search_logged_models, experiment_ids=listed, max_results=50)
 
 
-def _protected_models(tracking: Tracking, models: list[LoggedModel]) -> set[str]:
+def _protected_models(tracking: Tracking, versions: list[ModelVersion], models: list[LoggedModel]) -> set[str]:
     """Returns the ids of models that a registered version stands on: itself, its candidate, and their lineage."""
-    protected: set[str] = set()
-    token: str | None = None
-    while True:
-        page = tracking.client.search_model_versions(max_results=1000, page_token=token)
-        for version in page:
-            for uri in (version.source, version.tags.get(ARTIFACT_TAG)):
-                protected.add(str(uri).removeprefix("models:/"))
-        token = page.token
-        if not token:
-            break
-    by_key: dict[str, list[LoggedModel]] = {}
+    by_place = {model.artifact_location: model.model_id for model in models}
+    by_key: dict[str, list[str]] = {}
     for model in models:
-        by_key.setdefault(model.tags.get(KEY_TAG, ""), []).append(model)
-    todo = [model for model in models if model.model_id in protected]
+        if key := model.tags.get(KEY_TAG):
+            by_key.setdefault(key, []).append(model.model_id)
+    parents = {model.model_id: model.params.get("parents", "").split(", ") for model in models}
+    protected: set[str] = set()
+    todo = [model_id for version in versions for model_id in _models_of(tracking, version, by_place)]
     while todo:
-        for key in todo.pop().params.get("parents", "").split(", "):
-            ancestors = [model for model in by_key.get(key, ()) if key and model.model_id not in protected]
-            protected |= {model.model_id for model in ancestors}
-            todo += ancestors
+        model_id = todo.pop()
+        if model_id not in protected:
+            protected.add(model_id)
+            todo += [ancestor for key in parents.get(model_id, ()) for ancestor in by_key.get(key, ())]
     return protected
 
 
-def _kept_runs(
-    tracking: Tracking, parents: dict[str, Run], children: dict[str, Run], protected: list[LoggedModel], oldest: float
-) -> set[str]:
-    kept = {id_ for id_, run in parents.items() if (run.info.end_time or time.time() * 1000) > oldest}
-    kept |= {id_ for id_, run in {**parents, **children}.items() if run.info.status not in ENDED}
-    newest: dict[str, Run] = {}
-    for run in parents.values():
+def _models_of(tracking: Tracking, version: ModelVersion, by_place: dict[str, str]) -> Iterator[str]:
+    for uri in (version.source, version.tags.get(ARTIFACT_TAG)):
+        scheme, _, named = str(uri).partition(":/")
+        if scheme == "models" and "/" in named:
+            # Copied from another version, which may be gone; the files stay where they were.
+            yield by_place.get(tracking.client.get_model_version_download_uri(version.name, version.version), "")
+        elif scheme == "models":
+            yield named
+
+
+def _kept_runs(parents: dict[str, Run], children: dict[str, Run], evidence: set[str], oldest: float) -> set[str]:
+    """Returns the ids of runs that stay: whole ones, and what these took over from others.
+
+    Whole are those with something young or unfinished in them, the newest finished one of each recipe, and `evidence`.
+    """
+    runs, now = {**parents, **children}, time.time() * 1000
+    whole = evidence | {
+        _whole_of(run) for run in runs.values() if run.info.status not in ENDED or (run.info.end_time or now) > oldest
+    }
+    newest: dict[tuple[str, str], Run] = {}
+    for run in sorted(parents.values(), key=lambda run: int(run.info.start_time)):
         if run.info.status == "FINISHED":
-            before = newest.setdefault(run.info.experiment_id, run)
-            newest[run.info.experiment_id] = max(before, run, key=lambda one: int(one.info.start_time))
-    kept |= {run.info.run_id for run in newest.values()}
-    kept |= {str(model.source_run_id) for model in protected}
-    # The whole run in which something registered was made is its evidence.
-    kept |= {children[id_].data.tags.get(PARENT_TAG, "") for id_ in kept if id_ in children}
-    kept |= {id_ for id_, run in children.items() if run.data.tags.get(PARENT_TAG) in kept}
-    # What a kept run took over from the cache was made by another one, which would be nowhere without its parent.
-    kept |= {children[id_].data.tags.get(FROM_TAG, "") for id_ in kept if id_ in children}
-    kept |= {children[id_].data.tags.get(PARENT_TAG, "") for id_ in kept if id_ in children}
-    return kept
+            newest[run.info.experiment_id, run.data.params.get("recipe", "")] = run
+    whole |= {run.info.run_id for run in newest.values()}
+    kept = {run_id for run_id, run in runs.items() if _whole_of(run) in whole}
+    taken_over = {children[run_id].data.tags.get(FROM_TAG, "") for run_id in kept & children.keys()}
+    # A stage's run would be nowhere without its parent.
+    return kept | taken_over | {_whole_of(children[run_id]) for run_id in taken_over & children.keys()}
+
+
+def _whole_of(run: Run) -> str:
+    """Returns the id of the run that a stage's run is part of; its own for a parent."""
+    return str(run.data.tags.get(PARENT_TAG) or run.info.run_id)
 
 
 def _deleted_runs(tracking: Tracking, models: list[LoggedModel], known: set[str], oldest: float) -> set[str]:

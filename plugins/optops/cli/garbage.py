@@ -19,8 +19,8 @@ def gc(
 ) -> None:
     """Remove old work folders, unused copies of artifacts, and candidates of runs that nothing refers to.
 
-    Never touched: what a registered version, its lineage, a run that has not ended, or an experiment's newest
-    finished run needs.
+    Never touched: what a registered version, its lineage and evidence, a run that has not ended, or a recipe's newest
+    finished run in an experiment needs.
     """
     from optops.cli.collection import forget_result, local_garbage, store_garbage
     from optops.tracking import Tracking

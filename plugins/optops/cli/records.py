@@ -1,6 +1,7 @@
 """Reads a run back from MLflow alone: its stages, candidates, speed-ups and verdict."""
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlflow import MlflowException
@@ -13,20 +14,36 @@ from optops.stage_spec import StageResult
 from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
+EXPERIMENTS_OF_A_SEARCH = 1000
+"""A database takes so many ids in one query."""
 
 
-def all_runs(tracking: Tracking, query: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
-    """Gives the runs of all experiments that fit a query, newest first; those that were deleted if `view` says so."""
-    experiments = [experiment.experiment_id for experiment in tracking.client.search_experiments()]
+def all_found(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
+    """Gives all that one of MLflow's searches finds, page after page."""
     token: str | None = None
     while True:
-        page = tracking.client.search_runs(
-            experiments, query, view, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
-        )
+        page = search(**query, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
+
+
+def all_runs(tracking: Tracking, query: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+    """Gives the runs of all experiments that fit a query, newest first; those that were deleted if `view` says so."""
+    experiments = [experiment.experiment_id for experiment in all_found(tracking.client.search_experiments)]
+    searches = (
+        all_found(
+            tracking.client.search_runs,
+            experiment_ids=experiments[first : first + EXPERIMENTS_OF_A_SEARCH],
+            filter_string=query,
+            run_view_type=view,
+            max_results=1000,
+            order_by=["attributes.start_time DESC"],
+        )
+        for first in range(0, len(experiments), EXPERIMENTS_OF_A_SEARCH)
+    )
+    yield from heapq.merge(*searches, key=lambda run: -run.info.start_time)
 
 
 def find_run(tracking: Tracking, name: str) -> Run:

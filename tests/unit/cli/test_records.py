@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,17 +31,20 @@ CELL = {"speedup": SPEEDUP, "latency": {"latency": {"p50": 0.01}}, "baseline_lat
 
 
 class Run:
-    """A run of the demo's recipe, with as many stages as a test wants."""
+    """A run of the demo's recipe, under its own or another name, with as many stages as a test wants."""
 
-    def __init__(self, tracking: Tracking, label: str, files: Path):
-        recipe = read_recipe(RECIPE)
+    def __init__(self, tracking: Tracking, label: str, files: Path, name: str = "travel_phrases"):
+        experiment = {"registry.experiment": "optops/travel_phrases"}
+        recipe = read_recipe(RECIPE, experiment).model_copy(update={"name": name})
         spec = StageSpec("open_run", recipe_json(recipe), RunReference("", recipe.experiment, "", label))
         self.id = str(run_stage(spec).output["run_id"])
         self.tracking, self.experiment, self._files = tracking, recipe.experiment, files
+        self.stages: list[str] = []
 
     def stage(self, name: str, key: str, cached_from: str = "", **result: Any) -> StageResult:
         tags = {KEY_TAG: key, STAGE_TAG: name, "optops.cached_from": cached_from}
         run_id = self.tracking.open_run(self.experiment, name, tags, self.id)
+        self.stages.append(run_id)
         made = StageResult(name, key, run_id, **result)
         if not cached_from:
             self.tracking.log_result(run_id, made)
@@ -54,6 +58,7 @@ class Run:
         (folder / "weights.bin").write_bytes(os.urandom(1000))
         tags = {KEY_TAG: key, STAGE_TAG: stage, "optops.cached_from": ""}
         run_id = self.tracking.open_run(self.experiment, stage, tags, self.id)
+        self.stages.append(run_id)
         facts = (key, name, stage, parents, "transformer", "fp32", "tensorflow", False)
         made = Candidate(*facts, Artifact("", ""), {"BLEU": 30.0})
         candidate = self.tracking.log_candidate(run_id, folder, made)
@@ -65,7 +70,8 @@ class Run:
         self.tracking.end_run(self.id, status)
         if days_ago:
             then = int((time.time() - days_ago * 86_400) * 1000)
-            self.tracking.client._tracking_client.store.update_run_info(self.id, _status(status), then, None)
+            for run_id, ended in (*((stage, "FINISHED") for stage in self.stages), (self.id, status)):
+                self.tracking.client._tracking_client.store.update_run_info(run_id, _status(ended), then, None)
 
 
 def _status(name: str) -> Any:
@@ -82,7 +88,7 @@ def tracking(optops_home: Path) -> Tracking:
 
 @pytest.fixture
 def new_run(tracking: Tracking, tmp_path: Path) -> Any:
-    return lambda label: Run(tracking, label, tmp_path / "files")
+    return lambda label, **about: Run(tracking, label, tmp_path / "files", **about)
 
 
 def call(*arguments: str) -> tuple[int, str]:
@@ -159,6 +165,22 @@ def test_a_run_is_found_by_id_prefix_label_child_and_recipe_and_otherwise_explai
         assert find_run(tracking, name).info.run_id == found.id
     with pytest.raises(CommandError, match=r"'nothing' is no run.*recipes with runs are travel_phrases"):
         find_run(tracking, "nothing")
+
+
+def test_runs_are_found_newest_first_however_many_experiments_there_are(
+    new_run: Any, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest = new_run("one")
+    for name in ("a", "b"):
+        tracking.experiment(name)
+    experiment = tracking.experiment("c")
+    newest = tracking.client.create_run(experiment, tags={"optops.run": "two"}).info.run_id
+    tracking.client.log_param(newest, "recipe", "travel_phrases")
+    few = partial(tracking.client.search_experiments, max_results=2)
+    monkeypatch.setattr(tracking.client, "search_experiments", few)
+    monkeypatch.setattr("optops.cli.records.EXPERIMENTS_OF_A_SEARCH", 2)
+    assert find_run(tracking, "one").info.run_id == oldest.id
+    assert find_run(tracking, "travel_phrases").info.run_id == newest
 
 
 def test_a_label_that_runs_of_two_recipes_share_names_neither(new_run: Any) -> None:
@@ -253,6 +275,55 @@ def test_the_lineage_of_a_registered_version_is_kept_wherever_it_was_made(new_ru
         run.end("FAILED", days_ago=90)
     newest.end()
     assert list(removed(tracking)) == []
+
+
+def test_the_run_that_a_version_names_as_its_evidence_is_kept_whole(new_run: Any, tracking: Tracking) -> None:
+    maker, judge, newest = (new_run(label) for label in ("maker", "judge", "newest"))
+    nominee = complete(maker)
+    version = register(maker, nominee)
+    # A later run came to the same version, and described it anew.
+    judge.stage("benchmark", "benchmark-2", candidates=(nominee,))
+    judge.stage("gate", "gate-2", candidates=(nominee,))
+    tracking.client.set_model_version_tag("phrases", version, "optops.run", judge.id)
+    for run in (maker, judge):
+        run.end(days_ago=90)
+    newest.end()
+    assert list(removed(tracking)) == []
+
+
+def test_what_a_copied_version_stands_on_is_kept_without_the_version_it_was_copied_from(
+    new_run: Any, tracking: Tracking
+) -> None:
+    old, newest = new_run("old"), new_run("newest")
+    served = old.candidate("register", "served", "register-1")
+    client, model_id = tracking.client, served.artifact.uri.removeprefix("models:/")
+    client.create_registered_model("phrases")
+    client.create_model_version("phrases", source=served.artifact.uri, model_id=model_id)
+    client.copy_model_version("models:/phrases/1", "production")
+    client.delete_registered_model("phrases")
+    old.end("FAILED", days_ago=90)
+    newest.end()
+    assert list(removed(tracking)) == []
+
+
+def test_stage_runs_whose_parent_was_deleted_stay_until_they_are_old(new_run: Any, tracking: Tracking) -> None:
+    run, newest = new_run("deleted"), new_run("newest")
+    run.candidate("train", "baseline", "train-1")
+    run.end(days_ago=10)
+    newest.end()
+    tracking.client.delete_run(run.id)
+    assert list(removed(tracking)) == []
+    assert [name.split()[0] for name in removed(tracking, days=5)] == ["candidate", "run"]
+
+
+def test_the_newest_run_of_each_recipe_of_an_experiment_is_kept(new_run: Any, tracking: Tracking) -> None:
+    superseded, other, newest = new_run("one"), new_run("two", name="other"), new_run("three")
+    for run, days_ago in ((superseded, 90), (other, 60), (newest, 50)):
+        run.candidate("train", "baseline", f"train-{run.id}")
+        run.end(days_ago=days_ago)
+    assert {run.experiment for run in (superseded, other, newest)} == {newest.experiment}
+    candidate, stage, run_of_it = removed(tracking)
+    assert candidate.startswith("candidate") and superseded.stages[0] in stage and superseded.id in run_of_it
 
 
 def test_models_that_others_keep_in_the_experiment_stay(new_run: Any, tracking: Tracking) -> None:
