@@ -4,7 +4,8 @@ SHELL := /bin/bash
 
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := .venv/bin/python
-EXTRA ?= cpu
+# What was set up last, so that only `make setup EXTRA=...` changes it.
+EXTRA ?= $(or $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*)),cpu)
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
 export OPTOPS_HOME ?= $(CURDIR)/.optops
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -18,12 +19,13 @@ help:  ## Show this list
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv
 
-.venv/.ready: pyproject.toml uv.lock $(KERNELS) | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+.venv/.ready-$(EXTRA): pyproject.toml uv.lock $(KERNELS) | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+	@rm -f .venv/.ready-*
 	$(UV) sync --frozen --extra $(EXTRA) --compile-bytecode
 	@touch $@
 
 # A bare `optops` finds the folder from anywhere in the checkout.
-setup: .venv/.ready  ## Install everything into .venv, as uv.lock pins it
+setup: .venv/.ready-$(EXTRA)  ## Install everything into .venv, as uv.lock pins it
 	@mkdir -p "$(OPTOPS_HOME)"
 
 demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow, to a promoted model
