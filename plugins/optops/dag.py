@@ -6,8 +6,8 @@ task closes the run whatever happened, and fails if anything failed.
 
 Airflow's configuration may name a pool for the stages, section `[optops]` (`AIRFLOW__OPTOPS__POOL`):
 
-- `pool`: the pool of all stages; it must exist, or Airflow never starts them. `default_pool` if not given; then at most
-  two items of a mapped stage run at once.
+- `pool`: the pool of all stages; it must exist, or Airflow never starts them. `default_pool` if it is empty; then at
+  most two items of a mapped stage run at once.
 - `pool_slots`: how many slots the benchmark takes, all of the pool's for choice, so that nothing is started beside it.
   1 if not given. Whatever the pool, stages on one host keep out of a timing's way by a lock.
 """
@@ -25,7 +25,7 @@ from optops.operators.parameters import SWITCHES, form
 from optops.operators.stages import OPERATORS, ListItemsOperator
 from optops.pipeline import FLOW, ORDER, STAGES, Stage
 from optops.recipe import Recipe
-from optops.recipe_file import read_recipe
+from optops.recipe_file import RecipeError, read_recipe
 
 PLAN, REGISTER, PROMOTE, GATE, APPROVE = "plan", "register", "promote", "gate", "approve"
 
@@ -35,6 +35,8 @@ ITEMS_AT_ONCE = 2
 
 def recipe_dag(path: str | Path, *, command: Sequence[str] | None = None) -> DAG:
     """Returns the DAG of a recipe; assign it to a name in a file of the DAGs folder.
+
+    The file must hold the word `airflow`, in a docstring for example: Airflow passes over those that do not.
 
     Args:
         path: Of the recipe's YAML.
@@ -49,7 +51,7 @@ def recipe_dag(path: str | Path, *, command: Sequence[str] | None = None) -> DAG
         recipe.name,
         description=recipe.description.partition("\n")[0] or None,
         doc_md=documentation(recipe, path.read_text(encoding="utf-8")),
-        schedule=_schedule(recipe),
+        schedule=_schedule(recipe, path),
         start_date=datetime(2025, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=2,
@@ -133,7 +135,7 @@ def _task(stage: Stage, arguments: Mapping[str, Any], tasks: Mapping[str, Any]) 
 
 
 def _arguments(stage: Stage, recipe: Recipe, common: Mapping[str, Any]) -> dict[str, Any]:
-    pool = conf.get("optops", "pool", fallback=DEFAULT_POOL)
+    pool = conf.get("optops", "pool", fallback="") or DEFAULT_POOL
     arguments = {**common, "task_id": stage.name, "trigger_rule": trigger_rule(stage), "pool": pool}
     arguments["doc_md"] = f"{stage.summary[0].upper()}{stage.summary[1:]}."
     if stage.exclusive and pool != DEFAULT_POOL:
@@ -147,12 +149,15 @@ def _arguments(stage: Stage, recipe: Recipe, common: Mapping[str, Any]) -> dict[
     return arguments
 
 
-def _schedule(recipe: Recipe) -> Any:
+def _schedule(recipe: Recipe, path: Path) -> Any:
     schedule = recipe.schedule
     if schedule is None:
         return None
     timetable = CronTriggerTimetable(schedule.cron, timezone="UTC") if schedule.cron else None
-    assets = [Asset(schedule.asset)] if schedule.asset else []
+    try:
+        assets = [Asset(schedule.asset)] if schedule.asset else []
+    except ValueError as error:
+        raise RecipeError(f"{path}: schedule.asset: Airflow refuses {schedule.asset!r}: {error}") from None
     if timetable and assets:
         return AssetOrTimeSchedule(timetable=timetable, assets=assets)
     return timetable or assets or None

@@ -394,9 +394,18 @@ class Schedule(Section):
 
     @on_field("cron")
     @classmethod
-    def _has_five_fields(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith("@") and len(value.split()) != 5:
+    def _names_times(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        if not value.startswith("@") and len(value.split()) != 5:
             raise ValueError(f"{value!r} has {len(value.split())} fields; a cron expression has five, e.g. '0 3 * * 1'")
+        from croniter import CroniterError, croniter
+
+        try:
+            # Airflow knows one more name than croniter. An expression may be well formed and fit no day at all.
+            croniter("0 0 1 */3 *" if value == "@quarterly" else value).get_next()
+        except CroniterError as error:
+            raise ValueError(f"no times to run at: {error}; write for example '0 3 * * 1' or '@weekly'") from None
         return value
 
 

@@ -141,6 +141,13 @@ def test_the_full_recipe_is_right() -> None:
         ("gate.confidence", 0.4, "gate.confidence: Input should be greater than 0.5"),
         ("registry.name", "", "registry.name: String should match pattern"),
         ("schedule.cron", "0 3 * *", "schedule.cron: '0 3 * *' has 4 fields; a cron expression has five"),
+        (
+            "schedule.cron",
+            "0 25 * * 1",
+            "schedule.cron: no times to run at: [0 25 * * 1] is not acceptable, out of range",
+        ),
+        ("schedule.cron", "0 0 31 2 *", "schedule.cron: no times to run at: failed to find next date"),
+        ("schedule.cron", "@weekl", "schedule.cron: no times to run at: Exactly 5"),
         ("approval.mode", "maybe", "approval.mode: Input should be 'automatic' or 'required'"),
     ],
 )

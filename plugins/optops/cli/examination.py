@@ -219,4 +219,8 @@ def _pool() -> Finding:
     if pool is None:
         remedy = f"create it (`airflow pools set {name} 4 optops`), or its tasks never start"
         return Finding("Airflow", "pool", "missing", f"{name!r} does not exist; {remedy}")
+    wanted = conf.getint("optops", "pool_slots", fallback=1)
+    if 0 <= pool.slots < wanted:
+        text = f"{name!r} has {pool.slots} slots: the benchmark, which takes {wanted}, never starts"
+        return Finding("Airflow", "pool", "missing", f"{text}; set AIRFLOW__OPTOPS__POOL_SLOTS to {pool.slots} or less")
     return Finding("Airflow", "pool", "ok", f"{name!r} with {pool.slots} slots")

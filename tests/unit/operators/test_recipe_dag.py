@@ -94,6 +94,7 @@ def test_two_runs_at_once_are_allowed_and_none_is_caught_up(dag_of):
     [
         ("", "NullTimetable"),
         ("schedule: {cron: '0 3 * * 1'}\n", "CronTriggerTimetable"),
+        ("schedule: {cron: '@quarterly'}\n", "CronTriggerTimetable"),
         ("schedule: {asset: 's3://bucket/labels'}\n", "AssetTriggeredTimetable"),
         ("schedule: {cron: '0 3 * * 1', asset: 's3://bucket/labels'}\n", "AssetOrTimeSchedule"),
         ("schedule: {}\n", "NullTimetable"),
@@ -123,6 +124,11 @@ def test_without_a_pool_of_ours_the_benchmark_takes_one_slot_of_the_default(dag_
     assert dag.get_task("fuse").partial_kwargs["max_active_tis_per_dag"] == 2
 
 
+def test_a_pool_whose_variable_is_empty_is_none(dag_of, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OPTOPS__POOL", "")
+    assert {task.pool for task in dag_of().tasks} == {"default_pool"}
+
+
 def test_with_a_pool_the_stages_run_there_and_the_benchmark_alone(dag_of, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPTOPS__POOL", "optops_cpu")
     monkeypatch.setenv("AIRFLOW__OPTOPS__POOL_SLOTS", "4")
@@ -130,6 +136,12 @@ def test_with_a_pool_the_stages_run_there_and_the_benchmark_alone(dag_of, monkey
     assert {dag.get_task(name).pool for name in ORDER} == {"optops_cpu"}
     assert dag.get_task("benchmark").pool_slots == 4
     assert dag.get_task("train").pool_slots == 1
+
+
+def test_an_asset_that_airflow_refuses_is_the_recipes_mistake(recipe_file):
+    path = recipe_file("schedule: {asset: 'airflow://labels'}\n")
+    with pytest.raises(RecipeError, match=rf"{path}: schedule\.asset: Airflow refuses 'airflow://labels': .* reserved"):
+        recipe_dag(path)
 
 
 def test_a_broken_recipe_says_file_line_and_remedy(recipe_file):
