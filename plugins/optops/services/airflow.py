@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from optops.home import optops_home, subfolder
-from optops.services.processes import HOST, Report, Service, ServiceError, running, wait_until
+from optops.home import file_lock, optops_home, subfolder
+from optops.services.processes import HOST, Report, Service, ServiceError, running, wait_until, without_proxy
 
 USUAL_PORT = 8080
 POOL = "optops_cpu"
@@ -77,7 +77,7 @@ class Airflow:
             "AIRFLOW__OPTOPS__POOL_SLOTS": self.slots,
             "OPTOPS_HOME": optops_home(),
         }
-        return inherited | {name: str(value) for name, value in settings.items()}
+        return without_proxy(inherited | {name: str(value) for name, value in settings.items()})
 
     def commands(self) -> dict[str, list[str]]:
         """Returns the processes that it consists of; no triggerer, for nothing in a recipe's DAG defers."""
@@ -116,7 +116,7 @@ class Client:
         """Does not connect yet."""
         self._airflow = airflow
         # The API server answers its first calls late: it loads half of Airflow meanwhile.
-        self._http = httpx.Client(base_url=airflow.url, timeout=120)
+        self._http = httpx.Client(base_url=airflow.url, timeout=120, trust_env=False)
 
     def log_in(self) -> None:
         """Gets a token; the following calls use it."""
@@ -152,7 +152,8 @@ class Client:
             health = self._http.get("/api/v2/monitor/health", timeout=5).json()
         except (httpx.HTTPError, ValueError):
             return False
-        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+        parts = ("metadatabase", "scheduler", "dag_processor")
+        return all(health.get(part, {}).get("status") == "healthy" for part in parts)
 
 
 @contextmanager
@@ -160,15 +161,32 @@ def running_airflow(airflow: Airflow, report: Report) -> Iterator[tuple[Client, 
     """Runs an Airflow until the block ends; gives a client that is logged in, and the processes.
 
     Raises:
-        ServiceError: If it does not come up.
+        ServiceError: If another one runs in this home, or if it does not come up.
     """
-    report("starting Airflow")
-    started = time.monotonic()
-    airflow.prepare()
-    with running(airflow.commands(), airflow.environment(), airflow.home / "logs" / "services") as services:
-        client = Client(airflow)
-        wait_until(client.is_healthy, services, f"Airflow at {airflow.url}")
-        client.log_in()
-        client.set_pool(POOL, airflow.slots)
-        report(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
-        yield client, services
+    with _alone(airflow.home):
+        report("starting Airflow")
+        started = time.monotonic()
+        airflow.prepare()
+        with running(airflow.commands(), airflow.environment(), airflow.home / "logs" / "services") as services:
+            client = Client(airflow)
+            wait_until(client.is_healthy, services, f"Airflow at {airflow.url}")
+            client.log_in()
+            client.set_pool(POOL, airflow.slots)
+            report(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
+            yield client, services
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keeps a second Airflow off a database: each would take the other's tasks and look for them in its own DAGs."""
+
+    def refuse(seconds: float) -> None:
+        # So long, one that is about to end may take.
+        del seconds
+        raise ServiceError(
+            f"another `optops demo` or `optops ui` has its Airflow in {home}; end it, or set OPTOPS_HOME to another "
+            "folder"
+        )
+
+    with file_lock("airflow", refuse):
+        yield

@@ -45,6 +45,14 @@ class Service:
             raise ServiceError("\n".join([f"{self.name} ended with status {status}; its log, {self.log}:", *lines]))
 
 
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns an environment with which a process asks no proxy for this machine; httpx asks one for loopback too."""
+    spared = environment.get("no_proxy") or environment.get("NO_PROXY")
+    if spared != "*":
+        spared = ",".join(filter(None, (spared, HOST, "localhost")))
+    return {**environment, "no_proxy": spared, "NO_PROXY": spared}
+
+
 def choose_port(wanted: int | None, usual: int) -> int:
     """Returns a free port on loopback: the one asked for, or else the usual one or the next free.
 
