@@ -20,14 +20,14 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule, conf
 from airflow.sdk.definitions.asset import Model
 
-from optops.operators.approve import ApproveOperator
+from optops.operators.approve import APPROVE, REGISTER, ApproveOperator
 from optops.operators.parameters import SWITCHES, form
 from optops.operators.stages import OPERATORS, ListItemsOperator
 from optops.pipeline import FLOW, ORDER, STAGES, Stage
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, read_recipe
 
-PLAN, REGISTER, PROMOTE, GATE, APPROVE = "plan", "register", "promote", "gate", "approve"
+PLAN, PROMOTE, CLOSE = "plan", "promote", ORDER[-1]
 
 DEFAULT_POOL = "default_pool"
 ITEMS_AT_ONCE = 2
@@ -66,7 +66,7 @@ def recipe_dag(path: str | Path, *, command: Sequence[str] | None = None) -> DAG
             for parent in parents(stage):
                 tasks[parent] >> tasks[stage.name]
             if stage.name == REGISTER:
-                tasks[APPROVE] = ApproveOperator(task_id=APPROVE, gate=GATE, trigger_rule=TriggerRule.NONE_FAILED)
+                tasks[APPROVE] = ApproveOperator(task_id=APPROVE, trigger_rule=TriggerRule.NONE_FAILED)
                 tasks[REGISTER] >> tasks[APPROVE]
     return dag
 

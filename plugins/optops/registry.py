@@ -114,7 +114,7 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
             raise RegistryError(
                 f"the champion of {name!r} is now version {reigning.version if reigning else 'none'}, but the gate "
                 f"compared with {expected or 'none'}: another run promoted meanwhile. Run again, in Airflow from the "
-                "task benchmark on, to compare with it"
+                "task benchmark on, or by a new run if the recipe requires approval, to compare with it"
             )
         client.set_registered_model_alias(name, CHAMPION, version)
         # A champion that a person set by hand is none that the history knows, and the one to go back to.

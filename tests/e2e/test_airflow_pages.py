@@ -177,7 +177,7 @@ def test_a_person_sees_the_verdict_and_approves_the_promotion(airflow, browser, 
     wait(lambda: state_of(client, run, "approve") == "awaiting_input", "approve")
     browser.get(f"{ours.url}/dags/stand_in/runs/{run}/tasks/approve/required_actions")
     read(browser, "The nominee is as good as the baseline.")
-    read(browser, "Promote the challenger of stand_in_model?")
+    read(browser, "Promote version 7 of stand_in_model?")
     click(browser, "//button[normalize-space()='Approve']")
     wait(lambda: state_of(client, run, "close_run") == "success", "close_run")
     assert state_of(client, run, "promote") == "success"

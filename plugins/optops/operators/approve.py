@@ -1,17 +1,46 @@
-"""Asks a person to approve a promotion, where the recipe wants one."""
+"""Asks a person to approve a promotion, where the recipe wants one, and tells whether exactly that was approved."""
 
+import hashlib
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import HITLUser
 from airflow.sdk.timezone import utcnow
 
-from optops.operators.base import frozen_recipe, results_of
+from optops.candidate import canonical_json
+from optops.operators.base import RESULT_KEY, frozen_recipe, results_of
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError
+from optops.stage_spec import StageResult
+
+APPROVE, GATE, REGISTER = "approve", "gate", "register"
+
+ASKED_KEY = "asked"
+"""Where the task leaves the digest of what it asks."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What people are asked.
+
+    Attributes:
+        subject: Names the version.
+        verdict: The gate's, in Markdown.
+        approvers: Ids of who may answer; anyone if empty.
+    """
+
+    subject: str
+    verdict: str
+    approvers: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all of it."""
+        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
 
 
 class ApproveOperator(ApprovalOperator):
@@ -19,14 +48,10 @@ class ApproveOperator(ApprovalOperator):
 
     While it waits it takes no worker and no pool slot. Rejecting, or not answering in time, skips the promotion. If the
     gate did not accept there is nothing to approve, and the task is skipped with the verdict.
-
-    Args:
-        gate: The task whose verdict people are shown.
     """
 
-    def __init__(self, *, gate: str, **kwargs: Any):
+    def __init__(self, **kwargs: Any):
         super().__init__(subject="Promote this model?", defaults=self.REJECT, **kwargs)
-        self.gate = gate
 
     def execute(self, context: Context) -> Any:
         """Approves, skips, or waits."""
@@ -34,12 +59,9 @@ class ApproveOperator(ApprovalOperator):
             recipe = frozen_recipe(context).read()
         except RecipeError as error:
             raise AirflowFailException(str(error)) from None
-        judged = results_of(self.gate, context)
-        if not judged:
-            raise AirflowFailException(f"{self.gate} handed on no verdict; clear it, so that it runs again")
-        output = judged[0].output
-        if not output["accepted"]:
-            raise AirflowSkipException(f"the verdict is {output['verdict']['verdict']}: nothing to approve")
+        judged = _result_of(GATE, context).output
+        if not judged["accepted"]:
+            raise AirflowSkipException(f"the verdict is {judged['verdict']['verdict']}: nothing to approve")
         if recipe.approval.mode == "automatic":
             self.log.info("Approved: the recipe's approval is automatic and the gate accepted")
             return {
@@ -48,11 +70,70 @@ class ApproveOperator(ApprovalOperator):
                 "responded_at": utcnow(),
                 "responded_by_user": None,
             }
-        self._ask(recipe, str(output["verdict"]["markdown"]))
-        return super().execute(context)
+        return self._ask(recipe, context)
 
-    def _ask(self, recipe: Recipe, verdict: str) -> None:
-        self.subject = f"Promote the challenger of {recipe.registry.name}?"
-        self.body = verdict
-        self.assigned_users = [HITLUser(id=name, name=name) for name in recipe.approval.approvers] or None
+    def _ask(self, recipe: Recipe, context: Context) -> Any:
+        question = question_of(recipe, context)
+        self.subject, self.body = question.subject, question.verdict
+        self.assigned_users = [HITLUser(id=name, name=name) for name in question.approvers] or None
         self.response_timeout = timedelta(hours=recipe.approval.timeout_hours)
+        try:
+            return super().execute(context)
+        except TaskAwaitingInput:
+            # Airflow keeps one question per task of a run: after a clear it shows the first, to those whom that asked.
+            if self._shown(context) != question:
+                raise AirflowFailException(
+                    "Airflow goes on showing what this run asked first, which is not this verdict, version and list of "
+                    "approvers; start a new run: all but the timing comes from the cache"
+                ) from None
+            context["ti"].xcom_push(ASKED_KEY, question.digest)
+            raise
+
+    def _shown(self, context: Context) -> Question:
+        # Known to the process of a running task alone.
+        from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        # To create what is there changes nothing, and is answered with it.
+        again = {"options": self.options, "subject": self.subject, "params": {}, "assigned_users": []}
+        shown = SUPERVISOR_COMMS.send(CreateHITLDetailPayload(ti_id=context["ti"].id, **again))
+        return Question(shown.subject, shown.body or "", tuple(user.id for user in shown.assigned_users or ()))
+
+
+def question_of(recipe: Recipe, context: Context) -> Question:
+    """Returns what people must be asked before what was registered is promoted.
+
+    Raises:
+        AirflowFailException: If the gate or `register` handed on nothing.
+    """
+    version, judged = _result_of(REGISTER, context).output, _result_of(GATE, context).output
+    subject = f"Promote version {version['version']} of {version['name']}?"
+    return Question(subject, str(judged["verdict"]["markdown"]), recipe.approval.approvers)
+
+
+def check_approval(recipe: Recipe, context: Context) -> None:
+    """Does nothing if a person approved this verdict on this version, or need not.
+
+    That `approve` succeeded is no proof of it: whoever may edit a run may mark its tasks a success.
+
+    Raises:
+        AirflowFailException: If nobody approved it.
+    """
+    if recipe.approval.mode == "automatic" or not _result_of(REGISTER, context).output:
+        return
+    question = question_of(recipe, context)
+    asked, answer = (
+        context["ti"].xcom_pull(task_ids=APPROVE, key=key, map_indexes=-1) for key in (ASKED_KEY, RESULT_KEY)
+    )
+    if asked != question.digest or (answer or {}).get("chosen_options") != [ApproveOperator.APPROVE]:
+        raise AirflowFailException(
+            f"{question.subject} Nobody answered that, by this verdict, with {ApproveOperator.APPROVE}; clear the task "
+            f"{APPROVE} and answer what it asks"
+        )
+
+
+def _result_of(stage: str, context: Context) -> StageResult:
+    results = results_of(stage, context)
+    if not results:
+        raise AirflowFailException(f"{stage} handed on nothing; clear it, so that it runs again")
+    return results[0]

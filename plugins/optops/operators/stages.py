@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from optops.operators.approve import GATE, check_approval
 from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, results_of
 from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
 from optops.pipeline import STAGES
@@ -122,6 +123,16 @@ class PromoteOperator(StageOperator):
 
     stage = "promote"
     operator_extra_links = (MlflowRunLink(), ModelVersionLink())
+
+    def run_stage(self, recipe: Recipe, context: Context) -> StageResult:
+        """Promotes what was approved.
+
+        Raises:
+            AirflowFailException: If the recipe requires a person's approval, and nobody approved this.
+            StageFailed: If the stage did not deliver.
+        """
+        check_approval(recipe, context)
+        return super().run_stage(recipe, context)
 
     def hand_on(self, result: StageResult, context: Context) -> Json:
         """Puts version, run and metrics into the asset event."""

@@ -1,10 +1,12 @@
-"""An Airflow home of its own for this process, and a recipe."""
+"""An Airflow home of its own for this process, a recipe, and Airflow's side of a task."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -45,3 +47,32 @@ def recipe_file(tmp_path: Path):
         return path
 
     return write
+
+
+class TaskInstance:
+    """Keeps XComs in memory, as Airflow keeps them in its database."""
+
+    dag_id, run_id, task_id = "phrases", "manual__1", "the_task"
+    id = UUID(int=1)
+
+    def __init__(self):
+        self.xcoms: dict[tuple[str, str], object] = {}
+        self.states: dict[str, str] = {}
+
+    def xcom_push(self, key, value):
+        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids, key, map_indexes=None):
+        if isinstance(map_indexes, range):
+            return [self.xcoms.get((f"{task}[{index}]", key)) for task in task_ids for index in map_indexes]
+        if isinstance(task_ids, list):
+            return [self.xcoms[task, key] for task in task_ids if (task, key) in self.xcoms]
+        return self.xcoms.get((task_ids, key))
+
+    def get_task_states(self, dag_id, run_ids):
+        return {self.run_id: {**self.states, self.task_id: "running"}}
+
+
+@pytest.fixture
+def ti() -> TaskInstance:
+    return TaskInstance()

@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import NEVER_EXPIRE
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from optops.operators.base import freeze_recipe
@@ -32,37 +33,22 @@ sys.exit(answer.get("status", 0))
 """
 
 
-class TaskInstance:
-    """Keeps XComs in memory, as Airflow keeps them in its database."""
+class TaskStateStore(dict):
+    """Keeps what a task wants to find again after a clear."""
 
-    dag_id, run_id, task_id = "phrases", "manual__1", "the_task"
-
-    def __init__(self):
-        self.xcoms: dict[tuple[str, str], object] = {}
-        self.states: dict[str, str] = {}
-
-    def xcom_push(self, key, value):
-        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, task_ids, key, map_indexes=None):
-        if isinstance(map_indexes, range):
-            return [self.xcoms.get((f"{task}[{index}]", key)) for task in task_ids for index in map_indexes]
-        if isinstance(task_ids, list):
-            return [self.xcoms[task, key] for task in task_ids if (task, key) in self.xcoms]
-        return self.xcoms.get((task_ids, key))
-
-    def get_task_states(self, dag_id, run_ids):
-        return {self.run_id: {**self.states, self.task_id: "running"}}
+    def set(self, key, value, retention):
+        assert retention == NEVER_EXPIRE
+        self[key] = value
 
 
 @pytest.fixture
-def task(tmp_path, recipe_file):
+def task(tmp_path, recipe_file, ti):
     """Gives a function that executes an operator in a run that is open, with what its stage answers."""
     program = tmp_path / "stage.py"
     program.write_text(PROGRAM, encoding="utf-8")
     recipe = str(recipe_file())
-    ti = TaskInstance()
-    context = {"ti": ti, "run_id": ti.run_id, "params": {"gate.tolerance": 0.5}}
+    store = TaskStateStore()
+    context = {"ti": ti, "run_id": ti.run_id, "params": {"gate.tolerance": 0.5}, "task_state_store": store}
     ti.task_id = "open_run"
     freeze_recipe(recipe, context)
     ti.xcom_push("return_value", StageResult("open_run", "k", output={"run_id": "parent"}).to_json())
@@ -79,7 +65,7 @@ def task(tmp_path, recipe_file):
     def spec():
         return json.loads((tmp_path / "stage.py.spec").read_text(encoding="utf-8"))
 
-    return SimpleNamespace(make=make, execute=execute, spec=spec, ti=ti, recipe=recipe)
+    return SimpleNamespace(make=make, execute=execute, spec=spec, ti=ti, store=store, recipe=recipe)
 
 
 def failing(message: str, *details: str) -> dict:
