@@ -133,7 +133,7 @@ def run_flow(
     Args:
         recipe: With this run's overrides.
         runner_factory: Makes a runner for one stage.
-        label: Names the run; an MLflow run with the same label is gone on in.
+        label: Names the run; an MLflow run of the same label and recipe is gone on in.
         on_event: Called as things happen.
         approve: Asked before a promotion if the recipe requires it.
         retry_delays: Seconds before each further attempt where one may help.

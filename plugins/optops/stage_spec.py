@@ -41,12 +41,15 @@ class RunReference:
         experiment: Name of the experiment.
         run_id: Of the parent run; empty for `open_run`, which makes it.
         label: What started it, for example Airflow's run id.
+        identity: What `open_run` tells it from others of the same label by, such as those of another Airflow with the
+            same tracking server; empty where the label says it all.
     """
 
     tracking_uri: str
     experiment: str
     run_id: str
     label: str
+    identity: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def run(
     off: Annotated[list[Switch] | None, typer.Option("--off", help="Switch a stage off for this run.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Approve the promotion if the gate accepts.")] = False,
     label: Annotated[
-        str | None, typer.Option("--label", help="Name of the run; goes on in the run of that name, if there is one.")
+        str | None,
+        typer.Option("--label", help="Name of the run; goes on in the one of that name and recipe, if there is one."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the outcome as JSON; progress goes to stderr.")

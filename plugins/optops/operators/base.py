@@ -96,12 +96,22 @@ class StageOperator(BaseOperator):
         """
         results = self.results(context)
         item = None if self.item is None else dict(self.item)
-        reference = run_reference(recipe, context)
-        spec = make_spec(self.stage, recipe, reference, results, item, self.state(context))
+        spec = make_spec(self.stage, recipe, self.reference(recipe, context), results, item, self.state(context))
         self.runner = SubprocessRunner(STAGE_COMMAND if self.command is None else self.command)
         return self.runner.run(
             spec, lambda line: self.log.info("%s", line), lambda name, url: self.show_link(name, url, context)
         )
+
+    def reference(self, recipe: Recipe, context: Context) -> RunReference:
+        """Returns the MLflow run that this DAG run is.
+
+        Raises:
+            AirflowFailException: If none was opened.
+        """
+        opened = results_of(OPENING, context)
+        if not opened:
+            raise AirflowFailException(f"the task {OPENING} opened no MLflow run; clear it, so that it runs again")
+        return RunReference("", recipe.experiment, str(opened[0].output["run_id"]), context["run_id"])
 
     def results(self, context: Context) -> dict[str, tuple[StageResult, ...]]:
         """Returns what the stages that this one reads handed on."""
@@ -169,10 +179,3 @@ def results_of(stage: str, context: Context) -> tuple[StageResult, ...]:
         places = range(len(planned[0].output[over]) if planned else 0)
         pulled = context["ti"].xcom_pull(task_ids=[stage], key=RESULT_KEY, map_indexes=places)
     return tuple(StageResult.from_json(data) for data in pulled or () if data is not None)
-
-
-def run_reference(recipe: Recipe, context: Context) -> RunReference:
-    """Returns the MLflow run that this DAG run is; without an id while it is not open yet."""
-    opened = results_of(OPENING, context)
-    run_id = str(opened[0].output["run_id"]) if opened else ""
-    return RunReference("", recipe.experiment, run_id, context["run_id"])

@@ -3,17 +3,20 @@
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from optops.operators.approve import GATE, check_approval
 from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, results_of
 from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
-from optops.stage_spec import Json, StageResult
+from optops.stage_spec import Json, RunReference, StageResult
 
+IDENTITY_KEY = "identity"
 FAILED_STATES = frozenset({"failed", "upstream_failed"})
 
 
@@ -25,6 +28,14 @@ class OpenRunOperator(StageOperator):
     def run_recipe(self, context: Context) -> Recipe:
         """Freezes the recipe and returns it."""
         return freeze_recipe(self.recipe, context).read()
+
+    def reference(self, recipe: Recipe, context: Context) -> RunReference:
+        """Returns the MLflow run to open, with what tells this DAG run from every other, of another Airflow too."""
+        # Airflow keeps it with the DAG run, whatever is cleared.
+        store = context["task_state_store"]
+        identity = str(store.get(IDENTITY_KEY) or uuid4().hex)
+        store.set(IDENTITY_KEY, identity, retention=NEVER_EXPIRE)
+        return RunReference("", recipe.experiment, "", context["run_id"], identity)
 
 
 class CheckLabelsOperator(StageOperator):

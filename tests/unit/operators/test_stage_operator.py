@@ -81,6 +81,7 @@ def test_the_stage_gets_the_runs_recipe_and_mlflow_run(task):
         "experiment": "optops/phrases",
         "run_id": "parent",
         "label": "manual__1",
+        "identity": "",
     }
     assert list(spec["results"]) == ["open_run"]
 
@@ -145,6 +146,23 @@ def test_opening_freezes_the_recipe_for_the_run(task):
     task.ti.xcoms.clear()
     task.execute(task.make(OpenRunOperator))
     assert task.ti.xcoms["the_task", "recipe"]["overrides"] == {"gate.tolerance": 0.5}
+
+
+def test_a_run_has_an_identity_that_a_clear_does_not_change_and_no_other_run_has(task):
+    def identity():
+        task.execute(task.make(OpenRunOperator))
+        return task.spec()["run"]["identity"]
+
+    first = identity()
+    assert first and identity() == first
+    task.store.clear()
+    assert identity() != first
+
+
+def test_a_stage_of_a_run_without_an_mlflow_run_says_what_to_clear(task):
+    del task.ti.xcoms["open_run", "return_value"]
+    with pytest.raises(AirflowFailException, match="open_run opened no MLflow run; clear it"):
+        task.execute(task.make(CheckLabelsOperator))
 
 
 def test_parameters_that_make_no_recipe_fail_without_a_retry(task):

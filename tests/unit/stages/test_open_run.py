@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from optops.cli.evaluate import recipe_of
 from optops.pipeline import recipe_json
 from optops.recipe_file import read_recipe
 from optops.registry import RegistryError
@@ -13,20 +14,50 @@ from optops.tracking import Tracking
 
 RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
 
+pytestmark = pytest.mark.usefixtures("optops_home")
 
-@pytest.mark.usefixtures("optops_home")
+
+def opened(identity="", name="one", **settings):
+    """Opens a run of the recipe under a label that never changes; returns its id."""
+    changes = {"registry.experiment": "shared", **{key.replace("__", "."): value for key, value in settings.items()}}
+    recipe = read_recipe(RECIPE, changes).model_copy(update={"name": name})
+    reference = RunReference("", "shared", "", "scheduled__2026-11-30", identity)
+    return run_stage(StageSpec("open_run", recipe_json(recipe), reference)).output["run_id"]
+
+
 def test_runs_of_two_recipes_with_one_label_in_one_experiment_are_two():
-    def opened(name):
-        recipe = read_recipe(RECIPE, {"registry.experiment": "shared"}).model_copy(update={"name": name})
-        spec = StageSpec("open_run", recipe_json(recipe), RunReference("", "shared", "", "scheduled__2026-11-30"))
-        return run_stage(spec).output["run_id"]
-
-    first, second = opened("one"), opened("two")
+    first, second = opened(), opened(name="two")
     assert first != second
-    assert opened("one") == first
+    assert opened() == first
 
 
-@pytest.mark.usefixtures("optops_home")
+def test_runs_of_two_airflows_with_one_label_are_two():
+    staging, production = opened("staging"), opened("production")
+    assert staging != production
+    assert (opened("staging"), opened("production")) == (staging, production)
+
+
+def test_a_run_whose_recipe_was_edited_is_another_and_ends_the_one_before():
+    before, other = opened("ours", gate__tolerance=0.02), opened("theirs")
+    after = opened("ours", gate__tolerance=0.1)
+    assert len({before, other, after}) == 3
+    tracking = Tracking()
+    states = [tracking.client.get_run(run_id).info.status for run_id in (before, other, after)]
+    assert states == ["KILLED", "RUNNING", "RUNNING"]
+    assert tracking.client.get_run(after).data.params["tolerance"].startswith("0.1 ")
+    assert recipe_of(tracking, after, {}).gate.tolerance == 0.1
+
+
+def test_a_run_that_was_killed_while_it_opened_is_completed():
+    run_id = opened("ours")
+    client = Tracking().client
+    (path,) = client.list_artifacts(run_id)
+    artifacts = Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+    (artifacts / path.path).unlink()
+    assert opened("ours") == run_id
+    assert recipe_of(Tracking(), run_id, {}).name == "one"
+
+
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
 def test_a_registered_model_of_others_is_refused_before_anything_is_made(alias):
     recipe = read_recipe(RECIPE)
