@@ -68,6 +68,9 @@ def recipe_dag(path: str | Path, *, command: Sequence[str] | None = None) -> DAG
             if stage.name == REGISTER:
                 tasks[APPROVE] = ApproveOperator(task_id=APPROVE, trigger_rule=TriggerRule.NONE_FAILED)
                 tasks[REGISTER] >> tasks[APPROVE]
+        # Whoever marks a run as failed or a success skips what has not run yet, but for teardowns; and the MLflow run
+        # must end.
+        tasks[CLOSE].as_teardown(on_failure_fail_dagrun=True)
     return dag
 
 
@@ -83,8 +86,8 @@ def parents(stage: Stage) -> list[str]:
 
 def trigger_rule(stage: Stage) -> TriggerRule:
     """Returns when a stage's task runs, given how what it follows has ended."""
-    if stage.name == ORDER[-1]:
-        return TriggerRule.ALL_DONE
+    if stage.name == CLOSE:
+        return TriggerRule.ALL_DONE_SETUP_SUCCESS
     after_mapped = any(name in STAGES and STAGES[name].over for name in parents(stage))
     if not after_mapped:
         return TriggerRule.NONE_FAILED

@@ -165,7 +165,7 @@ class CloseRunOperator(StageOperator):
         """Closes the run.
 
         Raises:
-            AirflowFailException: If a task of this run failed; names it.
+            AirflowFailException: If a task of this run failed, which it names, or a person ended it before its verdict.
         """
         states = self.state(context)
         failed = [task for task, state in states.items() if state in FAILED_STATES]
@@ -175,6 +175,8 @@ class CloseRunOperator(StageOperator):
         if failed:
             context["ti"].xcom_push(RESULT_KEY, data)
             raise AirflowFailException(summary(states))
+        if states.get(GATE) == "skipped":
+            raise AirflowFailException("the run was marked as failed or a success before the gate judged")
         return data
 
     def results(self, context: Context) -> dict[str, tuple[StageResult, ...]]:

@@ -6,16 +6,57 @@ import pytest
 
 # One process for all runs: importing Airflow costs more than a run.
 DRIVER = """
-import json, os, sys
+import json, os, sys, threading, time, traceback
 sys.path.insert(0, sys.argv[1])
 import stand_in
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.models.asset import AssetEvent
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance, clear_task_instances
+from airflow.models.trigger import handle_event_submit
+from airflow.sdk.timezone import utcnow
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import TriggerEvent
+from airflow.utils.session import create_session
+
+def approve(ti, session):
+    answered = session.get(HITLDetail, ti.id)
+    answered.responded_at, answered.chosen_options = utcnow(), ["Approve"]
+    answered.responded_by = {"id": "ann", "name": "ann"}
+    handle_event_submit(TriggerEvent(answered.as_resume_event_payload()), task_instance=ti, session=session)
+
+def mark_as_success(ti, session):
+    ti.set_state("success", session=session)
+
+def ask_again(ti, session):
+    session.get(HITLDetail, ti.id).body = "The verdict before the run was cleared."
+    session.flush()  # under the task instance's id of now, which a clear changes
+    clear_task_instances([ti], session)
+
+def mark_run_as_failed(ti, session):
+    dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(stand_in.dag))
+    set_dag_run_state_to_failed(dag=dag, run_id=ti.run_id, commit=True, session=session)
+
+def when_asked(act):
+    try:
+        while True:
+            time.sleep(0.5)
+            with create_session() as session:
+                ti = session.query(TaskInstance).filter_by(task_id="approve", state="awaiting_input").one_or_none()
+                if ti is not None:
+                    return act(ti, session)
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # or the run would wait for ever
 
 def link(run, task, key):
     ti = run.get_task_instance(task)
     return ti.xcom_pull(task_ids=task, key=key)
 
 answers = {}
-for name, (conf, behaviour) in json.loads(sys.argv[2]).items():
+for name, (conf, behaviour, act) in json.loads(sys.argv[2]).items():
+    if act:
+        threading.Thread(target=when_asked, args=(globals()[act],)).start()
     record = os.path.join(sys.argv[3], name)
     os.makedirs(record)
     os.environ["OPTOPS_STAND_IN"] = json.dumps({**behaviour, "record": record})
@@ -29,18 +70,23 @@ for name, (conf, behaviour) in json.loads(sys.argv[2]).items():
         "link": link(run, "train", "_link_MlflowRunLink"),
     }
 
-from airflow.models.asset import AssetEvent
-from airflow.utils.session import create_session
 with create_session() as session:
     answers["events"] = [event.extra for event in session.query(AssetEvent)]
 print(json.dumps(answers))
 """
 
+ASKING = {"approval.mode": "required"}
+
+# Parameters, what the stages do, and what a person does once asked.
 RUNS = {
-    "accepted": ({}, {}),
-    "item_failed": ({"prune": True, "gate.tolerance": 0.07}, {"fail": {"baseline int8": "no range for conv1"}}),
-    "refused": ({}, {"refuse": "regression"}),
-    "bad_labels": ({}, {"fail": {"check_labels": "3 rows are empty"}}),
+    "accepted": ({}, {}, ""),
+    "item_failed": ({"prune": True, "gate.tolerance": 0.07}, {"fail": {"baseline int8": "no range for conv1"}}, ""),
+    "refused": ({}, {"refuse": "regression"}, ""),
+    "bad_labels": ({}, {"fail": {"check_labels": "3 rows are empty"}}, ""),
+    "approved": (ASKING, {}, "approve"),
+    "marked_as_success": (ASKING, {}, "mark_as_success"),
+    "asked_again": (ASKING, {}, "ask_again"),
+    "stopped": (ASKING, {}, "mark_run_as_failed"),
 }
 
 MAPPED = {"quantize": 2, "fuse": 3}
@@ -98,7 +144,9 @@ def test_the_link_to_mlflow_is_on_the_task(runs):
 
 def test_promotion_is_an_asset_event_with_version_run_and_metrics(runs):
     expected = {"name": "stand_in_model", "version": "7", "run": "parent-run", "metrics": {"quality": 0.5}}
-    assert runs["events"] == [expected, expected]
+    promoted = [name for name in RUNS if runs[name]["tasks"]["promote"] == "success"]
+    assert promoted == ["accepted", "item_failed", "approved"]
+    assert runs["events"] == [expected] * len(promoted)
 
 
 def test_parameters_reach_the_stages(runs):
@@ -139,3 +187,32 @@ def test_bad_labels_stop_the_run_which_is_closed_as_failed(runs):
     assert {task for task, state in run["tasks"].items() if state == "failed"} == {"check_labels", "close_run"}
     assert run["tasks"]["train"] == "upstream_failed"
     assert "close_run close_run" in specs(runs, "bad_labels")
+
+
+def test_what_a_person_approved_is_promoted(runs):
+    assert runs["approved"]["state"] == "success"
+    assert runs["approved"]["tasks"]["approve"] == runs["approved"]["tasks"]["promote"] == "success"
+
+
+def test_an_approval_that_is_marked_as_a_success_promotes_nothing(runs):
+    run = runs["marked_as_success"]
+    assert run["state"] == "failed"
+    assert {task for task, state in run["tasks"].items() if state == "failed"} == {"promote", "close_run"}
+
+
+def test_a_question_that_airflow_would_show_as_it_was_before_is_not_asked(runs):
+    run = runs["asked_again"]
+    assert run["state"] == "failed"
+    assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("failed", "upstream_failed")
+
+
+def test_a_run_that_is_marked_as_failed_is_closed(runs):
+    run = runs["stopped"]
+    assert run["state"] == "failed"
+    assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("failed", "skipped")
+    assert specs(runs, "stopped")["close_run close_run"]["state"]["approve"] == "failed"
+
+
+def test_runs_of_airflow_have_identities_of_their_own(runs):
+    identities = {specs(runs, name)["open_run open_run"]["run"]["identity"] for name in RUNS}
+    assert len(identities) == len(RUNS) and all(identities)

@@ -49,7 +49,9 @@ def test_approval_stands_between_register_and_promote(dag_of):
 def test_the_run_ends_with_the_task_that_closes_it(dag_of):
     dag = dag_of()
     assert [task.task_id for task in dag.tasks if not task.downstream_task_ids] == ["close_run"]
-    assert dag.get_task("close_run").trigger_rule == TriggerRule.ALL_DONE
+    closing = dag.get_task("close_run")
+    assert closing.trigger_rule == TriggerRule.ALL_DONE_SETUP_SUCCESS
+    assert closing.is_teardown and closing.on_failure_fail_dagrun, "or a run that is stopped is never closed"
 
 
 def test_a_skipped_stage_does_not_skip_what_follows(dag_of):

@@ -191,6 +191,13 @@ def test_closing_a_run_with_a_failed_task_closes_it_and_fails(task):
     assert ("the_task", "return_value") in task.ti.xcoms
 
 
+def test_closing_a_run_that_a_person_stopped_before_its_verdict_closes_it_and_fails(task):
+    task.ti.states = {"train": "success", "benchmark": "skipped", "gate": "skipped"}
+    with pytest.raises(AirflowFailException, match="before the gate judged"):
+        task.execute(task.make(CloseRunOperator))
+    assert task.spec()["state"]["benchmark"] == "skipped"
+
+
 def test_closing_a_run_that_never_opened_fails(task):
     task.ti.xcoms.clear()
     with pytest.raises(AirflowFailException, match="did not open a run"):
