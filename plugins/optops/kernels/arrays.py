@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 Precision = Literal["fp32", "bf16", "int8"]
 Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
 Floats = NDArray[np.float32]
-INT32 = np.iinfo(np.int32)
 
 PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
 ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
@@ -49,13 +48,12 @@ def int32_of(name: str, values: ArrayLike) -> NDArray[np.int32]:
         ValueError: If the values called `name` are no integers, or do not fit into 32 bits.
     """
     array = np.asarray(values)
-    if array.size and array.dtype != np.int32:
-        if array.dtype.kind not in "iu":
-            raise ValueError(f"{name} are {array.dtype}; they must be integers of 32 bits")
-        for value in (int(array.min()), int(array.max())):
-            if not INT32.min <= value <= INT32.max:
-                raise ValueError(f"{name} hold {value}; they must be integers of 32 bits")
-    return np.asarray(array, np.int32, order="C")
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{name} are {array.dtype}; they must be integers of 32 bits")
+    narrow = np.asarray(array, np.int32, order="C")
+    if array.dtype != np.int32 and not (narrow == array).all():
+        raise ValueError(f"{name} hold {array[narrow != array][0]}; they must be integers of 32 bits")
+    return narrow
 
 
 def sentences_of(
