@@ -3,19 +3,22 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 from typing import Literal
 
 import numpy as np
 
 from optops.candidate import Candidate
-from optops.measurement.statistics import bootstrap
+from optops.measurement.bootstrap import bca_bounds, bootstrap
+from optops.measurement.non_inferiority import ROUNDING
 from optops.recipe import Recipe
 from optops.runtimes.base import load_executable
 from optops.stage_spec import StageResult
 from optops.tracking import Tracking
 from optops.workloads.base import workload_of
 
-INTERVAL = (2.5, 97.5)
+CONFIDENCE = 0.975
+"""Of each end of an interval of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,20 @@ def evaluate_run(
         value = float(workload.metric(statistics)[0])
         resampled = bootstrap(partial(workload.metric, statistics), len(examples), recipe.gate.resamples, recipe.seed)
         reference = reference or (value, resampled)
-        low, high = np.percentile(resampled, INTERVAL)
-        change_low, change_high = np.percentile(resampled - reference[1], INTERVAL)
         change = value - reference[0]
-        scores.append(
-            Score(
-                candidate.name,
-                candidate.key,
-                value,
-                float(low),
-                float(high),
-                change,
-                float(change_low),
-                float(change_high),
-            )
-        )
+        rounding = ROUNDING * abs(value)
+        interval = _interval(resampled, value, rounding)
+        against_baseline = _interval(resampled - reference[1], change, rounding)
+        scores.append(Score(candidate.name, candidate.key, value, *interval, change, *against_baseline))
         report(f"{candidate.name}: {workload.metric_name} {value:.2f}")
     signature = workload.metric_signature(recipe.data)
     return Report(split, len(examples), workload.metric_name, signature, tuple(scores))
+
+
+def _interval(values: np.ndarray, point: float, rounding: float) -> tuple[float, float]:
+    if not np.isfinite(values).all():
+        return nan, nan
+    return bca_bounds(values, point, CONFIDENCE, rounding=rounding).of(values)
 
 
 def _models(results: Sequence[StageResult]) -> list[Candidate]:

@@ -335,7 +335,7 @@ class Gate(Section):
     )
     resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
     anomalous_gain: float = Field(
-        0.2, gt=0, description="A relative gain over the baseline above this is not believed: verdict `anomalous`."
+        0.2, gt=0, description="A relative gain over the baseline proved above this is not believed: `anomalous`."
     )
     nominees: int = Field(
         3,

@@ -103,10 +103,10 @@ def _look_at_runtimes(recipe: Recipe, found: Forecast) -> None:
 
 
 def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
-    from optops.measurement.statistics import estimated_resolution
+    from optops.stages.judgement import unprovable
     from optops.workloads.base import workload_of
 
-    workload, gate = workload_of(recipe), recipe.gate
+    workload = workload_of(recipe)
     try:
         splits = workload.read(recipe.data, recipe.seed)
     except ValueError as error:
@@ -115,15 +115,9 @@ def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
     for split, examples in splits.items():
         if examples.empty:
             yield f"data.{split}: there are no {workload.examples_name} in it; give it some"
-    provable = estimated_resolution(max(len(splits[TEST]), 1))
-    if gate.tolerance_kind == "relative" and provable > gate.tolerance:
-        needed = (0.4 / gate.tolerance) ** 2 if gate.tolerance else None
-        more = f"about {needed:,.0f} would do" if needed else "no number of them proves a tolerance of 0 by itself"
-        found.warnings.append(
-            f"gate.tolerance: {len(splits[TEST]):,} test {workload.examples_name} can prove a tolerance of about "
-            f"{provable:.1%}, not {gate.tolerance:.1%}: expect the verdict `inconclusive`; add test examples ({more}) "
-            "or raise `gate.tolerance`"
-        )
+    doubt = unprovable(recipe.gate, len(splits[TEST]), workload.examples_name)
+    if doubt:
+        found.warnings.append(f"gate.tolerance: {doubt}")
 
 
 def _existing_store() -> "Tracking | None":

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from numpy.typing import NDArray
 
 from optops.measurement.labels import Labelled, place_labels
-from optops.measurement.statistics import NonInferiority
+from optops.measurement.non_inferiority import NonInferiority
 
 DPI = 150
 # Okabe & Ito 2008: told apart under the common colour-vision deficiencies. Black is the baseline's.
@@ -114,7 +114,7 @@ def verdict(result: NonInferiority, differences: NDArray[np.float64], path: Path
 
     Args:
         result: of the test.
-        differences: float (resamples,), D on each resample: `optops.measurement.statistics.margins`.
+        differences: float (resamples,), D on each resample: `optops.measurement.non_inferiority.margins`.
         path: the PNG file to write.
         metric: name of the metric with its unit, for the axis.
     """
@@ -201,7 +201,7 @@ def verdict_figure(result: NonInferiority, differences: NDArray[np.float64], *, 
     axes.axvspan(axes.get_xlim()[0], 0, color="0.5", alpha=0.12, linewidth=0, zorder=0, label="worse than allowed")
     axes.set_xlabel(f"margin D: what is left of the tolerance [{metric}]")
     axes.set_ylabel(f"bootstrap resamples (of {len(differences):,})")
-    axes.set_title(f"{result.verdict.upper()}: {_reason(result)}", loc="left", fontweight="bold", pad=22)
+    axes.set_title(f"{result.verdict.upper()}: {result.reason}", loc="left", fontweight="bold", pad=22)
     axes.text(0, 1.02, _arithmetic(result, metric), transform=axes.transAxes, fontsize=9, color="0.25")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -211,15 +211,6 @@ def _bins(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     if np.ptp(differences) == 0:
         return np.linspace(differences[0] - 0.5, differences[0] + 0.5, 42)
     return np.histogram_bin_edges(differences, bins=40)
-
-
-def _reason(result: NonInferiority) -> str:
-    return {
-        "accept": "the lower bound is not below zero",
-        "regression": "the upper bound is below zero",
-        "inconclusive": "zero lies between the bounds",
-        "anomalous": "the gain is too large to believe",
-    }[result.verdict]
 
 
 def _arithmetic(result: NonInferiority, metric: str) -> str:

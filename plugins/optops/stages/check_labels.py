@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optops.candidate import canonical_json, derive_key
-from optops.measurement.statistics import estimated_resolution
 from optops.pipeline import CALIBRATION, SPLITS, TEST, TRAIN
 from optops.stage_spec import Manifest, StageResult
 from optops.stages.base import Job, StageError
+from optops.stages.judgement import unprovable
 from optops.workloads.base import LabelReport
 from optops.workloads.label_checks import CheckOutcome, Defect
 
@@ -39,7 +39,9 @@ def run(job: Job) -> StageResult:
         job.log(f"quarantine: {len(quarantined)} training {job.workload.examples_name} removed")
         if splits[TRAIN].empty:
             raise StageError("quarantine removed every training example; see the Data Docs for the defects")
-    _warn_if_tolerance_can_not_be_proved(job, len(splits[TEST]))
+    doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload.examples_name)
+    if doubt:
+        job.log(f"warning: {doubt}")
     splits[CALIBRATION] = _calibration(job, splits[TRAIN])
     manifests = {split: _write_manifest(job, folder, split, splits[split]) for split in SPLITS}
     return job.hand_on(
@@ -102,16 +104,6 @@ def _describe(defects: Iterable[Defect]) -> Iterable[str]:
         yield f"  {defect.file}:{defect.line}: {defect.check}: {defect.reason}: {defect.value}"
     if len(shown) > SHOWN_DEFECTS:
         yield f"  and {len(shown) - SHOWN_DEFECTS} more: labels/defects.csv of this stage's MLflow run has all"
-
-
-def _warn_if_tolerance_can_not_be_proved(job: Job, examples: int) -> None:
-    gate = job.recipe.gate
-    provable = estimated_resolution(examples)
-    if gate.tolerance_kind == "relative" and provable > gate.tolerance:
-        job.log(
-            f"warning: {examples} test {job.workload.examples_name} can prove a tolerance of about {provable:.1%}, "
-            f"not {gate.tolerance:.1%}: expect the verdict `inconclusive`; add test examples or raise gate.tolerance"
-        )
 
 
 def _calibration(job: Job, train: "pd.DataFrame") -> "pd.DataFrame":

@@ -5,7 +5,16 @@ from functools import partial
 
 import numpy as np
 
-from optops.measurement.statistics import NonInferiority, Tolerance, bootstrap, margins, non_inferiority
+from optops.measurement.bootstrap import bootstrap
+from optops.measurement.non_inferiority import (
+    NonInferiority,
+    Tolerance,
+    estimated_examples,
+    estimated_resolution,
+    margins,
+    non_inferiority,
+)
+from optops.sections import Gate
 from optops.stages.base import Job, StageError
 
 
@@ -62,6 +71,7 @@ def _test(
             *_resampled(job, candidate, reference),
             candidate_point=candidate.metric,
             reference_point=reference.metric,
+            examples=len(reference.statistics),
             tolerance=tolerance,
             higher_is_better=job.workload.higher_is_better,
             confidence=confidence,
@@ -93,3 +103,20 @@ def _resampled(job: Job, candidate: Sample, reference: Sample) -> tuple[np.ndarr
         for sample in (candidate, reference)
     )
     return ours, theirs
+
+
+def unprovable(gate: Gate, examples: int, examples_name: str) -> str | None:
+    """Returns why so many test examples can hardly prove the recipe's tolerance, with the remedy; None if they can.
+
+    An estimate from their number alone: an absolute tolerance can not be told from it.
+    """
+    confidence = gate.confidence_of(1, gate.nominees)
+    provable = estimated_resolution(max(examples, 1), confidence)
+    if gate.tolerance_kind != "relative" or provable <= gate.tolerance:
+        return None
+    needed = estimated_examples(gate.tolerance, confidence)
+    more = f"about {needed:,} would do" if needed else "though none prove 0 of a model that is no better"
+    return (
+        f"{examples:,} test {examples_name} can prove a tolerance of about {provable:.1%}, not {gate.tolerance:.1%}: "
+        f"expect the verdict `inconclusive`; add test examples ({more}) or raise `gate.tolerance`"
+    )

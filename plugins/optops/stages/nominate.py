@@ -7,7 +7,7 @@ import numpy as np
 
 from optops.candidate import Candidate
 from optops.measurement import plots
-from optops.measurement.statistics import NonInferiority
+from optops.measurement.non_inferiority import NonInferiority
 from optops.pipeline import VALIDATION
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, decimals_of

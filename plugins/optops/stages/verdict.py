@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optops.candidate import Candidate
-from optops.measurement.statistics import NonInferiority
+from optops.measurement.non_inferiority import NonInferiority
 from optops.registry import Version
 from optops.stages.base import Job, decimals_of
 

@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from optops.measurement.non_inferiority import Tolerance, margins, non_inferiority
 from optops.measurement.plots import (
     AcceptedRegion,
     LatencyRow,
@@ -17,7 +18,6 @@ from optops.measurement.plots import (
     verdict,
     verdict_figure,
 )
-from optops.measurement.statistics import Tolerance, margins, non_inferiority
 
 REGION = AcceptedRegion(minimum_speed_up=1.5, quality_bound=29.7, metric="BLEU")
 BASELINE = QualityPoint("tensorflow-float32", 1, 0.98, 1.02, 30, 29.4, 30.6, "baseline")
@@ -50,12 +50,13 @@ def assert_inside(figure) -> None:
     assert box.y1 <= height
 
 
-def examine(candidate, reference, tolerance, **options):
+def examine(candidate, reference, tolerance, examples=500, **options):
     return non_inferiority(
         candidate,
         reference,
         candidate_point=candidate.mean(),
         reference_point=reference.mean(),
+        examples=examples,
         tolerance=tolerance,
         **options,
     )
@@ -131,6 +132,17 @@ def test_the_verdict_stands_in_the_title(offset):
     left, right = figure.axes[0].get_xlim()
     assert left < min(0, result.margin_lower)
     assert right > max(0, result.margin_upper)
+    assert_inside(figure)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01])
+def test_the_verdict_on_models_scored_alike_says_what_would_prove_it(tolerance):
+    values = np.random.default_rng(1).normal(30, 0.5, 1000)
+    result = examine(values, values, Tolerance(tolerance, "relative"), examples=100)
+    figure = verdict_figure(result, margins(values, values, result.tolerance), metric="BLEU")
+    assert figure.axes[0].get_title("left") == f"INCONCLUSIVE: {result.reason}"
+    left, right = figure.axes[0].get_xlim()
+    assert left < result.margin_lower < result.margin_upper < right
     assert_inside(figure)
 
 
