@@ -325,10 +325,15 @@ class Gate(Section):
 
     tolerance: float = Field(0.02, ge=0, description="How much worse than the baseline the metric may be.")
     tolerance_kind: Literal["relative", "absolute"] = Field(
-        "relative", description="Whether the tolerance is a share of the baseline's metric or in its units."
+        "relative",
+        description="Whether the tolerance is a share of the baseline's metric, which must then be above 0, or in its "
+        "units.",
     )
     minimum_speedup: float = Field(
-        1.0, gt=0, description="Lower bound of the speed-up that the primary cell must reach."
+        1.0,
+        gt=0,
+        description="What the lower bound of the speed-up must reach in the primary cell; from 1 on, beyond the noise "
+        "that is measured, too.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="One-sided confidence of the bounds of quality, for all nominees together."

@@ -274,20 +274,32 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
     return kept, dropped
 
 
-def allowed_loss(job: Job) -> float:
+def allowed_loss(job: Job, baseline: Candidate | None = None) -> float:
     """Returns the cumulative tolerance in units of the metric, by the baseline's quality on the validation split.
 
+    Args:
+        job: The stage's job.
+        baseline: The job's own if None: what makes it has no result of `train` yet.
+
     Raises:
-        StageError: If that is no finite number, against which nothing can be judged.
+        StageError: If that is no finite number, against which nothing can be judged, or none of which a share is a
+            tolerance.
     """
-    gate = job.recipe.gate
-    reference = job.baseline.metrics[job.workload.metric_name]
+    gate, name = job.recipe.gate, job.workload.metric_name
+    reference = (baseline or job.baseline).metrics[name]
     if not isfinite(reference):
         raise StageError(
-            f"the baseline's {job.workload.metric_name} is {reference} on validation: labels or outputs hold numbers "
+            f"the baseline's {name} is {reference} on validation: labels or outputs hold numbers "
             "that are not finite; mend the data, and leave the label checks of them on"
         )
-    return gate.tolerance * abs(reference) if gate.tolerance_kind == "relative" else gate.tolerance
+    if gate.tolerance_kind == "absolute":
+        return gate.tolerance
+    if reference < 0 or (reference == 0 and job.workload.higher_is_better):
+        raise StageError(
+            f"the baseline's {name} is {reference:g} on validation, of which a share of {gate.tolerance:g} is no "
+            "tolerance: set `gate.tolerance_kind: absolute`, or mend the baseline"
+        )
+    return gate.tolerance * reference
 
 
 def decimals_of(job: Job) -> int:

@@ -15,8 +15,7 @@ from optops.pipeline import VALIDATION
 from optops.registry import CHAMPION, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError
-
-CHAMPION_NAME = "reigning champion"
+from optops.stages.champion import CHAMPION_NAME, fetch_champion
 
 
 def run(job: Job) -> StageResult:
@@ -28,15 +27,15 @@ def run(job: Job) -> StageResult:
     cells = _cells(job, folder)
     contenders = [_contender(job, candidate) for candidate in candidates.values()]
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
-    dropped: dict[str, str] = {}
+    unfit = ""
     if champion:
         job.log(f"the reigning champion, version {champion.version}, is timed too")
-        files = job.tracking.fetch(champion.artifact)
+        files = fetch_champion(job, champion)
         try:
             cells = _cells_for_champion(job, folder, files / "assets", cells)
             contenders.append(Contender(CHAMPION_NAME, files / "serving", job.recipe.target.threads))
         except Exception as error:  # noqa: BLE001 - whatever keeps an old model from this run's data, others are timed
-            dropped[CHAMPION_NAME] = f"it takes other inputs than this run has: {type(error).__name__}: {error}"
+            unfit = f"it takes other inputs than this run has: {type(error).__name__}: {error}"
     before = host.load()
     settings = job.recipe.benchmark
     seconds, seed = settings.seconds_per_cell, job.recipe.seed
@@ -56,11 +55,13 @@ def run(job: Job) -> StageResult:
     output: Json = {
         "table": table,
         "champion": champion.version if champion else None,
+        "champion_unfit": unfit,
         "noise_floor": floor.resolution,
         "target": {**asdict(host.Fingerprint.of_this_host()), "threads": job.recipe.target.threads},
         "load": {"before": asdict(before), "after": asdict(host.load())},
     }
     _log(job, folder, output, measurements, candidates)
+    dropped = {CHAMPION_NAME: unfit} if unfit else {}
     dropped |= {f.candidate: f"{f.cell or 'loading'}: {f.reason}" for f in measurements.failures}
     return job.hand_on(candidates=tuple(candidates.values()), output=output, dropped=dropped)
 

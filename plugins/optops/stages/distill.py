@@ -6,7 +6,7 @@ from optops.sections import Distill
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
-from optops.stages.training import fit_model, publish
+from optops.stages.training import NotFiniteError, fit_model, publish
 
 STUDENT = "student"
 
@@ -28,5 +28,9 @@ def run(job: Job) -> StageResult:
         return job.hand_on(candidates=job.result("train").candidates, dropped={STUDENT: str(error)})
     loss = job.workload.distillation_loss(teacher, student, settings)
     fit_model(job, student, baseline.architecture, examples, loss, settings.train, folder / "assets", STUDENT)
-    candidate = publish(job, folder, student, baseline.architecture, name=STUDENT, parents=(baseline.key,))
+    try:
+        candidate = publish(job, folder, student, baseline.architecture, name=STUDENT, parents=(baseline.key,))
+    except NotFiniteError as error:
+        job.log(f"{STUDENT} is dropped: {error}")
+        return job.hand_on(candidates=job.result("train").candidates, dropped={STUDENT: str(error)})
     return job.hand_on(candidates=(*job.result("train").candidates, candidate))

@@ -1,7 +1,7 @@
 """Judges the nominee on the test split, against this run's baseline and against the reigning champion."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from optops.pipeline import TEST
 from optops.registry import CHAMPION, Version, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, decimals_of
-from optops.stages.benchmark import CHAMPION_NAME, cell_name
+from optops.stages.champion import CHAMPION_NAME, fetch_champion, unusable_champion
+from optops.stages.execution import is_expected, is_unreachable
 from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
-from optops.stages.verdict import Speed, Trial, overall, to_markdown
+from optops.stages.speed import judge_speed
+from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
 
 
 def run(job: Job) -> StageResult:
@@ -21,18 +23,10 @@ def run(job: Job) -> StageResult:
     folder = job.new_folder()
     nominees = job.result("nominate").candidates
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
-    trials: list[Trial] = []
+    trials: list[Trial | FailedTrial] = []
     if nominees:
         _check_champion(job, champion)
-        sample_of = _sampler(job)
-        baseline = sample_of("baseline", job.fetch(job.baseline))
-        reigning = _judged_champion(job, champion, sample_of) if champion else None
-        for number, nominee in enumerate(nominees, start=1):
-            trial = _try(job, nominee, number, sample_of, baseline, reigning)
-            trials.append(trial)
-            _draw(job, folder, trial, sample_of(nominee.name, job.fetch(nominee)), baseline)
-            if trial.accepted:
-                break
+        trials += _trials(job, folder, nominees, champion)
     verdict = overall(trials)
     markdown = to_markdown(job, trials, champion, job.result("nominate").dropped)
     record = _record(job, verdict, markdown, trials, champion)
@@ -51,6 +45,34 @@ def run(job: Job) -> StageResult:
     return job.hand_on(candidates=tuple(accepted), output=output)
 
 
+def _trials(
+    job: Job, folder: Path, nominees: tuple[Candidate, ...], champion: Version | None
+) -> Iterator[Trial | FailedTrial]:
+    """Judges the nominees one after the other, until one is accepted."""
+    sample_of = _sampler(job)
+    baseline = sample_of("baseline", job.fetch(job.baseline))
+    # What nothing can be held against is no fault of a nominee.
+    judge(job, baseline, baseline, "the baseline")
+    reigning = _judged_champion(job, champion, sample_of) if champion else None
+    for number, nominee in enumerate(nominees, start=1):
+        reigns = champion is not None and nominee.artifact.digest == champion.artifact.digest
+        try:
+            sample = sample_of(nominee.name, job.fetch(nominee))
+            trial = _try(job, nominee, number, sample, baseline, None if reigns else reigning)
+        except Exception as error:
+            if is_unreachable(error):
+                raise
+            reason = str(error) if is_expected(error) else f"{type(error).__name__}: {error}"
+            job.log(f"{nominee.name} failed before the gate: {reason}")
+            yield FailedTrial(nominee, number, reason)
+            continue
+        _log(job, trial, sample)
+        _draw(job, folder, trial, sample, baseline)
+        yield trial
+        if trial.accepted:
+            return
+
+
 def _check_champion(job: Job, champion: Version | None) -> None:
     """Refuses to judge where the benchmark timed another champion: the speed of this one is not known."""
     timed, now = job.result("benchmark").output.get("champion"), champion.version if champion else None
@@ -63,15 +85,13 @@ def _check_champion(job: Job, champion: Version | None) -> None:
 
 
 def _judged_champion(job: Job, champion: Version, sample_of: Callable[[str, Path], Sample]) -> Sample:
+    files = fetch_champion(job, champion)
     try:
-        return sample_of(CHAMPION_NAME, job.tracking.fetch(champion.artifact))
+        sample = sample_of(CHAMPION_NAME, files)
+        judge_against_champion(job, sample, sample, CHAMPION_NAME, job.recipe.gate.confidence)
+        return sample
     except Exception as error:
-        raise StageError(
-            f"version {champion.version}, the champion of {champion.name!r}, can not answer this run's test examples "
-            f"({type(error).__name__}: {error}), so that nothing can be proved against it. If the data or the runtimes "
-            "changed for good, take the alias `champion` from it in MLflow, or register under another name "
-            "(`registry.name`), and run again"
-        ) from error
+        raise unusable_champion(champion, "can not answer this run's test examples", error) from error
 
 
 def _sampler(job: Job) -> Callable[[str, Path], Sample]:
@@ -92,40 +112,21 @@ def _sampler(job: Job) -> Callable[[str, Path], Sample]:
     return sample_of
 
 
-def _try(
-    job: Job,
-    nominee: Candidate,
-    number: int,
-    sample_of: Callable[[str, Path], Sample],
-    baseline: Sample,
-    reigning: Sample | None,
-) -> Trial:
+def _try(job: Job, nominee: Candidate, number: int, sample: Sample, baseline: Sample, reigning: Sample | None) -> Trial:
     confidence = job.recipe.gate.confidence_of(number, len(job.result("nominate").candidates))
-    sample = sample_of(nominee.name, job.fetch(nominee))
     against_champion = judge_against_champion(job, sample, reigning, nominee.name, confidence) if reigning else None
     against_baseline = judge(job, sample, baseline, nominee.name, confidence)
-    for name, result in (("baseline", against_baseline), ("champion", against_champion)):
+    speed = judge_speed(job, nominee.name)
+    return Trial(nominee, number, confidence, against_baseline, against_champion, speed)
+
+
+def _log(job: Job, trial: Trial, sample: Sample) -> None:
+    values = {f"{job.workload.metric_name}.test": sample.metric}
+    for name, result in (("baseline", trial.against_baseline), ("champion", trial.against_champion)):
         if result:
-            values = {
-                f"{job.workload.metric_name}.delta_{name}": result.difference,
-                f"margin_lower_{name}": result.margin_lower,
-            }
-            job.tracking.log_metrics(job.run_id, values, nominee)
-    job.tracking.log_metrics(job.run_id, {f"{job.workload.metric_name}.test": sample.metric}, nominee)
-    return Trial(nominee, number, confidence, against_baseline, against_champion, _speed(job, nominee))
-
-
-def _speed(job: Job, nominee: Candidate) -> Speed:
-    table = job.result("benchmark").output["table"]
-    cell = cell_name(job.recipe.benchmark.primary_batch)
-    champion = table.get(CHAMPION_NAME, {"cells": {}})["cells"].get(cell)
-    return Speed(
-        cell=cell,
-        minimum=job.recipe.gate.minimum_speedup,
-        nominee=table[nominee.name]["cells"][cell]["speedup"],
-        champion=champion["speedup"] if champion else None,
-        untimed=job.result("benchmark").dropped.get(CHAMPION_NAME, ""),
-    )
+            values[f"{job.workload.metric_name}.delta_{name}"] = result.difference
+            values[f"margin_lower_{name}"] = result.margin_lower
+    job.tracking.log_metrics(job.run_id, values, trial.nominee)
 
 
 def _draw(job: Job, folder: Path, trial: Trial, sample: Sample, baseline: Sample) -> None:
@@ -135,24 +136,28 @@ def _draw(job: Job, folder: Path, trial: Trial, sample: Sample, baseline: Sample
     )
 
 
-def _record(job: Job, verdict: str, markdown: str, trials: list[Trial], champion: Version | None) -> Json:
+def _record(
+    job: Job, verdict: str, markdown: str, trials: Sequence[Trial | FailedTrial], champion: Version | None
+) -> Json:
     return {
         "verdict": verdict,
         "metric": job.workload.metric_signature(job.recipe.data),
         "test_split": {"examples": job.manifest(TEST).examples, "digest": job.manifest(TEST).digest},
         "champion": champion.version if champion else None,
-        "trials": [
-            {
-                "nominee": trial.nominee.key,
-                "name": trial.nominee.name,
-                "verdict": trial.verdict,
-                "confidence": trial.confidence,
-                "against_baseline": asdict(trial.against_baseline),
-                "against_champion": asdict(trial.against_champion) if trial.against_champion else None,
-                "speed": asdict(trial.speed),
-            }
-            for trial in trials
-        ],
+        "trials": [_record_of(trial) for trial in trials],
         "not_nominated": dict(job.result("nominate").dropped),
         "markdown": markdown,
+    }
+
+
+def _record_of(trial: Trial | FailedTrial) -> Json:
+    record: Json = {"nominee": trial.nominee.key, "name": trial.nominee.name, "verdict": trial.verdict}
+    if isinstance(trial, FailedTrial):
+        return {**record, "failed": trial.reason}
+    return {
+        **record,
+        "confidence": trial.confidence,
+        "against_baseline": asdict(trial.against_baseline),
+        "against_champion": asdict(trial.against_champion) if trial.against_champion else None,
+        "speed": asdict(trial.speed),
     }

@@ -13,7 +13,7 @@ from optops.sections import STRUCTURED, Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, StageError
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
-from optops.stages.training import fit_model, publish
+from optops.stages.training import NotFiniteError, fit_model, publish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +34,17 @@ def run(job: Job) -> StageResult:
     try:
         examples = taught_examples(job, job.baseline, settings)
     except NothingToTeachError as error:
-        dropped = {f"{candidate.name} pruned": str(error) for candidate in chosen}
+        reasons = {f"{candidate.name} pruned": str(error) for candidate in chosen}
         job.log(f"nothing is pruned: {error}")
-        return job.hand_on(candidates=upstream, dropped=dropped)
-    made = [pruned for candidate in chosen for pruned in _prune(job, settings, candidate, examples)]
-    return job.hand_on(candidates=(*upstream, *made))
+        return job.hand_on(candidates=upstream, dropped=reasons)
+    dropped: dict[str, str] = {}
+    made = [pruned for candidate in chosen for pruned in _prune(job, settings, candidate, examples, dropped)]
+    return job.hand_on(candidates=(*upstream, *made), dropped=dropped)
 
 
-def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame") -> list[Candidate]:
+def _prune(
+    job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFrame", dropped: dict[str, str]
+) -> list[Candidate]:
     whole, architecture = _load(job, candidate), candidate.architecture
     steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
@@ -59,7 +62,11 @@ def _prune(job: Job, settings: Prune, candidate: Candidate, examples: "pd.DataFr
         if not step.ratio:
             continue
         parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=step.ratio)
-        made.append(publish(job, folder, step.model, architecture, name=name, parents=parents, key=key))
+        try:
+            made.append(publish(job, folder, step.model, architecture, name=name, parents=parents, key=key))
+        except NotFiniteError as error:
+            job.log(f"{name} is dropped: {error}")
+            dropped[name] = str(error)
     return made
 
 

@@ -1,10 +1,11 @@
 """Trains the baseline, or imports it; its serving form is executed by stock TensorFlow."""
 
+from optops.candidate import Candidate
 from optops.models.base import Description
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.stage_spec import StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, allowed_loss
 from optops.stages.training import fit_model, judge_serving, pretrain_model, publish
 
 BASELINE = "baseline"
@@ -13,8 +14,13 @@ PRETRAINING = "pretraining"
 
 def run(job: Job) -> StageResult:
     """Returns the baseline as the one candidate that goes on."""
-    if not job.workload.trainable(job.recipe.model):
-        return _import(job)
+    baseline = _train(job) if job.workload.trainable(job.recipe.model) else _import(job)
+    # A tolerance that can not be used is told before anything else is made.
+    allowed_loss(job, baseline)
+    return job.hand_on(candidates=(baseline,))
+
+
+def _train(job: Job) -> Candidate:
     share_cores(job.recipe.train.replicas)
     folder = job.new_folder()
     assets = folder / "assets"
@@ -28,17 +34,16 @@ def run(job: Job) -> StageResult:
         pretrain_model(job, model, first, PRETRAINING)
     loss = job.workload.loss(job.recipe.train)
     fit_model(job, model, architecture, examples, loss, job.recipe.train, assets, BASELINE)
-    candidate = publish(job, folder, model, architecture, name=BASELINE, parents=())
-    return job.hand_on(candidates=(candidate,))
+    return publish(job, folder, model, architecture, name=BASELINE, parents=())
 
 
-def _import(job: Job) -> StageResult:
+def _import(job: Job) -> Candidate:
     folder = job.new_folder()
     job.workload.import_model(job.recipe, folder)
     metrics = judge_serving(job, folder, BASELINE)
     trainable = (folder / "trainable").is_dir()
     architecture = Description.load(folder / "trainable").architecture if trainable else "saved_model"
-    candidate = job.add(
+    return job.add(
         folder,
         name=BASELINE,
         parents=(),
@@ -48,4 +53,3 @@ def _import(job: Job) -> StageResult:
         trainable=trainable,
         metrics=metrics,
     )
-    return job.hand_on(candidates=(candidate,))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import Executable
 from optops.sections import Train
-from optops.stages.base import Job
+from optops.stages.base import Job, StageError
 from optops.stages.checkpoints import keep, restore
 from optops.workloads.base import Phase
 
 VALIDATED_EXAMPLES = 300
 """Validation examples that each epoch is judged on; the finished model is judged on all."""
+
+
+class NotFiniteError(StageError):
+    """A model whose quality on the validation split is no finite number."""
 
 
 def fit_model(
@@ -172,14 +177,23 @@ def publish(
 
 
 def judge_serving(job: Job, folder: Path, name: str) -> dict[str, float]:
-    """Runs the executable in `folder/serving` over the validation split; keeps what it said; returns its metric."""
+    """Runs the executable in `folder/serving` over the validation split; keeps what it said; returns its metric.
+
+    Raises:
+        NotFiniteError: If that is NaN or infinite.
+    """
     workload, examples = job.workload, job.examples(VALIDATION)
     executable = job.load(folder)
     predictions = workload.predict(
         executable, examples, folder / "assets", lambda line: job.progress(f"{name}: {line}")
     )
     statistics = workload.statistics(predictions, examples, job.recipe.data)
-    save_predictions(job, folder, predictions, statistics)
     value = float(workload.metric(statistics)[0])
+    if not isfinite(value):
+        raise NotFiniteError(
+            f"{name}: {workload.metric_name} is {value} on validation: its outputs or the labels hold numbers that are "
+            "not finite, and nothing can be judged by it"
+        )
+    save_predictions(job, folder, predictions, statistics)
     job.log(f"{name}: {workload.metric_name} {value:.2f} on {len(examples)} validation {workload.examples_name}")
     return {workload.metric_name: value, **workload.figures(statistics)}

@@ -2,43 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from optops.candidate import Candidate
 from optops.measurement.non_inferiority import NonInferiority
 from optops.registry import Version
 from optops.stages.base import Job, decimals_of
+from optops.stages.speed import Speed
 
 Verdict = Literal["accept", "regression", "inconclusive", "anomalous", "infeasible"]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """The primary cell's speed-up against the baseline, of the nominee and of the champion (as `RatioInterval`).
-
-    `untimed` says why there is none of a champion that reigns.
-    """
-
-    cell: str
-    minimum: float
-    nominee: Mapping[str, Any]
-    champion: Mapping[str, Any] | None
-    untimed: str = ""
-
-    @property
-    def reached(self) -> bool:
-        """Whether the lower bound reaches the minimum."""
-        return bool(self.nominee["lower_bound"] >= self.minimum)
-
-    @property
-    def slower_than_champion(self) -> bool:
-        """Whether the nominee is slower than the champion beyond doubt: their intervals do not even touch."""
-        return self.champion is not None and bool(self.nominee["high"] < self.champion["low"])
-
-
-@dataclass(frozen=True)
 class Trial:
-    """One nominee before the gate, the `number`-th, with the confidence that it is judged at."""
+    """One nominee before the gate, the `number`-th, with the confidence that it is judged at.
+
+    `against_champion` is None where there is no champion, and where the nominee is the champion itself.
+    """
 
     nominee: Candidate
     number: int
@@ -53,9 +33,9 @@ class Trial:
         found = {result.verdict for result in (self.against_baseline, self.against_champion) if result}
         if self.against_baseline.verdict == "anomalous":
             return "anomalous"
-        if "regression" in found or not self.speed.reached or self.speed.slower_than_champion:
+        if "regression" in found or self.speed.shortfall or self.speed.slower_than_champion:
             return "regression"
-        return "inconclusive" if "inconclusive" in found else "accept"
+        return "inconclusive" if "inconclusive" in found or self.speed.untimed else "accept"
 
     @property
     def accepted(self) -> bool:
@@ -63,20 +43,38 @@ class Trial:
         return self.verdict == "accept"
 
 
-def overall(trials: Sequence[Trial]) -> Verdict:
-    """Returns the verdict of the run: that of the accepted trial, else of the first one."""
+@dataclass(frozen=True)
+class FailedTrial:
+    """One nominee, the `number`-th, that could not be judged, and why: it does not answer as the baseline does."""
+
+    nominee: Candidate
+    number: int
+    reason: str
+    verdict: Verdict = "regression"
+    accepted: bool = False
+
+
+def overall(trials: Sequence[Trial | FailedTrial]) -> Verdict:
+    """Returns the verdict of the run: that of the accepted trial, else of the first that could be judged."""
     if not trials:
         return "infeasible"
-    return "accept" if any(trial.accepted for trial in trials) else trials[0].verdict
+    first = next((trial for trial in trials if isinstance(trial, Trial)), trials[0])
+    return "accept" if any(trial.accepted for trial in trials) else first.verdict
 
 
-def to_markdown(job: Job, trials: Sequence[Trial], champion: Version | None, dropped: Mapping[str, str]) -> str:
+def to_markdown(
+    job: Job, trials: Sequence[Trial | FailedTrial], champion: Version | None, dropped: Mapping[str, str]
+) -> str:
     """Returns the verdict with its arithmetic, for people."""
     lines = [f"## Verdict: {overall(trials)}", ""]
     if not trials:
         lines += ["Nothing met the validation tolerance and the minimum speed-up, so the test split was not used.", ""]
     for trial in trials:
-        lines += _trial_lines(job, trial, champion)
+        lines += [f"### {trial.nominee.name} (`{trial.nominee.key}`): {trial.verdict}", ""]
+        if isinstance(trial, FailedTrial):
+            lines += [f"It could not be judged: {trial.reason}", ""]
+        else:
+            lines += _trial_lines(job, trial, champion)
     if dropped:
         lines += ["### Not nominated", ""]
         lines += [f"- {name}: {reason}" for name, reason in dropped.items()]
@@ -84,37 +82,56 @@ def to_markdown(job: Job, trials: Sequence[Trial], champion: Version | None, dro
 
 
 def _trial_lines(job: Job, trial: Trial, champion: Version | None) -> list[str]:
-    nominee, speed = trial.nominee, trial.speed
-    lines = [f"### {nominee.name} (`{nominee.key}`): {trial.verdict}", ""]
+    lines: list[str] = []
     if trial.confidence != job.recipe.gate.confidence:
         lines += [
             f"Nominee {trial.number}, judged at confidence {trial.confidence:g}, so that all nominees together are "
             f"judged at {job.recipe.gate.confidence:g}.",
             "",
         ]
-    ratio = speed.nominee
     lines += [
         "| question | found | needed | answer |",
         "|---|---|---|---|",
         _quality_row(job, "as good as the baseline?", trial.against_baseline),
     ]
+    title = f"as good as the champion (version {champion.version})?" if champion else "as good as the champion?"
     if trial.against_champion:
-        title = f"as good as the champion (version {champion.version})?" if champion else "as good as the champion?"
         lines.append(_quality_row(job, title, trial.against_champion))
-    lines.append(
+    elif champion:
+        lines.append(f"| {title} | the same files | | yes |")
+    lines += [*_speed_rows(trial.speed), ""]
+    for name, result in (("baseline", trial.against_baseline), ("champion", trial.against_champion)):
+        if result and result.verdict == "inconclusive":
+            lines += [f"Inconclusive against the {name}: {result.reason}.", ""]
+    return [*lines, *_arithmetic(job, trial.against_baseline), ""]
+
+
+def _speed_rows(speed: Speed) -> list[str]:
+    assert speed.nominee is not None, "what failed in the primary cell is not nominated"
+    ratio = speed.nominee
+    needed = f"{speed.minimum:.2f}" + (" (1 and the noise floor)" if speed.is_of_noise else "")
+    rows = [
         f"| fast enough at {speed.cell}? | {ratio['ratio']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}], "
-        f"lower bound {ratio['lower_bound']:.2f} | {speed.minimum:.2f} | {_yes(speed.reached)} |"
-    )
+        f"lower bound {ratio['lower_bound']:.2f} | {needed} | {_yes(not speed.shortfall)} |"
+    ]
+    question = "| not slower than the champion? |"
     if speed.champion:
-        lines.append(
-            f"| not slower than the champion? | {ratio['ratio']:.2f}x against {speed.champion['ratio']:.2f}x "
+        rows.append(
+            f"{question} {ratio['ratio']:.2f}x against {speed.champion['ratio']:.2f}x "
             f"| intervals touch | {_yes(not speed.slower_than_champion)} |"
         )
     elif speed.untimed:
-        reason = speed.untimed.strip().splitlines()[-1].replace("|", "/")
-        lines.append(f"| not slower than the champion? | it could not be timed: {reason} | | unknown |")
-    lines += ["", *_arithmetic(job, trial.against_baseline), ""]
-    return lines
+        rows.append(
+            f"{question} it could not be timed: {_in_one_cell(speed.untimed)} | its speed: run again, or take the "
+            "alias `champion` from it | inconclusive |"
+        )
+    elif speed.unfit:
+        rows.append(f"{question} it can not be timed: {_in_one_cell(speed.unfit)} | | unknown |")
+    return rows
+
+
+def _in_one_cell(text: str) -> str:
+    return text.strip().splitlines()[-1].replace("|", "/")
 
 
 def _quality_row(job: Job, question: str, result: NonInferiority) -> str:

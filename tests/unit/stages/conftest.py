@@ -1,18 +1,23 @@
-"""A job of any stage over a real MLflow store, from what the stages before it handed on."""
+"""Jobs of any stage over a real MLflow store, from what the stages before handed on, and what they work with."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from optops.candidate import Artifact, Candidate, digest_folder
 from optops.pipeline import STAGES, make_spec
 from optops.recipe_file import read_recipe
+from optops.registry import ARTIFACT_TAG, CANDIDATE_TAG, DIGEST_TAG
 from optops.stage_spec import RunReference, StageResult
 from optops.stages.base import Job, new_job
 from optops.tracking import Tracking
 
 RECIPE = Path(__file__).parents[3] / "dags" / "recipes" / "travel_phrases.yaml"
+REGISTERED = "travel_phrases_en_de"
 
 
 @pytest.fixture
@@ -35,5 +40,44 @@ def job(optops_home, tmp_path) -> Callable[..., Job]:
         given = {name: (results.get(name, StageResult(name, f"{name}-1")),) for name in STAGES[stage].reads}
         spec = make_spec(stage, recipe, RunReference("", recipe.experiment, "", "run"), given)
         return replace(new_job(spec, tracking), run_id="none")
+
+    return make
+
+
+@pytest.fixture
+def stored(optops_home) -> Callable[..., Candidate]:
+    """Gives a function that makes an executable whose files are among the copies that this machine keeps.
+
+    It takes the name, arrays by their place among the files, and metrics.
+    """
+
+    def make(name, files, **metrics) -> Candidate:
+        folder = optops_home / "made"
+        folder.mkdir()
+        for place, array in files.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            np.save(folder / place, array)
+        (folder / "name.txt").write_text(name, encoding="utf-8")
+        digest = digest_folder(folder)
+        kept = optops_home / "artifacts" / digest
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, kept / "files", dirs_exist_ok=True)
+        shutil.rmtree(folder)
+        facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": False}
+        return Candidate(f"fuse-{name}", name, "fuse", (), **facts, artifact=Artifact("none", digest), metrics=metrics)
+
+    return make
+
+
+@pytest.fixture
+def version(optops_home) -> Callable[[Candidate], str]:
+    """Gives a function that makes a version from a candidate, as `register` does."""
+    del optops_home
+    client = Tracking().client
+    client.create_registered_model(REGISTERED)
+
+    def make(nominee) -> str:
+        tags = {CANDIDATE_TAG: nominee.key, ARTIFACT_TAG: nominee.artifact.uri, DIGEST_TAG: nominee.artifact.digest}
+        return str(client.create_model_version(REGISTERED, source="file:///nowhere", tags=tags).version)
 
     return make

@@ -6,10 +6,7 @@ import pytest
 
 from optops.candidate import Artifact, Candidate
 from optops.registry import (
-    ARTIFACT_TAG,
-    CANDIDATE_TAG,
     CHAMPION,
-    DIGEST_TAG,
     ROLLED_BACK_TAG,
     promote,
     rollback,
@@ -20,6 +17,7 @@ from optops.stage_spec import StageResult
 from optops.stages import gate, register
 from optops.stages import promote as promotion
 from optops.stages.base import StageError
+from optops.stages.champion import fetch_champion
 from optops.stages.model_card import model_card
 from optops.tracking import Tracking
 
@@ -32,20 +30,6 @@ def candidate(digest="abc"):
     return Candidate("fuse-1", "nominee", "fuse", (), **facts, artifact=files, metrics={"BLEU": 30.0})
 
 
-@pytest.fixture
-def version(optops_home):
-    """Gives a function that makes a version from a candidate, as `register` does."""
-    del optops_home
-    client = Tracking().client
-    client.create_registered_model(NAME)
-
-    def make(nominee):
-        tags = {CANDIDATE_TAG: nominee.key, ARTIFACT_TAG: nominee.artifact.uri, DIGEST_TAG: nominee.artifact.digest}
-        return str(client.create_model_version(NAME, source="file:///nowhere", tags=tags).version)
-
-    return make
-
-
 def test_a_champion_that_the_benchmark_did_not_time_is_not_judged_against(job, version):
     promote(Tracking().client, NAME, version(candidate()), None)
     results = {
@@ -54,6 +38,15 @@ def test_a_champion_that_the_benchmark_did_not_time_is_not_judged_against(job, v
     }
     with pytest.raises(StageError, match="now version 1, but the benchmark timed none: one was promoted meanwhile"):
         gate.run(job("gate", results))
+
+
+def test_a_champion_whose_files_are_gone_is_told_with_the_remedy(job, version):
+    gone = candidate("0" * 64)
+    client = Tracking().client
+    promote(client, NAME, version(gone), None)
+    champion = version_by_alias(client, NAME, CHAMPION)
+    with pytest.raises(StageError, match=r"version 1, the champion of .* can not be fetched .* take the alias"):
+        fetch_champion(job("benchmark", {}), champion)
 
 
 def test_a_version_is_taken_again_only_for_the_same_files(job, version):

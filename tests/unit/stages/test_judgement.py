@@ -1,13 +1,15 @@
 """Every decision about quality is a paired test on shared resamples, whatever the statistics of an example are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from optops.sections import Gate
-from optops.stages.base import StageError, decimals_of
-from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
+from optops.stages.base import StageError, allowed_loss, decimals_of
+from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion, unprovable
+from optops.stages.training import NotFiniteError, judge_serving
 from optops.workloads.base import load_workload
 from optops.workloads.detection.average_precision import detection_statistics
 from optops.workloads.detection.boxes import Box
@@ -100,6 +102,43 @@ def test_a_metric_is_written_with_as_many_decimals_as_its_tolerance_needs(mean_j
     mean_job.recipe.gate = Gate(tolerance=tolerance)
     mean_job.baseline = SimpleNamespace(metrics={"score": metric})
     assert decimals_of(mean_job) == decimals
+
+
+@pytest.mark.parametrize(("metric", "higher_is_better"), [(-0.4, True), (0.0, True), (-3.0, False)])
+def test_a_share_of_a_baseline_that_has_none_is_refused_at_once(mean_job, metric, higher_is_better):
+    baseline = SimpleNamespace(metrics={"score": metric})
+    mean_job.workload.higher_is_better = higher_is_better
+    with pytest.raises(StageError, match=r"a share of 0\.1 is no tolerance: set `gate\.tolerance_kind: absolute`"):
+        allowed_loss(mean_job, baseline)
+    mean_job.recipe.gate = Gate(tolerance=0.1, tolerance_kind="absolute")
+    assert allowed_loss(mean_job, baseline) == 0.1
+
+
+def test_a_baseline_without_errors_may_be_held_to_a_share_of_them(mean_job):
+    mean_job.workload.higher_is_better = False
+    assert allowed_loss(mean_job, SimpleNamespace(metrics={"score": 0.0})) == 0.0
+
+
+def test_a_model_whose_answers_are_no_numbers_is_refused_by_name(mean_job):
+    rows = np.array([0.5, np.nan])
+    mean_job.workload.predict = lambda *_: [0.5, np.nan]
+    mean_job.workload.statistics = lambda *_: rows
+    mean_job.recipe.data = None
+    job = SimpleNamespace(**vars(mean_job), load=lambda folder: None, examples=lambda split: rows)
+    with pytest.raises(NotFiniteError, match="baseline int8: score is nan on validation"):
+        judge_serving(job, Path("unused"), "baseline int8")
+
+
+@pytest.mark.parametrize("examples", [20, 40, 400, 2000])
+def test_what_is_forecast_of_answers_alike_is_what_the_gate_decides(mean_job, examples):
+    gate = Gate(tolerance=0.02)
+    mean_job.recipe.gate = gate
+    alike = of([1.0] * examples)
+    result = judge(mean_job, alike, alike, "nominee", gate.confidence_of(1, gate.nominees))
+    doubt = unprovable(gate, examples, "examples")
+    assert (doubt is None) <= (result.verdict == "accept")
+    if result.verdict == "inconclusive":
+        assert f"{result.smallest_provable_tolerance:.1%}" in doubt
 
 
 def test_a_baseline_whose_quality_is_no_number_is_refused_by_name(mean_job):

@@ -1,0 +1,141 @@
+"""Which of the timed executables the gate may judge, in which order, and why the others may not."""
+
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optops.measurement import plots
+from optops.stage_spec import StageResult
+from optops.stages import nominate
+from optops.tracking import Tracking
+
+RIGHT, WRONG = [8, 8, 8, 7, 6, 5, 8, 7, 6, 5], [8, 8, 0, 0, 0, 0, 8, 7, 6, 5]
+EXAMPLES = 400
+SETTINGS = {"benchmark.batches": [1, 8], "gate.minimum_speedup": 1.0, "gate.tolerance": 0.05}
+
+
+def timed(ratio, spread=0.01):
+    ends = {"low": ratio - spread, "high": ratio + spread, "lower_bound": ratio - spread}
+    return {"speedup": {"ratio": ratio, **ends}}
+
+
+@pytest.fixture
+def nominated(job, stored, monkeypatch):
+    """Gives a function that nominates of executables, each with the sentences it gets right and its speed-ups by batch.
+
+    It returns the result of the stage. The baseline gets 380 of 400 sentences right.
+    """
+    monkeypatch.setattr(Tracking, "log_metrics", lambda *_: None)
+    monkeypatch.setattr(Tracking, "log_file", lambda *_: None)
+    monkeypatch.setattr(plots, "quality_against_latency", lambda *_: None)
+
+    def made(name, right):
+        rows = np.full((EXAMPLES, 10), WRONG)
+        rows[list(right)] = RIGHT
+        return stored(name, {"predictions/validation.npy": rows}, BLEU=100 * len(right) / EXAMPLES)
+
+    def nominated(executables, noise_floor=0.0, higher_is_better=True, **settings) -> StageResult:
+        candidates = tuple(made(name, right) for name, (right, _) in executables.items())
+        table = {
+            name: {"cells": {f"batch {batch}": timed(ratio) for batch, ratio in ratios.items()}}
+            for name, (_, ratios) in executables.items()
+        }
+        output = {"table": table, "noise_floor": noise_floor, "champion": None}
+        results = {
+            "train": StageResult("train", "t", candidates=(made("baseline", range(380)),)),
+            "benchmark": StageResult("benchmark", "b", candidates=candidates, output=output),
+        }
+        asked = job("nominate", results, **{**SETTINGS, **settings})
+        workload = copy(asked.workload)
+        workload.higher_is_better = higher_is_better
+        return nominate.run(replace(asked, workload=workload))
+
+    return nominated
+
+
+def names(result):
+    return [candidate.name for candidate in result.candidates]
+
+
+SAME = range(380)
+FEW = range(1, 380)  # one sentence lost
+MANY = range(20, 386)  # 20 lost and 6 gained: less than the tolerance allows, and not proved
+TOO_MANY = range(30, 380)
+
+
+def test_the_fastest_of_those_that_are_as_good_is_first(nominated):
+    result = nominated({"slow": (range(381), {1: 1.5, 8: 1.5}), "fast": (SAME, {1: 2.0, 8: 1.2})})
+    assert names(result) == ["fast", "slow"]
+    assert result.output == {"infeasible": False}
+
+
+@pytest.mark.parametrize(
+    ("right", "ratios", "reason"),
+    [
+        (TOO_MANY, {1: 3.0, 8: 3.0}, "BLEU 87.50 on validation is worse by"),
+        (SAME, {8: 3.0}, "it failed in the primary cell of the benchmark"),
+        (SAME, {1: 3.0}, "it failed in the cell `batch 8` of the benchmark"),
+        (SAME, {1: 1.005, 8: 3.0}, "speed-up 1.00, lower bound 0.99: less than the minimum of 1.00"),
+        (SAME, {1: 3.0, 8: 0.9}, "slower than the baseline at batch 8: 0.90x"),
+    ],
+)
+def test_what_can_not_pass_the_gate_is_not_nominated(nominated, right, ratios, reason):
+    result = nominated({"good": (SAME, {1: 1.5, 8: 1.5}), "bad": (right, ratios)})
+    assert names(result) == ["good"]
+    assert reason in result.dropped["bad"]
+
+
+def test_without_a_nominee_the_run_is_infeasible(nominated):
+    result = nominated({"slow": (SAME, {1: 0.5, 8: 0.5})})
+    assert (names(result), result.output) == ([], {"infeasible": True})
+
+
+def test_a_speed_up_that_noise_explains_is_none(nominated):
+    executables = {"same model": (range(381), {1: 1.03, 8: 1.0}), "faster": (SAME, {1: 1.2, 8: 1.2})}
+    result = nominated(executables, noise_floor=0.04)
+    assert names(result) == ["faster"]
+    assert "less than the minimum of 1.04: closer to 1 the noise floor of 0.04" in result.dropped["same model"]
+    # Where the smallest is wanted nobody claims that it is faster.
+    assert "same model" in names(nominated(executables, noise_floor=0.04, **{"gate.minimum_speedup": 0.9}))
+
+
+def test_another_cell_may_be_slower_by_as_much_as_noise_explains(nominated):
+    executables = {"one": (SAME, {1: 1.5, 8: 0.97})}
+    assert names(nominated(executables, noise_floor=0.04)) == ["one"]
+    assert names(nominated(executables, noise_floor=0.01)) == []
+
+
+def test_what_is_worse_and_slower_than_another_is_not_nominated(nominated):
+    result = nominated({"one": (SAME, {1: 2.0, 8: 2.0}), "other": (FEW, {1: 1.5, 8: 3.0})})
+    assert names(result) == ["one"]
+    assert result.dropped["other"] == "worse and slower than one"
+
+
+def test_of_a_metric_of_which_less_is_better_more_is_worse(nominated):
+    executables = {"less": (FEW, {1: 2.0, 8: 2.0}), "more": (SAME, {1: 1.5, 8: 3.0})}
+    result = nominated(executables, higher_is_better=False)
+    assert result.dropped == {"more": "worse and slower than less"}
+
+
+def test_what_is_proved_on_validation_comes_before_what_is_faster(nominated):
+    result = nominated({"hopeful": (MANY, {1: 3.0, 8: 3.0}), "proved": (FEW, {1: 1.5, 8: 1.5})})
+    assert names(result) == ["proved", "hopeful"]
+
+
+def test_what_is_not_proved_drops_nothing_that_is(nominated):
+    executables = {
+        "first": (FEW, {1: 2.0, 8: 2.0}),
+        "second": (SAME, {1: 1.9, 8: 2.0}),
+        "noisy": (range(19, 400), {1: 2.1, 8: 2.0}),  # 19 lost and 20 gained: best and fastest, if it is true
+    }
+    assert names(nominated(executables, **{"gate.tolerance": 0.02})) == ["first", "second", "noisy"]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_the_gate_gets_no_more_nominees_than_it_may_try(nominated, most):
+    executables = {f"model {lost}": (range(lost, 380), {1: 2.0 + lost, 8: 2.0}) for lost in range(3)}
+    result = nominated(executables, **{"gate.nominees": most})
+    assert names(result) == ["model 2", "model 1", "model 0"][:most]
+    assert result.dropped["model 0"] == f"beyond the {most} nominees the gate may judge"
