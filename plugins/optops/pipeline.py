@@ -27,7 +27,9 @@ class Stage:
         over: Output of `plan` that lists its items, for a mapped stage.
         cached: Whether an earlier result with the same key is taken over.
         exclusive: Whether it needs the host for itself.
-        modules: Packages whose source its key covers, beside its own module.
+        on_cpu: Whether its result depends on the instruction sets of the CPU that makes it.
+        modules: Modules and packages whose source its key covers, beside its own module. What carries results and makes
+            none (specs, the store, the recipe's models) is not among them, lest every edit train all models again.
     """
 
     name: str
@@ -39,11 +41,15 @@ class Stage:
     over: str | None = None
     cached: bool = False
     exclusive: bool = False
+    on_cpu: bool = False
     modules: tuple[str, ...] = ()
 
 
-_MODEL_CODE = ("optops.models", "optops.workloads")
-_GRAPH_CODE = (*_MODEL_CODE, "optops.graph", "optops.runtimes", "optops.kernels")
+_GRAPH_CODE = (
+    *("optops.models", "optops.workloads", "optops.graph", "optops.runtimes", "optops.kernels"),
+    *("optops.precision", "optops.stages.training"),
+)
+_TEACHING_CODE = (*_GRAPH_CODE, "optops.compression", "optops.stages.teaching")
 
 FLOW: tuple[Stage, ...] = (
     Stage("open_run", "opens the MLflow run that everything below belongs to"),
@@ -72,7 +78,7 @@ FLOW: tuple[Stage, ...] = (
         splits=(TRAIN, VALIDATION),
         switch="distill",
         cached=True,
-        modules=(*_GRAPH_CODE, "optops.compression"),
+        modules=_TEACHING_CODE,
     ),
     Stage(
         "prune",
@@ -82,7 +88,7 @@ FLOW: tuple[Stage, ...] = (
         splits=(TRAIN, VALIDATION),
         switch="prune",
         cached=True,
-        modules=(*_GRAPH_CODE, "optops.compression"),
+        modules=_TEACHING_CODE,
     ),
     Stage(
         "plan",
@@ -98,7 +104,8 @@ FLOW: tuple[Stage, ...] = (
         splits=(TRAIN, CALIBRATION, VALIDATION),
         over="quantize",
         cached=True,
-        modules=(*_GRAPH_CODE, "optops.compression"),
+        on_cpu=True,
+        modules=(*_TEACHING_CODE, "optops.stages.int8_training", "optops.stages.items", "optops.stages.base"),
     ),
     Stage(
         "fuse",
@@ -108,7 +115,8 @@ FLOW: tuple[Stage, ...] = (
         splits=(VALIDATION,),
         over="fuse",
         cached=True,
-        modules=_GRAPH_CODE,
+        on_cpu=True,
+        modules=(*_GRAPH_CODE, "optops.compression.quantization", "optops.stages.items"),
     ),
     Stage(
         "benchmark",

@@ -176,5 +176,5 @@ def requirements(versions: Mapping[str, str]) -> list[str]:
 
     Not optops itself: no index has it, and what one may ever have under that name is not ours.
     """
-    not_served = ("great-expectations", "onnx", "sacrebleu")
+    not_served = ("great-expectations", "onnx", "sacrebleu", "tensorflow-model-optimization", "tf2onnx")
     return [f"{name}=={version}" for name, version in versions.items() if version and name not in not_served]

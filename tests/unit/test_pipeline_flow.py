@@ -1,10 +1,14 @@
 """The flow as data: its order, what each stage may see, and that every stage is there."""
 
+import ast
+import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import optops
 from optops.candidate import Artifact
 from optops.pipeline import FLOW, ORDER, SPLITS, STAGES, TEST, make_spec
 from optops.recipe import Recipe
@@ -13,6 +17,30 @@ from optops.stage_spec import Manifest, RunReference, StageResult, StageSpec
 
 RECIPE = Path(__file__).parents[2] / "dags" / "recipes" / "travel_phrases.yaml"
 REFERENCE = RunReference("", "optops/test", "parent", "label")
+PLUGINS = Path(optops.__file__).parents[1]
+NAMED = re.compile(r"(optops(?:\.\w+)+):\w+")
+
+CARRIERS = frozenset(
+    {
+        *("optops.candidate", "optops.home", "optops.paths", "optops.spelling", "optops.tracking"),
+        *("optops.pipeline", "optops.recipe", "optops.sections", "optops.stage_spec"),
+        *("optops.stages.base", "optops.stages.checkpoints", "optops.stages.identity"),
+    }
+)
+"""What every stage is handed its work by; what of it decides a result is in the key as a value."""
+
+NOT_CALLED = {
+    # It reads and checks data, and warns of what the test set can not prove.
+    "check_labels": (
+        *("optops.models", "optops.runtimes", "optops.compression"),
+        *("optops.measurement", "optops.stages.judgement"),
+    ),
+    # Nothing is compressed: the stock model is fp32, its loss that of the labels.
+    "train": ("optops.compression",),
+    # A student has no plan to be lowered by, and a model is lowered as it is.
+    "fuse": ("optops.compression.distillation", "optops.compression.pruning"),
+}
+"""What a stage's code imports for other stages."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +79,45 @@ def test_every_section_and_module_that_a_key_covers_exists(stage: str) -> None:
     assert set(STAGES[stage].sections) <= set(Recipe.model_fields)
     for module in STAGES[stage].modules:
         assert find_spec(module) is not None
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Returns the modules of optops that a module imports anywhere, or names as `module:function`."""
+    names: set[str] = set()
+    file = PLUGINS / module.replace(".", "/")
+    path = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {member if is_module(member) else str(node.module) for member in members}
+        elif isinstance(node, ast.Constant) and (named := NAMED.fullmatch(str(node.value))):
+            names.add(named[1])
+    return frozenset(name for name in names if name.startswith("optops."))
+
+
+def is_module(name: str) -> bool:
+    path = PLUGINS / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def lies_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in FLOW if stage.cached])
+def test_a_key_covers_all_code_that_makes_the_result(stage: str) -> None:
+    own = f"optops.stages.{stage}"
+    seen, left = set(), [own]
+    while left:
+        module = left.pop()
+        if module in seen or module in CARRIERS or lies_in(module, NOT_CALLED.get(stage, ())):
+            continue
+        assert lies_in(module, (own, *STAGES[stage].modules)), f"`modules` of {stage} lack {module}"
+        seen.add(module)
+        left += imports_of(module)
 
 
 def test_the_test_split_reaches_the_gate_alone() -> None:

@@ -196,13 +196,15 @@ class Job:
 def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     """Returns the key of a stage's result: everything that it depends on.
 
-    That is: the declared sections of the recipe, the keys of the candidates and manifests it is handed, its item, the
-    seed, the source of its modules, and the versions of the libraries that compute.
+    That is: the declared sections of the recipe, the keys and digests of what it is handed, its item, the seed, the
+    source of its modules, the versions of the libraries that compute, and the CPU's instruction sets where they decide.
     """
     from optops.stages.identity import (
         code_digest,
+        code_of,
         data_digests,
         data_settings,
+        instruction_sets,
         library_versions,
         model_digests,
     )
@@ -226,22 +228,27 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
         inputs=inputs if spec.item is None else _item_inputs(spec),
         item=spec.item,
         seed=recipe.seed,
-        code=code_digest((f"optops.stages.{spec.stage}", *stage.modules)),
+        code=code_digest(code_of(stage, workload, (spec.item or {}).get("runtime", ""))),
         libraries=library_versions(),
+        cpu=instruction_sets() if stage.on_cpu else [],
     )
 
 
-def _identity(result: StageResult) -> str | dict[str, str]:
+def _identity(result: StageResult) -> list[str] | dict[str, str]:
     # By split, not by place: a result that is taken over lists its manifests in another order.
-    return {split: manifest.digest for split, manifest in result.manifests.items()} or result.key
+    manifests = {split: manifest.digest for split, manifest in result.manifests.items()}
+    # A key says how a model is made, its digest what came of it: made again, on another machine, it has other weights.
+    return manifests or [result.key, *(candidate.artifact.digest for candidate in result.candidates)]
 
 
 def _item_inputs(spec: StageSpec) -> Mapping[str, Any]:
     # A mapped item depends on its own candidate alone: what else the plan holds must not change its key.
     item = spec.item or {}
     manifests = [_identity(result) for result in spec.results.get("check_labels", ())]
-    plans = [r.key for r in spec.results.get("quantize", ()) if is_plan_of(r, item)]
-    return {"manifests": manifests, "plans": plans}
+    candidates = [candidate for result in spec.results.get("prune", ()) for candidate in result.candidates]
+    models = [candidate.artifact.digest for candidate in candidates if candidate.key == item.get("candidate")]
+    plans = [_identity(r) for r in spec.results.get("quantize", ()) if is_plan_of(r, item)]
+    return {"manifests": manifests, "models": models, "plans": plans}
 
 
 def is_plan_of(result: StageResult, item: Mapping[str, Any]) -> bool:

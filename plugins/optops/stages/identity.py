@@ -1,21 +1,27 @@
-"""What a stage's result depends on beside its spec: data files, source code, library versions."""
+"""What a stage's result depends on beside its spec: data files, source code, library versions, the CPU."""
 
 import hashlib
 from collections.abc import Collection, Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from optops.candidate import digest_file, digest_folder
+from optops.measurement.host import Fingerprint
+from optops.pipeline import Stage
 from optops.recipe import Recipe
 from optops.workloads.base import Workload
 
 LIBRARIES = (
     "numpy",
+    "scipy",
     "tensorflow",
+    "tensorflow-model-optimization",
     "tf-keras",
+    "tf2onnx",
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
@@ -40,6 +46,38 @@ def library_versions() -> dict[str, str]:
             return ""
 
     return {name: version_of(name) for name in LIBRARIES}
+
+
+def instruction_sets() -> list[str]:
+    """Returns the instruction sets of this CPU that decide which kernels run, and how many levels int8 weights have."""
+    return list(Fingerprint.of_this_host().isa)
+
+
+def code_of(stage: Stage, workload: Workload, runtime: str) -> tuple[str, ...]:
+    """Returns the modules and packages that make a stage's result: its own, those it declares, and those of plug-ins.
+
+    Args:
+        stage: The stage.
+        workload: The recipe's.
+        runtime: That the stage lowers to; empty for none.
+    """
+    if not stage.modules:
+        return (f"optops.stages.{stage.name}",)
+    plugged = {type(workload).__module__}
+    # Which architectures a workload builds, it alone knows.
+    plugged |= {entry.module for entry in entry_points(group="optops.architectures")}
+    plugged |= {entry.module for entry in entry_points(group="optops.runtimes") if entry.name == runtime}
+    packages = {_package_of(module) for module in plugged} - {"optops"}
+    return (f"optops.stages.{stage.name}", *stage.modules, *sorted(packages))
+
+
+def _package_of(module: str) -> str:
+    """Returns the outermost package that a module lies in; a namespace, which holds no code, is none."""
+    for name in accumulate(module.split("."), "{}.{}".format):
+        found = find_spec(name)
+        if found is not None and found.has_location:
+            return name
+    raise ModuleNotFoundError(f"{module}: no source to take a digest of")
 
 
 @cache

@@ -43,7 +43,8 @@ def taught_examples(job: Job, teacher: Candidate, teaching: Teaching) -> "pd.Dat
     if teaching.labels == "given":
         return examples
     source = job.fetch(teacher)
-    name = derive_key("teacher-labels", teacher=teacher.key, labels=teaching.labels)
+    asked = {"teacher": teacher.key, "digest": teacher.artifact.digest, "labels": teaching.labels}
+    name = derive_key("teacher-labels", **asked)
     with file_lock(name, lambda seconds: job.log(f"another run writes the teacher's labels; waiting {seconds:.0f} s")):
         kept = subfolder("work", name)
         taught = job.workload.teacher_labels(

@@ -2,17 +2,19 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from optops.candidate import Artifact
-from optops.pipeline import FLOW, SPLITS, make_spec
+from optops.candidate import Artifact, Candidate
+from optops.measurement.host import Fingerprint
+from optops.pipeline import FLOW, SPLITS, STAGES, make_spec
 from optops.recipe_file import parse_recipe
 from optops.stage_spec import Manifest, RunReference, StageResult
 from optops.stages.base import make_key
-from optops.stages.identity import data_digests, data_settings, model_digests
+from optops.stages.identity import code_digest, data_digests, data_settings, model_digests
 from optops.workloads.base import workload_of
 
 RECIPE = """
@@ -21,6 +23,17 @@ workload: arrays
 data: {folder: data, train: train.npz, validation: validation.npz, test: test.npz}
 model: {saved_model: MODEL}
 registry: {name: mine}
+"""
+
+CACHED = [stage.name for stage in FLOW if stage.cached]
+
+PLUG_INS = """
+[optops.workloads]
+plugged = theirs.inner.workload:Plugged
+[optops.architectures]
+plugged = their_models:Plugged
+[optops.runtimes]
+plugged = their_runtime:Plugged
 """
 
 
@@ -111,7 +124,19 @@ def test_names_of_classes_count_whatever_is_in_them(tmp_path):
     assert found("Sci/Tech") != found("Science/Technology")
 
 
-@pytest.mark.parametrize("stage", [stage.name for stage in FLOW if stage.cached and "check_labels" in stage.reads])
+def candidate(digest="digest"):
+    facts = {"architecture": "functional", "precision": "fp32", "runtime": "tensorflow", "trainable": True}
+    return Candidate("train-1", "baseline", "train", (), **facts, artifact=Artifact("models:/m-1", digest))
+
+
+def key_of(stage, recipe, results=None, runtime="tensorflow"):
+    item = {"candidate": "train-1", "precision": "fp32", "runtime": runtime, "label": "baseline fp32"}
+    item = item if STAGES[stage].over else None
+    spec = make_spec(stage, recipe, RunReference("", "mine", "", "x"), results or {}, item=item)
+    return make_key(spec, recipe, workload_of(recipe))
+
+
+@pytest.mark.parametrize("stage", [name for name in CACHED if "check_labels" in STAGES[name].reads])
 def test_results_that_are_taken_over_from_a_file_lead_to_the_same_key(folder, stage):
     recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
     manifests = {split: Manifest(split, 3, f"digest of {split}", Artifact("run", split)) for split in SPLITS}
@@ -119,11 +144,97 @@ def test_results_that_are_taken_over_from_a_file_lead_to_the_same_key(folder, st
     again = StageResult.from_json(json.loads(json.dumps(checked.to_json(), sort_keys=True)))
 
     def key(result):
-        item = {"candidate": "train-1", "precision": "fp32", "runtime": "tensorflow", "label": "baseline fp32"}
-        spec = make_spec(stage, recipe, RunReference("", "mine", "", "x"), {"check_labels": (result,)}, item=item)
-        return make_key(spec, recipe, workload_of(recipe))
+        return key_of(stage, recipe, {"check_labels": (result,)})
 
     assert list(again.manifests) != list(checked.manifests)
     assert key(again) == key(checked)
     changed = replace(manifests["validation"], digest="digest of others")
     assert key(replace(checked, manifests={**manifests, "validation": changed})) != key(checked)
+
+
+@pytest.mark.parametrize("stage", ["distill", "prune", "quantize", "fuse"])
+def test_a_model_that_was_made_again_with_other_weights_leads_to_another_key(folder, stage):
+    recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
+
+    def key(model):
+        results = {name: (StageResult(name, "key", candidates=(model,)),) for name in ("train", "distill", "prune")}
+        return key_of(stage, recipe, results)
+
+    assert key(candidate()) == key(candidate())
+    assert key(candidate("digest of other weights")) != key(candidate())
+
+
+def test_an_executable_of_a_model_that_was_trained_for_its_plan_goes_by_its_weights(folder):
+    recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
+
+    def key(trained):
+        output = {"candidate": "train-1", "precision": "fp32"}
+        return key_of("fuse", recipe, {"quantize": (StageResult("quantize", "key", "", (trained,), output=output),)})
+
+    assert key(candidate("digest of other weights")) != key(candidate())
+
+
+@pytest.mark.parametrize("stage", CACHED)
+def test_only_what_is_made_for_a_cpu_depends_on_its_instruction_sets(folder, stage, monkeypatch):
+    recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
+    here = Fingerprint.of_this_host()
+    keys = set()
+    for isa in (("avx2",), ("avx2", "avx512_vnni")):
+        # A host of another name and size with the same instruction sets makes the same.
+        for cores in (2, 64):
+            host = replace(here, isa=isa, cores=cores)
+            monkeypatch.setattr(Fingerprint, "of_this_host", lambda host=host: host)
+            keys.add(key_of(stage, recipe))
+    assert len(keys) == (2 if stage in ("quantize", "fuse") else 1)
+
+
+@pytest.fixture
+def plug_ins(folder, monkeypatch):
+    """A distribution with a workload, an architecture and a runtime of its own, and a recipe of that workload."""
+    site = folder / "site"
+    for path, text in {
+        "theirs-1.dist-info/METADATA": "Name: theirs\nVersion: 1\n",
+        "theirs-1.dist-info/entry_points.txt": PLUG_INS,
+        # A namespace, in which others may have packages as well.
+        "theirs/inner/__init__.py": "",
+        "theirs/inner/batches.py": "",
+        "theirs/inner/workload.py": "from optops.workloads.arrays.workload import ArraysWorkload\n"
+        "class Plugged(ArraysWorkload):\n    name = 'plugged'\n",
+        "theirs/other/__init__.py": "",
+        "their_models.py": "",
+        "their_runtime.py": "",
+    }.items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(text)
+    monkeypatch.syspath_prepend(site)
+    recipe = parse_recipe(
+        RECIPE.replace("MODEL", "model").replace("workload: arrays", "workload: plugged"), folder / "mine.yaml"
+    )
+    yield site, recipe
+    for name in [name for name in sys.modules if name.startswith("their")]:
+        del sys.modules[name]
+
+
+def changes(site, file, *keys):
+    """Returns which keys an edit of a file changes; keys are given as functions."""
+    code_digest.cache_clear()
+    before = [key() for key in keys]
+    (site / file).write_text((site / file).read_text() + "# edited\n")
+    code_digest.cache_clear()
+    return [key() != old for key, old in zip(keys, before, strict=True)]
+
+
+@pytest.mark.parametrize("stage", CACHED)
+def test_an_edit_of_a_workload_of_ones_own_is_another_key(plug_ins, stage):
+    site, recipe = plug_ins
+    key = lambda: key_of(stage, recipe)  # noqa: E731
+    for file in ("theirs/inner/workload.py", "theirs/inner/batches.py", "their_models.py"):
+        assert changes(site, file, key) == [True]
+    assert changes(site, "theirs/other/__init__.py", key) == [False]
+
+
+def test_an_edit_of_a_plugged_runtime_is_another_key_for_what_is_lowered_to_it(plug_ins):
+    site, recipe = plug_ins
+    keys = [lambda: key_of("fuse", recipe, runtime="plugged"), lambda: key_of("fuse", recipe)]
+    keys += [lambda stage=stage: key_of(stage, recipe) for stage in CACHED if stage != "fuse"]
+    assert changes(site, "their_runtime.py", *keys) == [True, *[False] * (len(keys) - 1)]
