@@ -26,6 +26,7 @@ from mlflow.entities import Metric as MlflowMetric
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.home import file_lock, subfolder
 from optops.stage_spec import RunReference, StageResult
+from optops.unreachable import is_unreachable
 
 KEY_TAG = "optops.key"
 STAGE_TAG = "optops.stage"
@@ -154,7 +155,10 @@ class Tracking:
     # The cache: finished runs that hold their result
 
     def cached(self, experiment: str, key: str) -> StageResult | None:
-        """Returns the result of an earlier run with the same key, if all its artifacts are still there."""
+        """Returns the result of an earlier run with the same key, if all its artifacts are still there.
+
+        A server that is gone is no sign that they are not: its error is the caller's.
+        """
         query = f"tags.`{KEY_TAG}` = '{key}' and tags.`optops.cached_from` = '' and attributes.status = 'FINISHED'"
         for run in self._search(experiment, query):
             try:
@@ -162,6 +166,8 @@ class Tracking:
                 for candidate in result.candidates:
                     self.client.get_logged_model(_model_id(candidate.artifact.uri))
             except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+                if is_unreachable(error):
+                    raise
                 logger.info("earlier result of run %s can not be taken over: %s", run.info.run_id, error)
                 continue
             return replace(result, cached=True)

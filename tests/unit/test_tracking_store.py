@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowException
 
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.cli.outcome import how_to_use
@@ -192,6 +193,20 @@ def test_a_result_whose_candidate_is_gone_is_not_taken_over(tracking: Tracking, 
     result = finished(tracking, tmp_path / "made")
     tracking.client.delete_logged_model(result.candidates[0].artifact.uri.removeprefix("models:/"))
     assert tracking.cached(EXPERIMENT, "train-1") is None
+
+
+@pytest.mark.parametrize("call", ["get_logged_model", "download_artifacts"])
+def test_a_result_is_not_made_again_because_the_server_is_gone(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    finished(tracking, tmp_path / "made")
+
+    def gone(*_: Any) -> None:
+        raise MlflowException("API request to http://host failed with exception Max retries exceeded")
+
+    monkeypatch.setattr(tracking.client, call, gone)
+    with pytest.raises(MlflowException, match="failed with exception"):
+        tracking.cached(EXPERIMENT, "train-1")
 
 
 def test_a_damaged_result_is_passed_over_for_an_older_one(tracking: Tracking, tmp_path: Path) -> None:

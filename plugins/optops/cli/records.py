@@ -12,6 +12,7 @@ from optops.pipeline import ORDER
 from optops.registry import CHAMPION, RegistryError, version_by_alias
 from optops.stage_spec import StageResult
 from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
+from optops.unreachable import is_unreachable
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"
 EXPERIMENTS_OF_A_SEARCH = 1000
@@ -126,7 +127,9 @@ def _order(child: Run) -> int:
 def _result(tracking: Tracking, child: Run) -> StageResult | None:
     try:
         return tracking.load_result(child.data.tags.get(FROM_TAG) or child.info.run_id)
-    except (OSError, ValueError, KeyError, TypeError, MlflowException):
+    except (OSError, ValueError, KeyError, TypeError, MlflowException) as error:
+        if is_unreachable(error):
+            raise
         return None
 
 

@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _explain(error: Exception) -> tuple[dict[str, object], int]:
     from optops.stages.base import one_message
-    from optops.stages.execution import is_expected, is_unreachable
+    from optops.stages.execution import is_expected
     from optops.tracking import without_password
+    from optops.unreachable import is_unreachable
 
     details = list(getattr(error, "details", []))
     unreachable = is_unreachable(error)

@@ -21,24 +21,6 @@ from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
 BRACKETS = ("open_run", "close_run")
 """Stages that handle the parent run itself and have no run of their own."""
 
-UNREACHABLE = frozenset(
-    {
-        "ConnectionError",  # Python, requests, botocore
-        "HTTPClientError",  # botocore, its timeouts among them
-        "OperationalError",  # SQLAlchemy
-        "ServiceRequestError",  # azure.core
-        "ServiceResponseError",  # azure.core
-        "ServiceUnavailable",  # google.api_core
-        "Timeout",  # requests
-        "TimeoutError",  # Python
-        "TransportError",  # google.auth
-    }
-)
-"""Names of the exceptions, or of what they derive from, with which the clients of the stores say that nobody answers.
-
-By name, for only those of the store in use are installed.
-"""
-
 
 def run_stage(spec: StageSpec) -> StageResult:
     """Runs a stage, or takes over its earlier result, and returns what it hands on.
@@ -125,16 +107,3 @@ def is_expected(error: Exception) -> bool:
     # What we derive from ValueError is written for people; what others do (UnicodeDecodeError, pydantic's) is not.
     ours = type(error).__module__.partition(".")[0] == "optops"
     return type(error) is ValueError or (ours and isinstance(error, ValueError))
-
-
-def is_unreachable(error: BaseException | None) -> bool:
-    """Returns whether an error means that a server was gone, so that a retry may help."""
-    from mlflow import MlflowException
-
-    while error is not None:
-        if UNREACHABLE.intersection(kind.__name__ for kind in type(error).__mro__):
-            return True
-        if isinstance(error, MlflowException) and "failed with exception" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
