@@ -20,11 +20,11 @@ def keep(job: Job, checkpoint: Path, name: str) -> None:
 
 
 def restore(job: Job, folder: Path, name: str) -> None:
-    """Fetches the checkpoints of an earlier attempt from the run's artifacts, if this host has none."""
-    if folder.is_dir() and any(folder.iterdir()):
-        return
+    """Fetches the checkpoints of an earlier attempt from the run's artifacts, if this host has none that are as new."""
     stored = job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}")
-    if not stored:
+    # The names sort by epoch. This host may have seen but the first attempt, and another one the next.
+    newest = max((Path(checkpoint.path).name for checkpoint in stored), default="")
+    if newest <= max((checkpoint.name for checkpoint in folder.glob("epoch-*")), default=""):
         return
     below = job.new_folder()
     path = Path(job.tracking.client.download_artifacts(job.run_id, f"{FOLDER}/{name}", str(below)))
