@@ -110,7 +110,9 @@ class SubprocessRunner(Runner):
             self._lock.release()
 
     def _variables(self) -> dict[str, str]:
-        variables = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **self._environment}
+        # `Lines` reads UTF-8, whatever this machine's locale is.
+        fixed = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+        variables = {**os.environ, **fixed, **self._environment}
         if not _is_installed():
             paths = (str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -102,6 +102,14 @@ def test_an_announced_link_is_called_back_and_stays_out_of_the_log(stage):
     assert heard.lines == ["::optops::link"]
 
 
+def test_a_stage_says_everything_whatever_the_locale_can_spell(stage, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    heard = Heard()
+    run(stage("print('label 猫 → Katze'); print('half \\ud83d'); deliver()"), heard)
+    assert heard.lines == ["label 猫 → Katze", "half \\ud83d"]
+
+
 def test_a_ten_megabyte_line_is_cut(stage):
     heard = Heard()
     run(stage("print('x' * 10_000_000); print('after'); deliver()"), heard)
