@@ -1,0 +1,83 @@
+"""What check_labels refuses, what it leaves out, and which manifests it writes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optops.pipeline import CALIBRATION, SPLITS, TEST, TRAIN, VALIDATION, make_spec
+from optops.recipe_file import parse_recipe
+from optops.stage_spec import RunReference
+from optops.stages import check_labels
+from optops.stages.base import StageError, new_job
+from optops.tracking import Tracking
+
+RECIPE = """
+name: mine
+workload: arrays
+data: {folder: data, train: train.npz, validation: validation.npz, test: test.npz}
+model: {saved_model: model}
+registry: {name: mine}
+"""
+EXAMPLES = 8
+
+
+@pytest.fixture
+def check(optops_home, tmp_path):
+    """Gives a function that runs check_labels over data of which some examples of one split hold NaN."""
+    del optops_home
+    (tmp_path / "data").mkdir()
+    tracking = Tracking()
+
+    def run(split, defective, **overrides):
+        for seed, name in enumerate((TRAIN, VALIDATION, TEST)):
+            x = np.random.default_rng(seed).normal(size=(EXAMPLES, 3))
+            if name == split:
+                x[list(defective), 0] = np.nan
+            np.savez(tmp_path / "data" / f"{name}.npz", x=x, labels=np.arange(EXAMPLES) % 2)
+        recipe = parse_recipe(RECIPE, tmp_path / "mine.yaml", overrides)
+        run_id = tracking.open_run(recipe.experiment, "check_labels", {})
+        spec = make_spec("check_labels", recipe, RunReference("", recipe.experiment, "", ""), {})
+        result = check_labels.run(replace(new_job(spec, tracking), run_id=run_id))
+        return result, {s: json.loads(tracking.fetch(m.artifact).read_text()) for s, m in result.manifests.items()}
+
+    return run
+
+
+def test_a_critical_defect_fails_the_run_and_shows_the_example(check):
+    with pytest.raises(StageError, match=r"not_finite in train: 1 \(12\.50%, limit 0\.00%\)") as caught:
+        check(TRAIN, [5])
+    assert "`check_labels.quarantine: true`" in str(caught.value)
+    (shown,) = caught.value.details
+    assert "train.npz:6: not_finite: array 'x' holds NaN or infinity" in shown
+
+
+def test_quarantine_leaves_defective_training_examples_out_of_all_that_is_drawn_from_them(check):
+    result, listed = check(TRAIN, [5], **{"check_labels.quarantine": True})
+    assert {split: len(examples) for split, examples in listed.items()} == {
+        **dict.fromkeys(SPLITS, EXAMPLES),
+        **dict.fromkeys((TRAIN, CALIBRATION), EXAMPLES - 1),
+    }
+    assert listed[CALIBRATION].items() <= listed[TRAIN].items()
+    assert result.output["quarantined"] == result.output["defects"] == 1
+    _, sound = check(TRAIN, [])
+    assert len(sound[TRAIN].items() - listed[TRAIN].items()) == 1
+
+
+@pytest.mark.parametrize("split", [VALIDATION, TEST])
+def test_quarantine_forgives_nothing_where_quality_is_measured(check, split):
+    with pytest.raises(StageError, match=f"not_finite in {split}: 1") as caught:
+        check(split, [5], **{"check_labels.quarantine": True})
+    assert "quarantine" not in str(caught.value)
+
+
+def test_defects_within_their_limit_stay(check):
+    result, listed = check(TRAIN, [5], **{"check_labels.checks.not_finite.limit": 0.2})
+    assert len(listed[TRAIN]) == EXAMPLES
+    assert (result.output["quarantined"], result.output["defects"]) == (0, 1)
+
+
+def test_a_quarantine_of_everything_is_refused(check):
+    with pytest.raises(StageError, match="quarantine removed every training example"):
+        check(TRAIN, range(EXAMPLES), **{"check_labels.quarantine": True})

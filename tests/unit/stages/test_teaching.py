@@ -1,0 +1,43 @@
+"""The labels that a teacher gives are kept, and are those of this teacher."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from optops.candidate import Artifact, Candidate
+from optops.pipeline import TRAIN
+from optops.sections import Teaching
+from optops.stages import teaching
+from optops.workloads.translation.workload import TranslationWorkload
+
+
+class Parrot(TranslationWorkload):
+    """Keeps one label, as a workload keeps those of all examples."""
+
+    def teacher_labels(self, examples, executable, teacher, assets, folder, report=None, kind="teacher"):
+        del executable, teacher, report, kind
+        kept = folder / "label"
+        if not kept.exists():
+            kept.write_text((assets / "says").read_text())
+        return examples.assign(target=kept.read_text())
+
+
+def test_a_teacher_that_was_trained_again_writes_its_own_labels(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(teaching, "_fast_teacher", lambda *_: None)
+    distilling = job("distill", {})
+    tracking, examples = distilling.tracking, pd.DataFrame({"id": ["1"], "source": ["a"], "target": ["b"]})
+    distilling = replace(distilling, workload=Parrot(), _frames={TRAIN: examples})
+
+    def trained(says):
+        (tmp_path / says / "assets").mkdir(parents=True)
+        (tmp_path / says / "assets" / "says").write_text(says)
+        run_id = tracking.open_run(distilling.recipe.experiment, "train", {})
+        facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": True}
+        made = Candidate("train-1", "baseline", "train", (), **facts, artifact=Artifact("", ""))
+        return tracking.log_candidate(run_id, tmp_path / says, made)
+
+    def labels(teacher):
+        return list(teaching.taught_examples(distilling, teacher, Teaching(labels="teacher"))["target"])
+
+    first, second = trained("first"), trained("second")
+    assert (labels(first), labels(second), labels(first)) == (["first"], ["second"], ["first"])
