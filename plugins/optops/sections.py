@@ -286,9 +286,9 @@ class Target(Section):
 
     device: Literal["cpu", "gpu"] = Field(
         "cpu",
-        description="Where the model will run. `gpu` makes `optops validate` warn where there is none, and no more: "
-        "ONNX Runtime, OpenVINO and the operator library compute on the CPU in any case, TensorFlow takes a GPU if it "
-        "sees one.",
+        description="Where the model will run. `cpu` hides GPUs from the timings, `gpu` makes `optops validate` warn "
+        "where there is none, and no more: ONNX Runtime, OpenVINO and the operator library compute on the CPU in any "
+        "case, TensorFlow takes a GPU if it sees one.",
     )
     threads: int = Field(2, ge=1, le=512, description="Threads that the served model may use.")
 

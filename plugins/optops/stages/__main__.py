@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from optops.pipeline import ORDER
+from optops.pipeline import ORDER, STAGES
 from optops.stage_spec import EXIT_FAILED, EXIT_UNREACHABLE, StageSpec
 
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("optops").setLevel(logging.INFO)
     spec = StageSpec.from_json(json.loads(options.spec.read_text(encoding="utf-8")))
+    _choose_devices(spec)
     try:
         from optops.stages.execution import run_stage
 
@@ -34,6 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     partial.write_text(json.dumps(outcome), encoding="utf-8")
     partial.replace(options.result)
     return status
+
+
+def _choose_devices(spec: StageSpec) -> None:
+    """Sets what TensorFlow reads when it starts, here and in the processes that time executables."""
+    # Several share a GPU, and it would give the first of them all memory.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if STAGES[spec.stage].exclusive and spec.recipe["target"]["device"] == "cpu":
+        # It alone would take a GPU: the baseline would be timed on one, and what is timed against it on the CPU.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def _explain(error: Exception) -> tuple[dict[str, object], int]:
