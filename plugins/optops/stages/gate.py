@@ -12,10 +12,11 @@ from optops.registry import CHAMPION, Version, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, decimals_of
 from optops.stages.champion import CHAMPION_NAME, fetch_champion, unusable_champion
-from optops.stages.execution import is_expected, is_unreachable
+from optops.stages.execution import is_expected
 from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
 from optops.stages.speed import judge_speed
 from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
+from optops.unreachable import is_unreachable
 
 
 def run(job: Job) -> StageResult:
