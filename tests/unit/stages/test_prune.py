@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from optops.models.keras import keras
 from optops.pipeline import TRAIN, VALIDATION, make_spec
 from optops.recipe_file import parse_recipe
 from optops.stage_spec import Artifact, Manifest, RunReference, StageResult
-from optops.stages import prune, train
+from optops.stages import prune, train, training
 from optops.stages.base import new_job
 from optops.tracking import Tracking
 
@@ -26,7 +27,10 @@ registry: {name: mine}
 """
 
 
-def test_ratios_less_than_a_percent_apart_make_candidates_of_different_names(optops_home, tmp_path):
+@pytest.fixture
+def pruned(optops_home, tmp_path):
+    """Gives a function that runs `train` and `prune` on a small model and returns the result of the latter."""
+    del optops_home
     (tmp_path / "data").mkdir()
     for seed, split in enumerate(("train", "validation", "test")):
         x = np.random.default_rng(seed).normal(size=(32, 8)).astype(np.float32)
@@ -45,13 +49,34 @@ def test_ratios_less_than_a_percent_apart_make_candidates_of_different_names(opt
         job = replace(new_job(spec, tracking), run_id=run_id)
         return module.run(replace(job, _frames=job.workload.read(recipe.data, recipe.seed)))
 
-    results["train"] = results["distill"] = (stage("train", train),)
-    made = stage("prune", prune).candidates
+    def run():
+        results["train"] = results["distill"] = (stage("train", train),)
+        return stage("prune", prune)
+
+    return run
+
+
+def test_ratios_less_than_a_percent_apart_make_candidates_of_different_names(pruned):
+    made = pruned().candidates
     assert [candidate.name for candidate in made] == ["baseline", "baseline pruned 97.5", "baseline pruned 98"]
     assert len({candidate.key for candidate in made}) == 3
-    files = [tracking.fetch(candidate.artifact) / "trainable" / "weights.npz" for candidate in made[1:]]
+    files = [Tracking().fetch(candidate.artifact) / "trainable" / "weights.npz" for candidate in made[1:]]
     zeros = []
     for file in files:
         with np.load(file) as weights:
             zeros.append(sum(int((array == 0).sum()) for array in weights.values() if array.ndim == 2))
     assert zeros[0] < zeros[1], "the second went on from the checkpoint of the first"
+
+
+def test_a_pruned_model_whose_answers_are_no_numbers_is_dropped_by_name(pruned, monkeypatch):
+    judge = training.judge_serving
+
+    def judge_serving(job, folder, name):
+        if name == "baseline pruned 97.5":
+            raise training.NotFiniteError(f"{name}: accuracy is nan on validation")
+        return judge(job, folder, name)
+
+    monkeypatch.setattr(training, "judge_serving", judge_serving)
+    result = pruned()
+    assert [candidate.name for candidate in result.candidates] == ["baseline", "baseline pruned 98"]
+    assert result.dropped == {"baseline pruned 97.5": "baseline pruned 97.5: accuracy is nan on validation"}
