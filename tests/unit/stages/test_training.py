@@ -23,7 +23,7 @@ data:
   validation: validation.npz
   test: test.npz
   metric: {function: "squares:error", name: squared error, higher_is_better: false}
-model: {keras: model.keras}
+model: {keras: model.keras, loss: mean_squared_error}
 prune: {train: {epochs: 3, batch_tokens: 16, learning_rate: 0.05, warmup_steps: 1, average_checkpoints: 1}}
 registry: {name: mine}
 """
