@@ -21,7 +21,7 @@ class Stage:
         name: Names module, task and MLflow run.
         summary: One line for people.
         reads: Stages upstream whose results it is handed.
-        sections: Sections of the recipe that its result depends on.
+        sections: Sections of the recipe that its result depends on, or keys of them.
         splits: Manifests it may see. `test` reaches the gate alone.
         switch: Section that may be `off`; the stage then passes its input on and shows as skipped.
         over: Output of `plan` that lists its items, for a mapped stage.
@@ -100,7 +100,7 @@ FLOW: tuple[Stage, ...] = (
         "quantize",
         "writes the precision plan of one model, trains it for the plan if need be",
         reads=("check_labels", "train", "prune"),
-        sections=("workload", "data", "gate"),
+        sections=("workload", "data", "gate.tolerance", "gate.tolerance_kind"),
         splits=(TRAIN, CALIBRATION, VALIDATION),
         over="quantize",
         cached=True,

@@ -1,7 +1,7 @@
 """Decides whether a model is as good as another by the confidence bounds of a paired test: non-inferiority."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -163,6 +163,7 @@ def non_inferiority(
     higher_is_better: bool = True,
     confidence: float = 0.95,
     anomalous_gain: float | None = None,
+    fails_whole: bool = True,
 ) -> NonInferiority:
     """Tests whether a candidate is worse than a reference by no more than the tolerance.
 
@@ -171,8 +172,8 @@ def non_inferiority(
     bound is that of the gain, so that it does not depend on the tolerance and the smallest provable one has an exact
     solution.
 
-    Where no resample tells the two apart the bootstrap knows nothing of what the candidate loses elsewhere. Then all
-    examples of a kind that the test does not show (`unseen_share`) count as lost, each at what the reference has.
+    Where the candidate loses on no resample the bootstrap knows nothing of what it loses elsewhere. Then all examples
+    of a kind that the test does not show (`unseen_share`) count as lost, each at what the reference has.
 
     Args:
         candidate: float (resamples,), the metric of the candidate on each resample.
@@ -184,6 +185,7 @@ def non_inferiority(
         higher_is_better: the direction of the metric.
         confidence: of each one-sided bound, between 0.5 and 1.
         anomalous_gain: a gain relative to the reference that is not believed if it is proved; None for no limit.
+        fails_whole: whether a model may fail on an example of a kind and on no other, so that what is not shown counts.
 
     Returns:
         The verdict with its arithmetic.
@@ -198,18 +200,20 @@ def non_inferiority(
     gain = float(_gains(candidate_point, reference_point, higher_is_better=higher_is_better))
     rounding = ROUNDING * max(abs(candidate_point), abs(reference_point))
     identical = bool(np.abs(gains).max() <= rounding)
+    lossless = bool(gains.min() >= -rounding)
+    unseen = unseen_share(examples, confidence) * abs(reference_point) if lossless and fails_whole else 0.0
     if identical:
         gains, reference_values = np.zeros_like(gains), np.full_like(gains, reference_point)
-        unseen = unseen_share(examples, confidence) * abs(reference_point)
         bounds = Bounds(0, 0, below=unseen, above=unseen)
     else:
         bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
+        bounds = replace(bounds, below=bounds.below + unseen)
     scale = reference_values if tolerance.kind == "relative" else np.ones_like(gains)
     gain_low, gain_high = bounds.of(gains)
     lower, upper = bounds.of(gains + tolerance.value * scale)
     believed = anomalous_gain is None or bounds.of(gains - anomalous_gain * np.abs(reference_values))[0] <= 0
     # Of a reference that has nothing, what is not seen counts as nothing: no bound at all.
-    bounded = not identical or reference_point != 0
+    bounded = not (identical and fails_whole) or reference_point != 0
     difference = float(candidate_point - reference_point)
     return NonInferiority(
         candidate_point=float(candidate_point),
@@ -238,8 +242,8 @@ def estimated_resolution(examples: int, confidence: float = 0.95) -> float:
     """The relative tolerance that a test of this many examples can typically prove: an estimate.
 
     Two versions of one model agree on most examples, so the paired standard error of their relative difference is about
-    0.25 / sqrt(n); the one-sided 95 % bound lies 1.64 of these below, about 0.4 / sqrt(n). No test proves less than its
-    `unseen_share`, however alike the two are. Known before any model exists, and no substitute for
+    0.25 / sqrt(n); the one-sided 95 % bound lies 1.64 of these below, about 0.4 / sqrt(n). However alike the two are,
+    it is no less than the `unseen_share`. Known before any model exists, and no substitute for
     `smallest_provable_tolerance`, which is measured.
 
     Args:

@@ -7,7 +7,9 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import floor, isfinite, log10
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +212,7 @@ def make_key(spec: StageSpec, recipe: Recipe, workload: Workload) -> str:
     )
 
     stage = STAGES[spec.stage]
-    sections: dict[str, Any] = {name: spec.recipe[name] for name in stage.sections}
+    sections: dict[str, Any] = {name: reduce(getitem, name.split("."), spec.recipe) for name in stage.sections}
     if "data" in sections and "check_labels" in stage.reads:
         # The manifests say which examples; where the files lie does not matter, what is made of them does.
         measure = workload.metric_signature(recipe.data)
@@ -238,7 +240,10 @@ def _identity(result: StageResult) -> list[str] | dict[str, str]:
     # By split, not by place: a result that is taken over lists its manifests in another order.
     manifests = {split: manifest.digest for split, manifest in result.manifests.items()}
     # A key says how a model is made, its digest what came of it: made again, on another machine, it has other weights.
-    return manifests or [result.key, *(candidate.artifact.digest for candidate in result.candidates)]
+    made = [candidate.artifact.digest for candidate in result.candidates]
+    if "plan" in result.output:
+        made.append(result.output["plan"]["digest"])
+    return manifests or [result.key, *made]
 
 
 def _item_inputs(spec: StageSpec) -> Mapping[str, Any]:
@@ -281,19 +286,15 @@ def keep_good_enough(job: Job, candidates: Iterable[Candidate]) -> tuple[list[Ca
     return kept, dropped
 
 
-def allowed_loss(job: Job, baseline: Candidate | None = None) -> float:
+def allowed_loss(job: Job) -> float:
     """Returns the cumulative tolerance in units of the metric, by the baseline's quality on the validation split.
-
-    Args:
-        job: The stage's job.
-        baseline: The job's own if None: what makes it has no result of `train` yet.
 
     Raises:
         StageError: If that is no finite number, against which nothing can be judged, or none of which a share is a
             tolerance.
     """
     gate, name = job.recipe.gate, job.workload.metric_name
-    reference = (baseline or job.baseline).metrics[name]
+    reference = job.baseline.metrics[name]
     if not isfinite(reference):
         raise StageError(
             f"the baseline's {name} is {reference} on validation: labels or outputs hold numbers "

@@ -4,7 +4,7 @@ from optops.models.base import load_architecture
 from optops.models.training.threads import share_cores
 from optops.sections import Distill
 from optops.stage_spec import StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, allowed_loss
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
 from optops.stages.training import NotFiniteError, fit_model, publish
 
@@ -13,6 +13,7 @@ STUDENT = "student"
 
 def run(job: Job) -> StageResult:
     """Returns the candidates so far and the student."""
+    allowed_loss(job)  # a tolerance that is none for this baseline is told before hours of teaching
     settings = job.recipe.distill
     assert isinstance(settings, Distill)
     share_cores(settings.train.replicas)

@@ -57,12 +57,13 @@ def _trials(
     reigning = _judged_champion(job, champion, sample_of) if champion else None
     for number, nominee in enumerate(nominees, start=1):
         reigns = champion is not None and nominee.artifact.digest == champion.artifact.digest
+        files = job.fetch(nominee)
         try:
-            sample = sample_of(nominee.name, job.fetch(nominee))
+            sample = sample_of(nominee.name, files)
             trial = _try(job, nominee, number, sample, baseline, None if reigns else reigning)
         except Exception as error:
-            if is_unreachable(error):
-                raise
+            if is_unreachable(error) or isinstance(error, OSError | MemoryError):
+                raise  # what is wrong with this host is no fault of a nominee
             reason = str(error) if is_expected(error) else f"{type(error).__name__}: {error}"
             job.log(f"{nominee.name} failed before the gate: {reason}")
             yield FailedTrial(nominee, number, reason)

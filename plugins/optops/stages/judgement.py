@@ -76,6 +76,7 @@ def _test(
             higher_is_better=job.workload.higher_is_better,
             confidence=confidence,
             anomalous_gain=anomalous_gain,
+            fails_whole=job.workload.fails_whole,
         )
     except ValueError as error:
         raise StageError(f"{name} can not be judged: {error}") from error

@@ -11,7 +11,7 @@ from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.sections import STRUCTURED, Prune
 from optops.stage_spec import StageResult
-from optops.stages.base import Job, StageError
+from optops.stages.base import Job, StageError, allowed_loss
 from optops.stages.teaching import NothingToTeachError, taught_examples, with_assets
 from optops.stages.training import NotFiniteError, fit_model, publish
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def run(job: Job) -> StageResult:
     """Returns the candidates so far and their pruned forms, one for each ratio."""
+    allowed_loss(job)  # a tolerance that is none for this baseline is told before hours of teaching
     settings = job.recipe.prune
     assert isinstance(settings, Prune)
     share_cores(settings.train.replicas)

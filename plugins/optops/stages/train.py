@@ -5,7 +5,7 @@ from optops.models.base import Description
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.stage_spec import StageResult
-from optops.stages.base import Job, allowed_loss
+from optops.stages.base import Job
 from optops.stages.training import fit_model, judge_serving, pretrain_model, publish
 
 BASELINE = "baseline"
@@ -15,8 +15,6 @@ PRETRAINING = "pretraining"
 def run(job: Job) -> StageResult:
     """Returns the baseline as the one candidate that goes on."""
     baseline = _train(job) if job.workload.trainable(job.recipe.model) else _import(job)
-    # A tolerance that can not be used is told before anything else is made.
-    allowed_loss(job, baseline)
     return job.hand_on(candidates=(baseline,))
 
 

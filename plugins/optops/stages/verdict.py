@@ -160,8 +160,11 @@ def _arithmetic(job: Job, result: NonInferiority) -> list[str]:
         smallest = result.smallest_provable_tolerance
         provable = "none" if smallest is None else f"{smallest:.3g}"
     signature = job.workload.metric_signature(job.recipe.data)
+    bounds = f"over {result.resamples} shared bootstrap resamples"
+    if result.identical:
+        bounds = "by what no example shows, for all are scored alike"
     return [
-        f"{formula}; one-sided {result.confidence:.2%} bounds over {result.resamples} shared bootstrap resamples.",
+        f"{formula}; one-sided {result.confidence:.2%} bounds {bounds}.",
         f"Smallest tolerance that this test set proves: {provable}. Metric: {signature}.",
     ]
 

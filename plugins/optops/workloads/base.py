@@ -107,6 +107,10 @@ class Workload(ABC):
     inputs_are_plain: ClassVar[bool] = True
     """Whether a raw input is one value, such as a text or the bytes of an image, or else an array as nested lists, or a
     dictionary of arrays by input name."""
+    fails_whole: ClassVar[bool] = True
+    """Whether a model may fail on one kind of examples and do all others as before: then a test of which it loses none
+    tells no more than its size does. What is measured in thousands of places of each example, as pixels are, shows a
+    worse model everywhere."""
     demo_examples: ClassVar[int] = 0
     """Examples that `write_demo` makes if nobody says how many; 0 if there is no generated data."""
 

@@ -179,8 +179,8 @@ def test_a_better_candidate_never_gets_a_worse_verdict(candidate, reference, shi
 @given(candidate=resampled, reference=resampled, tolerance=st.floats(0, 0.5))
 def test_the_direction_of_the_metric_mirrors_an_absolute_test(candidate, reference, tolerance):
     limit = Tolerance(tolerance, "absolute")
-    up = examine(candidate, reference, limit)
-    down = examine(reference, candidate, limit, higher_is_better=False)
+    up = examine(candidate, reference, limit, fails_whole=False)
+    down = examine(reference, candidate, limit, higher_is_better=False, fails_whole=False)
     assert (up.verdict, up.margin_lower, up.margin_upper) == (down.verdict, down.margin_lower, down.margin_upper)
     assert up.difference == -down.difference
     assert up.difference_low == -down.difference_high
@@ -299,6 +299,24 @@ def test_a_few_images_scored_otherwise_are_judged():
     assert result.verdict == "accept"
 
 
+def right_of_20(nominee: int, **options) -> NonInferiority:
+    counts = all_weights(20, 1000, seed=0)
+    ours, theirs = (counts[:, :right].sum(axis=1) / 20 for right in (nominee, 18))
+    points = {"candidate_point": nominee / 20, "reference_point": 18 / 20, "examples": 20}
+    return non_inferiority(ours, theirs, tolerance=Tolerance(0.02, "relative"), **points, **options)
+
+
+def test_one_more_that_is_right_proves_no_more_of_what_is_not_shown():
+    assert right_of_20(18).verdict == right_of_20(19).verdict == "inconclusive"
+    assert right_of_20(19).margin_lower == pytest.approx(right_of_20(18).margin_lower, abs=0.002)
+
+
+def test_what_every_example_would_show_is_not_counted_as_lost_where_none_shows_it():
+    alike = right_of_20(18, fails_whole=False)
+    assert alike.verdict == "accept"
+    assert (alike.smallest_provable_tolerance, alike.difference_low) == (0, 0)
+
+
 def wrong_of_200(baseline: range, nominee: range) -> NonInferiority:
     counts = all_weights(200, 1000, seed=0)
     ours, theirs = (counts[:, list(wrong)].sum(axis=1) / 200 for wrong in (nominee, baseline))
@@ -315,7 +333,7 @@ def wrong_of_200(baseline: range, nominee: range) -> NonInferiority:
 
 
 def test_one_error_less_of_four_is_no_anomaly_and_thirty_less_of_forty_are():
-    assert wrong_of_200(range(4), range(3)).verdict == "accept"
+    assert wrong_of_200(range(4), range(3)).verdict == "inconclusive"
     assert wrong_of_200(range(40), range(10)).verdict == "anomalous"
 
 

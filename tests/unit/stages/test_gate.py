@@ -138,12 +138,13 @@ def test_a_verdict_that_was_reached_stands_before_a_failure_to_reach_one(gated):
     assert found.verdict == found.trials[1]["verdict"] == "inconclusive"
 
 
-def test_a_store_that_does_not_answer_is_no_fault_of_the_nominee(gated, monkeypatch):
-    def unreachable(*_):
-        raise ConnectionError("refused")
+@pytest.mark.parametrize("error", [ConnectionError("refused"), OSError(28, "No space left on device"), MemoryError()])
+def test_what_ails_the_store_or_the_host_is_no_fault_of_the_nominee(gated, monkeypatch, error):
+    def fail(*_):
+        raise error
 
-    monkeypatch.setattr(gate, "_try", unreachable)
-    with pytest.raises(ConnectionError):
+    monkeypatch.setattr(gate, "_try", fail)
+    with pytest.raises(type(error)):
         gated({"first": (GOOD, 2.0)})
 
 

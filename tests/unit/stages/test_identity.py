@@ -164,14 +164,23 @@ def test_a_model_that_was_made_again_with_other_weights_leads_to_another_key(fol
     assert key(candidate("digest of other weights")) != key(candidate())
 
 
-def test_an_executable_of_a_model_that_was_trained_for_its_plan_goes_by_its_weights(folder):
+def test_an_executable_goes_by_its_plan_and_the_weights_that_were_trained_for_it(folder):
     recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
 
-    def key(trained):
-        output = {"candidate": "train-1", "precision": "fp32"}
+    def key(trained, plan="digest of the plan"):
+        output = {"candidate": "train-1", "precision": "fp32", "plan": {"uri": "run", "digest": plan}}
         return key_of("fuse", recipe, {"quantize": (StageResult("quantize", "key", "", (trained,), output=output),)})
 
     assert key(candidate("digest of other weights")) != key(candidate())
+    assert key(candidate(), "digest of other ranges") != key(candidate())
+
+
+@pytest.mark.parametrize("setting", ["tolerance: 0.03", "resamples: 2000"])
+def test_of_the_gate_a_plan_depends_on_the_tolerance_alone(folder, setting):
+    text = RECIPE.replace("MODEL", "model")
+    assert "gate:" not in text
+    one, other = (parse_recipe(text + gate, folder / "mine.yaml") for gate in ("", f"gate: {{{setting}}}\n"))
+    assert (key_of("quantize", one) == key_of("quantize", other)) == ("tolerance" not in setting)
 
 
 @pytest.mark.parametrize("stage", CACHED)

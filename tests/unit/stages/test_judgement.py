@@ -49,7 +49,7 @@ def mean_job():
 
     return SimpleNamespace(
         recipe=SimpleNamespace(gate=Gate(tolerance=0.1), seed=1),
-        workload=SimpleNamespace(metric=metric, higher_is_better=True, metric_name="score"),
+        workload=SimpleNamespace(metric=metric, higher_is_better=True, metric_name="score", fails_whole=True),
     )
 
 
@@ -106,17 +106,18 @@ def test_a_metric_is_written_with_as_many_decimals_as_its_tolerance_needs(mean_j
 
 @pytest.mark.parametrize(("metric", "higher_is_better"), [(-0.4, True), (0.0, True), (-3.0, False)])
 def test_a_share_of_a_baseline_that_has_none_is_refused_at_once(mean_job, metric, higher_is_better):
-    baseline = SimpleNamespace(metrics={"score": metric})
+    mean_job.baseline = SimpleNamespace(metrics={"score": metric})
     mean_job.workload.higher_is_better = higher_is_better
     with pytest.raises(StageError, match=r"a share of 0\.1 is no tolerance: set `gate\.tolerance_kind: absolute`"):
-        allowed_loss(mean_job, baseline)
+        allowed_loss(mean_job)
     mean_job.recipe.gate = Gate(tolerance=0.1, tolerance_kind="absolute")
-    assert allowed_loss(mean_job, baseline) == 0.1
+    assert allowed_loss(mean_job) == 0.1
 
 
 def test_a_baseline_without_errors_may_be_held_to_a_share_of_them(mean_job):
     mean_job.workload.higher_is_better = False
-    assert allowed_loss(mean_job, SimpleNamespace(metrics={"score": 0.0})) == 0.0
+    mean_job.baseline = SimpleNamespace(metrics={"score": 0.0})
+    assert allowed_loss(mean_job) == 0.0
 
 
 def test_a_model_whose_answers_are_no_numbers_is_refused_by_name(mean_job):

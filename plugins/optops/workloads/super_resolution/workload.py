@@ -43,6 +43,7 @@ class SuperResolutionWorkload(Workload):
     name = "super_resolution"
     metric_name = "PSNR"
     examples_name = "images"
+    fails_whole = False
     demo_examples = 160
 
     def sections(self) -> Sections:
