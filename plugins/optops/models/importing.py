@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from optops.models.base import load_architecture, load_function
 from optops.models.keras import keras, tf
 from optops.models.meta_graph import PROTO, keep_served
@@ -16,6 +18,8 @@ from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.tensorflow import SAVED_MODEL
 
 SIGNATURE = "serving_default"
+WEIGHTS = "model.weights.h5"
+"""Where a `.keras` file of Keras 2 keeps its weights."""
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
 """What Keras raises for a config that it can not build a model from."""
 
@@ -143,9 +147,28 @@ def _load_keras_2(source: Path) -> Any:
     written = json.loads(_read(source, "config.json"))
     # How it was compiled is not read.
     check_config({name: part for name, part in written.items() if name != "compile_config"})
+    _refuse_weights_elsewhere(source)
     model = keras.models.load_model(source, compile=False, safe_mode=True)
     derive_anew(model)
     return model
+
+
+def _refuse_weights_elsewhere(source: Path) -> None:
+    # HDF5 may say that an array is what another file of this machine holds, which the model would then answer with.
+    with zipfile.ZipFile(source) as archive:
+        if WEIGHTS not in archive.namelist():
+            return
+        with archive.open(WEIGHTS) as content, h5py.File(content, "r") as weights:
+            name = weights.visititems_links(_elsewhere) or weights.visititems(_elsewhere)
+    if name:
+        raise ValueError(f"its weight {name!r} is in another file; save the model with `model.save('NAME.keras')`")
+
+
+def _elsewhere(name: str, found: Any) -> str | None:
+    """Returns the name of a link or an array whose content may be in another file, else None."""
+    if isinstance(found, h5py.Dataset):
+        return name if found.external or found.is_virtual else None
+    return None if isinstance(found, h5py.HardLink | h5py.Group) else name
 
 
 def _keras_version(source: Path) -> str:

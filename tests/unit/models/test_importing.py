@@ -1,8 +1,10 @@
 """Finished models come in with what they compute; what can not come in is refused by name."""
 
+import io
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
@@ -95,6 +97,71 @@ def test_a_keras_file_that_names_code_to_run_is_refused_before_it_runs(take, way
     else:
         assert not take(path, tmp_path / "model")
     assert not ran.exists()
+
+
+def _reading(way, secret):
+    """A layer, as its config says it, that reads a file."""
+    words = {"name": "words", "vocabulary": secret}
+    numbers = {"num_oov_indices": 1, "mask_token": None, "oov_token": -1, "vocabulary_dtype": "int64"}
+    text = {"class_name": "TextVectorization", "config": {**words, "standardize": None, "split": "whitespace"}}
+    column = {"class_name": "VocabularyFileCategoricalColumn", "config": {"key": "x", "vocabulary_file": secret}}
+    columns = [{"class_name": "IndicatorColumn", "config": {"categorical_column": column}}]
+    return {
+        "strings": {"class_name": "StringLookup", "config": {**words, "invert": True}},
+        "integers": {"class_name": "IntegerLookup", "config": {**words, **numbers}},
+        "texts": text,
+        "wrapped": {"class_name": "TimeDistributed", "config": {"name": "each", "layer": text}},
+        "nested": {"class_name": "Sequential", "config": {"name": "inner", "layers": [text]}},
+        "columns": {"class_name": "DenseFeatures", "config": {"name": "words", "feature_columns": columns}},
+    }[way]
+
+
+@pytest.mark.parametrize("way", ["strings", "integers", "texts", "wrapped", "nested", "columns"])
+def test_a_keras_file_whose_layer_reads_a_file_of_this_machine_is_refused(way, tmp_path):
+    (tmp_path / "secret").write_text("7\n")
+    layer = {**_reading(way, str(tmp_path / "secret")), "name": "l", "inbound_nodes": [[["x", 0, 0, {}]]]}
+    _written(tmp_path / "evil.keras", layer)
+    assert not import_functional(tmp_path / "evil.keras", tmp_path / "model", {})
+    reads = "has feature columns" if way == "columns" else r"from the file '.*secret', which is not in the model"
+    with pytest.raises(ValueError, match=rf"evil\.keras .*layer 'words' .*{reads}"):
+        import_keras(tmp_path / "evil.keras", tmp_path / "serving")
+    assert not (tmp_path / "model").exists()
+
+
+def _kernel_elsewhere(way, folder):
+    """Returns what writes the first kernel of a file of weights so that it is in another file."""
+    (folder / "secret").write_bytes(bytes(32 * 4))
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["0"] = np.zeros((4, 8), np.float32)
+
+    def write(group):
+        if way == "bytes":
+            group.create_dataset("0", (4, 8), np.float32, external=[(str(folder / "secret"), 0, 32 * 4)])
+        elif way == "virtual":
+            layout = h5py.VirtualLayout((4, 8), np.float32)
+            layout[:] = h5py.VirtualSource(folder / "other.h5", "0", (4, 8))
+            group.create_virtual_dataset("0", layout)
+        else:
+            group["0"] = h5py.ExternalLink(folder / "other.h5", "0") if way == "external" else h5py.SoftLink("/other")
+
+    return write
+
+
+@pytest.mark.parametrize("way", ["bytes", "virtual", "external", "soft"])
+def test_a_keras_file_whose_weights_are_in_another_file_is_refused(way, tmp_path):
+    functional(keras_2).save(tmp_path / "model.keras")
+    write = _kernel_elsewhere(way, tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.keras") as good, zipfile.ZipFile(tmp_path / "evil.keras", "w") as evil:
+        weights = io.BytesIO(good.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as file:
+            del file["layers/dense/vars/0"]
+            write(file["layers/dense/vars"])
+        for name in ("metadata.json", "config.json"):
+            evil.writestr(name, good.read(name))
+        evil.writestr("model.weights.h5", weights.getvalue())
+    assert not import_functional(tmp_path / "evil.keras", tmp_path / "taken", {})
+    with pytest.raises(ValueError, match=r"evil\.keras .*weight 'layers/dense/vars/0' is in another file"):
+        import_keras(tmp_path / "evil.keras", tmp_path / "serving")
 
 
 def test_a_file_that_is_none_by_its_name_is_not_read_as_another_format(tmp_path):

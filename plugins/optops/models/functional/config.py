@@ -104,7 +104,7 @@ def _keeps_a_table(layer: Any) -> bool:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuses a config that would bring in code.
+    """Refuses a config that would bring in code, or what a file of this machine holds.
 
     Raises:
         ValueError: Names the layer and what it asks for.
@@ -123,6 +123,23 @@ def check_config(config: Mapping[str, Any]) -> None:
                 f"layer {name!r} calls tf.{function}, which is not known to only compute; use functions of "
                 f"{', '.join(f'tf.{module}' for module in OPERATIONS[1:])}"
             )
+        _refuse_files(name, part["config"])
+
+
+def _refuse_files(name: str, config: Any) -> None:
+    # Whoever asks the model would be told what any file of the machine that imports it holds.
+    if not isinstance(config, Mapping):
+        return
+    if isinstance(config.get("vocabulary"), str):
+        raise ValueError(
+            f"layer {name!r} reads its vocabulary from the file {config['vocabulary']!r}, which is not in the model; "
+            "give it the words as a list"
+        )
+    if "feature_columns" in config:
+        raise ValueError(
+            f"layer {name!r} has feature columns, which may read vocabularies and checkpoints that are not in the "
+            "model; use the preprocessing layers of tf_keras"
+        )
 
 
 def _is_class(name: str, part: Mapping[str, Any]) -> bool:
