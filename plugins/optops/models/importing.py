@@ -82,8 +82,8 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
         serving: How the model is executed; see `FunctionalArchitecture`.
 
     Returns:
-        Whether it was taken over. If not, nothing is written: it is of Keras 3, no functional model, or has layers that
-        keep a vocabulary, and `import_keras` may still import it to be served.
+        Whether it was taken over. If not, nothing is written: it is of Keras 3, no functional model, has layers that
+        keep a vocabulary, or takes a fixed number of examples, and `import_keras` may still import it to be served.
 
     Raises:
         ValueError: If it is no .keras file, or holds weights that are not finite; names the first.
@@ -97,6 +97,9 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
         model = with_served_names(_load_keras_2(source))
         to_config(model)
     except UNREADABLE:
+        return False
+    if any(tensor.shape[0] is not None for tensor in model.inputs):
+        # Its graph may hold the size, and what trains and calibrates calls with others.
         return False
     architecture = load_architecture("functional")
     architecture.save(model, folder / "trainable", serving)

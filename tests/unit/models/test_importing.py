@@ -339,6 +339,19 @@ def test_a_model_whose_bins_were_given_is_taken_over(tmp_path):
     np.testing.assert_array_equal(found, model(REALS))
 
 
+def test_a_model_for_a_fixed_number_of_examples_is_served_as_it_is(tmp_path):
+    x = keras_2.Input(batch_shape=(4, 2), name="x")
+    model = keras_2.Model(x, tf.reshape(L.Dense(6)(x), [4, 2, 3]))
+    model.save(tmp_path / "model.keras")
+    assert not import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    assert not (tmp_path / "model").exists()
+    import_keras(tmp_path / "model.keras", tmp_path / "serving")
+    given = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    (found,) = load_executable(tmp_path / "serving", 1)({"x": given}).values()
+    np.testing.assert_allclose(found[:4], model(given[:4]), atol=1e-6)
+    assert found.shape == (6, 2, 3)
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_model_with_a_ragged_input_is_refused_with_what_to_do(version, tmp_path):
     keras = keras_2 if version == 2 else pytest.importorskip("keras")
