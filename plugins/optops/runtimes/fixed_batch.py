@@ -1,6 +1,6 @@
 """Calls of an executable whose signature takes a fixed number of examples, with any number of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def call_in_batches(call: Callable[[Arrays], Arrays], inputs: Arrays, size: int)
     The last call is filled up with the last example, whose further answers are left out.
 
     Raises:
-        ValueError: If an output's first axis is not the example.
+        ValueError: If an output's first axis is not the example, or it is of another size in another call.
     """
     counts = {len(array) if array.ndim else 0 for array in inputs.values()}
     if len(counts) != 1 or counts <= {0, size}:
@@ -43,4 +43,20 @@ def call_in_batches(call: Callable[[Arrays], Arrays], inputs: Arrays, size: int)
                 raise ValueError(
                     f"output {name!r} is {list(array.shape)} for {size} examples; its first axis must be the example"
                 )
+    for name in answers[0]:
+        check_one_size(name, (answer[name].shape[1:] for answer in answers))
     return {name: np.concatenate([answer[name] for answer in answers])[:count] for name in answers[0]}
+
+
+def check_one_size(name: str, shapes: Iterable[Sequence[int]]) -> None:
+    """Refuses an output whose shape without the example's axis differs between examples: it has no array.
+
+    Raises:
+        ValueError: Names two of the shapes.
+    """
+    first, *others = sorted(set(map(tuple, shapes)))
+    if others:
+        raise ValueError(
+            f"output {name!r} is {list(first)} for one example and {list(others[-1])} for another; export the model "
+            "with an output of one size, padded"
+        )

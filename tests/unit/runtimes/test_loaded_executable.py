@@ -66,6 +66,19 @@ def test_an_output_that_is_not_one_for_each_example_of_a_fixed_batch_is_refused(
         executable({"x": np.zeros((6, 2), np.float32)})
 
 
+def test_an_output_of_another_size_in_another_call_of_a_fixed_batch_is_refused_with_what_to_do():
+    def boxes(x):
+        return {"boxes": np.zeros((4, int(x[0, 0]), 4), np.float32)}
+
+    executable, _ = doubler({"boxes": {"dtype": "float32", "shape": [4, None, 4]}}, double=boxes)
+    x = np.repeat(np.array([3, 5, 4], np.float32), 4)[:, None] * np.ones(2, np.float32)
+    assert executable({"x": x[:3]})["boxes"].shape == (3, 3, 4)
+    with pytest.raises(
+        ValueError, match=r"output 'boxes' is \[3, 4\] for one .* \[5, 4\] for another; export .* padded"
+    ):
+        executable({"x": x})
+
+
 @pytest.mark.parametrize("texts", [["grün", ""], [["grün", "a"], ["", "b"]]])
 @pytest.mark.parametrize("encoded", [True, False])
 def test_texts_are_texts_however_the_runtime_gives_them(texts, encoded):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optops.runtimes.base import ExecutableInfo, LoadedExecutable
-from optops.workloads.arrays.outputs import CALL_SIZE
+from optops.workloads.arrays.outputs import CALL_SIZE, predict_in_calls, stack
 from optops.workloads.arrays.serving import answer
 
 
@@ -71,6 +71,17 @@ def test_many_examples_are_answered_in_calls_of_bounded_size_and_in_order():
     examples = [[float(place)] * (1 if place < 70 else 2) for place in range(80)]
     assert [found["y"] for found in answer(executable, examples)] == examples
     assert sizes == [CALL_SIZE, CALL_SIZE, 70 - 2 * CALL_SIZE, 10]
+
+
+@pytest.mark.parametrize(("size", "calls"), [(256, [256, 256]), (48, [48] * 7), (12, [12] * 27), (1, [1] * 320)])
+def test_calls_of_a_fixed_number_of_examples_are_filled(size, calls):
+    examples = np.arange(320, dtype=np.float32)[:, None]
+    executable, sizes = echo("float32", [size, 1])
+    assert [found["y"] for found in answer(executable, examples.tolist())] == examples.tolist()
+    assert sizes == calls
+    sizes.clear()
+    np.testing.assert_array_equal(stack(predict_in_calls(executable, {"x": examples}, None))["y"], examples)
+    assert sizes == calls
 
 
 def test_no_examples_have_no_answers():

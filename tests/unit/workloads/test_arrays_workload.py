@@ -108,6 +108,16 @@ def test_numbers_that_stand_for_never_neither_differ_nor_hide_what_does():
     assert same_share(answers(p0_0=np.nan), answers()) == 0.5
 
 
+def test_an_output_of_another_size_for_another_example_is_refused_with_what_to_do():
+    from optops.workloads.arrays.outputs import examples_of, stack
+
+    predictions = [*examples_of({"boxes": np.zeros((2, 3, 4))}, 2), *examples_of({"boxes": np.zeros((1, 5, 4))}, 1)]
+    with pytest.raises(
+        ValueError, match=r"output 'boxes' is \[3, 4\] for one .* \[5, 4\] for another; export .* padded"
+    ):
+        stack(predictions)
+
+
 def test_a_metric_of_ones_own_gives_the_recipe_its_name_and_direction(folder, monkeypatch):
     (folder / "my_metrics.py").write_text(
         "import numpy as np\n\n\ndef error(outputs, labels):\n"

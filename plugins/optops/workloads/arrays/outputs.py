@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from optops.runtimes.base import STRING, Executable, dtype_name
+from optops.runtimes.fixed_batch import check_one_size
 
 Prediction = Mapping[str, Mapping[str, Any]]
 """Output name to `dtype`, `shape` and the bytes in base64 (little-endian, C order), or of texts to the `texts`."""
 
 CALL_SIZE = 32
-"""Examples in one call while predicting."""
+"""Examples in one call while predicting and serving, where the model takes any number."""
 
 SHARE_OF_RANGE = 1e-3
 """Largest difference between numbers that count as the same, as a share of the largest number of that output."""
@@ -28,6 +29,12 @@ NEVER = 1000.0
 """Magnitude from which on a number that both give may stand for something else than a quantity."""
 
 
+def examples_per_call(executable: Executable) -> int:
+    """Returns how many examples to give a call: 32, or from there the next multiple of the number that it takes."""
+    size = executable.info.fixed_batch or 1  # type: ignore[attr-defined]
+    return -(-CALL_SIZE // size) * size
+
+
 def predict_in_calls(executable: Executable, inputs: Mapping[str, np.ndarray], report: Any) -> list[Prediction]:
     """Returns the outputs for each example.
 
@@ -40,12 +47,13 @@ def predict_in_calls(executable: Executable, inputs: Mapping[str, np.ndarray], r
         ValueError: If the outputs of all examples would be too many to keep, or are not one for each example.
     """
     count = len(next(iter(inputs.values())))
+    step = examples_per_call(executable)
     predictions: list[Prediction] = []
-    for start in range(0, count, CALL_SIZE):
-        outputs = executable({name: array[start : start + CALL_SIZE] for name, array in inputs.items()})
+    for start in range(0, count, step):
+        outputs = executable({name: array[start : start + step] for name, array in inputs.items()})
         if start == 0:
-            _refuse_too_many(outputs, min(CALL_SIZE, count), count)
-        predictions += examples_of(outputs, min(CALL_SIZE, count - start))
+            _refuse_too_many(outputs, min(step, count), count)
+        predictions += examples_of(outputs, min(step, count - start))
         if report is not None:
             report(f"{len(predictions)} of {count} examples")
     return predictions
@@ -79,7 +87,13 @@ def examples_of(outputs: Mapping[str, np.ndarray], count: int) -> Iterator[Predi
 
 
 def stack(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
-    """Returns the outputs of all examples, each [examples, ...]."""
+    """Returns the outputs of all examples, each [examples, ...].
+
+    Raises:
+        ValueError: If an output is not of one size for all examples.
+    """
+    for name in predictions[0]:
+        check_one_size(name, (one[name]["shape"] for one in predictions))
     return {name: np.stack([_decode(one[name]) for one in predictions]) for name in predictions[0]}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from optops.runtimes.base import STRING, Executable, ExecutableInfo
-from optops.workloads.arrays.outputs import CALL_SIZE
+from optops.workloads.arrays.outputs import examples_per_call
 
 Described = Mapping[str, Mapping[str, Any]]
 
@@ -25,9 +25,10 @@ def answer(executable: Executable, inputs: Sequence[Any]) -> list[dict[str, Any]
     info: ExecutableInfo = executable.info  # type: ignore[attr-defined]
     examples = (_by_name(index, example, info.inputs) for index, example in enumerate(inputs))
     answers: list[dict[str, Any]] = []
+    step = examples_per_call(executable)
     # Examples of dynamic size differ in shape: only equal ones share a call.
     for _, alike in groupby(examples, key=_shapes):
-        while call := list(islice(alike, CALL_SIZE)):
+        while call := list(islice(alike, step)):
             outputs = executable({name: np.stack([example[name] for example in call]) for name in info.inputs})
             answers += [{name: array[row].tolist() for name, array in outputs.items()} for row in range(len(call))]
     return answers
