@@ -60,9 +60,9 @@ def _array(index: int, name: str, value: Any, described: Mapping[str, Any]) -> n
     dtype, shape = described["dtype"], list(described["shape"])[1:]
     try:
         # Data frames hold arrays of objects.
-        given = np.asarray(value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else value)
-        array = _texts(given) if dtype == STRING else _numbers(given, np.dtype(dtype))
-    except (ValueError, TypeError) as error:
+        value = value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind == "O" else value
+        array = _texts(value) if dtype == STRING else _numbers(value, np.dtype(dtype))
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"input {index}, {name!r}: no array of {dtype} ({error})") from error
     fits = array.ndim == len(shape) and all(
         size is None or size == actual for size, actual in zip(shape, array.shape, strict=True)
@@ -72,20 +72,27 @@ def _array(index: int, name: str, value: Any, described: Mapping[str, Any]) -> n
     return array
 
 
-def _texts(given: np.ndarray) -> np.ndarray:
-    if given.dtype.kind not in "US" and given.size:
-        raise TypeError(f"it holds {given.dtype}: give texts")
-    return np.char.decode(given, "utf-8") if given.dtype.kind == "S" else given.astype(np.str_)
+def _texts(value: Any) -> np.ndarray:
+    # One by one, for beside a text NumPy makes texts of numbers too.
+    given = np.asarray(value, object)
+    others = [each for each in given.ravel() if not isinstance(each, str | bytes)]
+    if others:
+        raise TypeError(f"it holds {others[0]!r}: give texts")
+    texts = [each.decode("utf-8") if isinstance(each, bytes) else each for each in given.ravel()]
+    return np.array(texts, np.str_).reshape(given.shape)
 
 
-def _numbers(given: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _numbers(value: Any, dtype: np.dtype) -> np.ndarray:
     """Returns numbers in the model's type; refuses those that it does not have, and would make others of."""
+    given = np.asarray(value)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"it holds {given.dtype}: give numbers")
-    with np.errstate(invalid="ignore"):
-        array = given.astype(dtype)
-    changed = given != array
-    if dtype.kind in "biu" and changed.any():
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Of whole numbers beside a float, or on both sides of 2 ** 63, NumPy makes floats, which round them.
+        rounded = dtype.kind in "iu" and given.dtype.kind == "f"
+        array = np.asarray(value, dtype) if rounded else given.astype(dtype)
+    changed = given != array if dtype.kind in "biu" else np.isfinite(given) & ~np.isfinite(array)
+    if changed.any():
         raise ValueError(f"it holds {given[changed][0]}: give numbers as the model takes them")
     return array
 
