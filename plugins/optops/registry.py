@@ -17,6 +17,7 @@ HISTORY_TAG = "optops.champions"
 CANDIDATE_TAG = "optops.candidate"
 ARTIFACT_TAG = "optops.artifact"
 DIGEST_TAG = "optops.digest"
+PROMOTED_TAG = "optops.promoted_at"
 ROLLED_BACK_TAG = "optops.rolled_back_at"
 
 
@@ -105,10 +106,10 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
         reigning = version_by_alias(client, name, CHAMPION)
         history = _history(client, name)
         if reigning and reigning.version == version:
-            # A retry: the process before may have ended between the alias and the history.
+            # A retry, or a person set the alias: whatever follows it may be missing.
             if history[-1:] != [version]:
                 history = [*history, version]
-                _remember(client, name, history)
+                _crown(client, name, version, history)
             return history[-2] if len(history) > 1 else None
         if (reigning.version if reigning else None) != expected:
             raise RegistryError(
@@ -116,15 +117,14 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
                 f"compared with {expected or 'none'}: another run promoted meanwhile. Run again, in Airflow from the "
                 "task benchmark on, or by a new run if the recipe requires approval, to compare with it"
             )
+        if expected and history[-1:] != [expected]:
+            # A champion that a person set by hand is none that the history knows, and the one to go back to.
+            _untag_rollback(client, name, expected)
+            history = [*history, expected]
+        remembered = [*history, version]
         client.set_registered_model_alias(name, CHAMPION, version)
-        # A champion that a person set by hand is none that the history knows, and the one to go back to.
-        before = [expected] if expected and history[-1:] != [expected] else []
-        remembered = [*history, *before, version]
-        _remember(client, name, remembered)
+        _crown(client, name, version, remembered)
         _check_undisturbed(client, name, version, remembered)
-        client.set_model_version_tag(name, version, "optops.promoted_at", _now())
-        if ROLLED_BACK_TAG in client.get_model_version(name, version).tags:
-            client.delete_model_version_tag(name, version, ROLLED_BACK_TAG)
         return expected
 
 
@@ -155,6 +155,18 @@ def rollback(client: MlflowClient, name: str) -> tuple[str, str]:
         _remember(client, name, history)
         client.set_registered_model_alias(name, CHAMPION, history[-1])
         return reigning.version, history[-1]
+
+
+def _crown(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
+    # The history goes last: until it ends with the champion, to promote that again does all of this.
+    client.set_model_version_tag(name, version, PROMOTED_TAG, _now())
+    _untag_rollback(client, name, version)
+    _remember(client, name, history)
+
+
+def _untag_rollback(client: MlflowClient, name: str, version: str) -> None:
+    if ROLLED_BACK_TAG in client.get_model_version(name, version).tags:
+        client.delete_model_version_tag(name, version, ROLLED_BACK_TAG)
 
 
 def _before(history: list[str], version: str) -> list[str]:

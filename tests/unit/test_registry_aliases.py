@@ -14,6 +14,7 @@ from optops.registry import (
     CHAMPION,
     DIGEST_TAG,
     HISTORY_TAG,
+    PROMOTED_TAG,
     ROLLED_BACK_TAG,
     RegistryError,
     promote,
@@ -126,6 +127,45 @@ def test_a_version_that_is_promoted_again_is_not_rolled_back_any_more(client: Ml
     assert ROLLED_BACK_TAG in client.get_model_version(NAME, second).tags
     promote(client, NAME, second, first)
     assert ROLLED_BACK_TAG not in client.get_model_version(NAME, second).tags
+
+
+@pytest.mark.parametrize("dies_at", ["set_model_version_tag", "delete_model_version_tag", "set_registered_model_tag"])
+def test_a_promotion_that_was_cut_off_is_finished_by_repeating_it(
+    dies_at: str, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    rollback(client, NAME)
+    client.delete_model_version_tag(NAME, second, PROMOTED_TAG)
+
+    def dies(*arguments: str) -> None:
+        raise ConnectionError(f"{dies_at} of {arguments}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, dies_at, dies)
+        with pytest.raises(ConnectionError):
+            promote(client, NAME, second, first)
+    promote(client, NAME, second, first)
+    tags = client.get_model_version(NAME, second).tags
+    assert PROMOTED_TAG in tags and ROLLED_BACK_TAG not in tags
+    promote(client, NAME, third, second)
+    assert rollback(client, NAME) == (third, second)
+
+
+@pytest.mark.parametrize("promoted_again", [False, True])
+def test_a_version_that_a_person_made_champion_after_its_rollback_can_be_gone_back_to(
+    promoted_again: bool, client: MlflowClient
+) -> None:
+    first, second, third = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    rollback(client, NAME)
+    client.set_registered_model_alias(NAME, CHAMPION, second)
+    if promoted_again:
+        promote(client, NAME, second, first)
+    promote(client, NAME, third, second)
+    assert rollback(client, NAME) == (third, second)
 
 
 @pytest.mark.parametrize("dies_at", ["set_model_version_tag", "set_registered_model_tag", "set_registered_model_alias"])
