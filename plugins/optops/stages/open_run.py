@@ -1,7 +1,7 @@
 """Opens the MLflow run that a DAG run is; every stage's run is its child."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 from mlflow.entities import Run
@@ -26,11 +26,11 @@ def run(job: Job) -> StageResult:
         RECIPE_TAG: hashlib.sha256(canonical_json(job.spec.recipe).encode()).hexdigest(),
     }
     found = _search(job, tags)
+    _end_superseded(job, found)
     if found:
         run_id = str(found[0].info.run_id)
         tracking.client.update_run(run_id, status="RUNNING")
     else:
-        _end_superseded(job)
         tags |= {KEY_TAG: "", "mlflow.note.content": recipe.description}
         run_id = tracking.open_run(recipe.experiment, f"{recipe.name} {reference.label}", tags)
     _log_recipe(job, run_id)
@@ -46,11 +46,12 @@ def _search(job: Job, tags: Mapping[str, str]) -> list[Run]:
     return list(job.tracking.client.search_runs([experiment], query))
 
 
-def _end_superseded(job: Job) -> None:
-    """Ends what the same DAG run opened before its recipe was edited: no `close_run` will."""
+def _end_superseded(job: Job, found: Sequence[Run]) -> None:
+    """Ends what the same DAG run opened of its recipe in other words: no `close_run` will."""
+    kept = {run.info.run_id for run in found}
     if job.spec.run.identity:
         for earlier in _search(job, {IDENTITY_TAG: job.spec.run.identity}):
-            if earlier.info.status == "RUNNING":
+            if earlier.info.status == "RUNNING" and earlier.info.run_id not in kept:
                 job.log(f"MLflow run {earlier.info.run_id} is of this recipe before it was edited, and ends here")
                 job.tracking.end_run(earlier.info.run_id, "KILLED")
 

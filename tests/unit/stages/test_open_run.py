@@ -48,6 +48,13 @@ def test_a_run_whose_recipe_was_edited_is_another_and_ends_the_one_before():
     assert recipe_of(tracking, after, {}).gate.tolerance == 0.1
 
 
+def test_a_run_whose_edit_was_taken_back_goes_on_in_its_first_and_ends_the_other():
+    first, edited = opened("ours", gate__tolerance=0.02), opened("ours", gate__tolerance=0.1)
+    assert opened("ours", gate__tolerance=0.02) == first
+    client = Tracking().client
+    assert [client.get_run(run_id).info.status for run_id in (first, edited)] == ["RUNNING", "KILLED"]
+
+
 def test_a_run_that_was_killed_while_it_opened_is_completed():
     run_id = opened("ours")
     client = Tracking().client
