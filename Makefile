@@ -20,7 +20,7 @@ help:  ## Show this list
 	.uv/bin/pip install --quiet --disable-pip-version-check uv
 
 .venv/.ready-$(EXTRA): pyproject.toml uv.lock $(KERNELS) | $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
-	@rm -f .venv/.ready-*
+	@rm -f .venv/.ready*
 	$(UV) sync --frozen --extra $(EXTRA) --compile-bytecode
 	@touch $@
 
