@@ -183,7 +183,7 @@ def make_spec(
         run: The parent run.
         results: All results so far, by stage.
         item: The item of a mapped stage.
-        state: Task to state, for `close_run`.
+        state: How the run went so far, for `close_run` and `promote`; see `StageSpec`.
     """
     declared = STAGES[stage]
     manifests = set(declared.splits)

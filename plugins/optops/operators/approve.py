@@ -2,13 +2,12 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
-from airflow.sdk.execution_time.hitl import HITLUser
 from airflow.sdk.timezone import utcnow
 
 from optops.candidate import canonical_json
@@ -74,29 +73,33 @@ class ApproveOperator(ApprovalOperator):
 
     def _ask(self, recipe: Recipe, context: Context) -> Any:
         question = question_of(recipe, context)
-        self.subject, self.body = question.subject, question.verdict
-        self.assigned_users = [HITLUser(id=name, name=name) for name in question.approvers] or None
-        self.response_timeout = timedelta(hours=recipe.approval.timeout_hours)
-        try:
-            return super().execute(context)
-        except TaskAwaitingInput:
-            # Airflow keeps one question per task of a run: after a clear it shows the first, to those whom that asked.
-            if self._shown(context) != question:
-                raise AirflowFailException(
-                    "Airflow goes on showing what this run asked first, which is not this verdict, version and list of "
-                    "approvers; start a new run: all but the timing comes from the cache"
-                ) from None
-            context["ti"].xcom_push(ASKED_KEY, question.digest)
-            raise
+        # Airflow keeps one question per task of a run: after a clear it shows the first, to those whom that asked.
+        if self._show(question, context) != question:
+            raise AirflowFailException(
+                "Airflow goes on showing what this run asked first, which is not this verdict, version and list of "
+                "approvers; start a new run: all but the timing comes from the cache"
+            )
+        context["ti"].xcom_push(ASKED_KEY, question.digest)
+        raise TaskAwaitingInput(method_name="execute_complete", timeout=timedelta(hours=recipe.approval.timeout_hours))
 
-    def _shown(self, context: Context) -> Question:
-        # Known to the process of a running task alone.
+    def _show(self, question: Question, context: Context) -> Question:
+        """Asks as `HITLOperator` does, which keeps to itself what Airflow shows; to ask twice would drop an answer."""
+        from airflow.sdk.api.datamodels._generated import HITLUser
         from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+
+        # Known to the process of a running task alone.
         from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-        # To create what is there changes nothing, and is answered with it.
-        again = {"options": self.options, "subject": self.subject, "params": {}, "assigned_users": []}
-        shown = SUPERVISOR_COMMS.send(CreateHITLDetailPayload(ti_id=context["ti"].id, **again))
+        asked = CreateHITLDetailPayload(
+            ti_id=context["ti"].id,
+            options=self.options,
+            subject=question.subject,
+            body=question.verdict,
+            defaults=self.defaults,
+            params={},
+            assigned_users=[HITLUser(id=name, name=name) for name in question.approvers],
+        )
+        shown = SUPERVISOR_COMMS.send(asked)
         return Question(shown.subject, shown.body or "", tuple(user.id for user in shown.assigned_users or ()))
 
 
@@ -111,8 +114,8 @@ def question_of(recipe: Recipe, context: Context) -> Question:
     return Question(subject, str(judged["verdict"]["markdown"]), recipe.approval.approvers)
 
 
-def check_approval(recipe: Recipe, context: Context) -> None:
-    """Does nothing if a person approved this verdict on this version, or need not.
+def check_approval(recipe: Recipe, context: Context) -> datetime | None:
+    """Returns when a person approved this verdict on this version; None if nobody need do so.
 
     That `approve` succeeded is no proof of it: whoever may edit a run may mark its tasks a success.
 
@@ -120,16 +123,28 @@ def check_approval(recipe: Recipe, context: Context) -> None:
         AirflowFailException: If nobody approved it.
     """
     if recipe.approval.mode == "automatic" or not _result_of(REGISTER, context).output:
-        return
-    question = question_of(recipe, context)
-    asked, answer = (
-        context["ti"].xcom_pull(task_ids=APPROVE, key=key, map_indexes=-1) for key in (ASKED_KEY, RESULT_KEY)
-    )
-    if asked != question.digest or (answer or {}).get("chosen_options") != [ApproveOperator.APPROVE]:
+        return None
+    question, answer = question_of(recipe, context), answer_of(context)
+    asked = context["ti"].xcom_pull(task_ids=APPROVE, key=ASKED_KEY, map_indexes=-1)
+    answered_at, person = answer.get("responded_at"), (answer.get("responded_by_user") or {}).get("id")
+    approved = answer.get("chosen_options") == [ApproveOperator.APPROVE]
+    if approved and asked is None:
+        raise AirflowFailException(
+            f"{question.subject} That was approved, but what was asked is not on record, as an earlier optops left it; "
+            "start a new run"
+        )
+    may = not question.approvers or person in question.approvers
+    if not (approved and may and asked == question.digest and isinstance(answered_at, datetime)):
         raise AirflowFailException(
             f"{question.subject} Nobody answered that, by this verdict, with {ApproveOperator.APPROVE}; clear the task "
-            f"{APPROVE} and answer what it asks"
+            f"{APPROVE} and have {' or '.join(question.approvers) or 'anyone'} answer what it asks"
         )
+    return answered_at
+
+
+def answer_of(context: Context) -> dict[str, Any]:
+    """Returns what `approve` was answered; nothing if it was not."""
+    return context["ti"].xcom_pull(task_ids=APPROVE, key=RESULT_KEY, map_indexes=-1) or {}
 
 
 def _result_of(stage: str, context: Context) -> StageResult:

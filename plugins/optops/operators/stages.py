@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_rec
 from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
-from optops.stage_spec import Json, RunReference, StageResult
+from optops.stage_spec import ANSWERED_AT, Json, RunReference, StageResult
 
 IDENTITY_KEY = "identity"
 FAILED_STATES = frozenset({"failed", "upstream_failed"})
@@ -135,15 +136,16 @@ class PromoteOperator(StageOperator):
     stage = "promote"
     operator_extra_links = (MlflowRunLink(), ModelVersionLink())
 
-    def run_stage(self, recipe: Recipe, context: Context) -> StageResult:
-        """Promotes what was approved.
+    def state(self, context: Context) -> dict[str, str]:
+        """Returns when a person approved, if one had to.
 
         Raises:
             AirflowFailException: If the recipe requires a person's approval, and nobody approved this.
-            StageFailed: If the stage did not deliver.
         """
-        check_approval(recipe, context)
-        return super().run_stage(recipe, context)
+        answered_at = check_approval(self.run_recipe(context), context)
+        if answered_at is None:
+            return {}
+        return {ANSWERED_AT: answered_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def hand_on(self, result: StageResult, context: Context) -> Json:
         """Puts version, run and metrics into the asset event."""

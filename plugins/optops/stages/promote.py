@@ -1,7 +1,7 @@
 """Moves the alias `champion` to the accepted version, and remembers the one before."""
 
 from optops.registry import CHAMPION, ROLLED_BACK_TAG, promote, version_by_alias
-from optops.stage_spec import StageResult
+from optops.stage_spec import ANSWERED_AT, StageResult
 from optops.stages.base import Job
 from optops.tracking import model_version_url
 
@@ -16,10 +16,10 @@ def run(job: Job) -> StageResult:
     rolled_back = client.get_model_version(name, version).tags.get(ROLLED_BACK_TAG)
     reigning = version_by_alias(client, name, CHAMPION)
     reigns_again = reigning is not None and reigning.version == version
-    if rolled_back and not reigns_again and job.recipe.approval.mode == "automatic":
+    if rolled_back and not reigns_again and not _was_approved_since(rolled_back, job):
         return job.hand_on(
-            skipped=f"version {version} of {name} was rolled back at {rolled_back}; to promote it again, delete its "
-            f"tag {ROLLED_BACK_TAG} in MLflow, or require approval"
+            skipped=f"version {version} of {name} was rolled back at {rolled_back}, and nobody approved it since; to "
+            f"promote it again, delete its tag {ROLLED_BACK_TAG} in MLflow, or require approval and approve it"
         )
     previous = promote(client, name, version, job.result("gate").output["champion"])
     url = model_version_url(name, version)
@@ -27,3 +27,9 @@ def run(job: Job) -> StageResult:
     job.log(f"version {version} of {name} is the champion; before it: {previous or 'none'}")
     output = {**registered.output, "previous": previous}
     return job.hand_on(candidates=registered.candidates, output=output, links={"model_version": url})
+
+
+def _was_approved_since(rolled_back: str, job: Job) -> bool:
+    # Both times are of one format, so that their order is that of the texts.
+    answered = job.spec.state.get(ANSWERED_AT)
+    return job.recipe.approval.mode == "required" and (answered is None or answered > rolled_back)

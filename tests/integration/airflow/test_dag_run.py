@@ -75,7 +75,7 @@ with create_session() as session:
 print(json.dumps(answers))
 """
 
-ASKING = {"approval.mode": "required"}
+ASKING = {"approval.mode": "required", "approval.approvers": ["ann"]}
 
 # Parameters, what the stages do, and what a person does once asked.
 RUNS = {
@@ -192,6 +192,7 @@ def test_bad_labels_stop_the_run_which_is_closed_as_failed(runs):
 def test_what_a_person_approved_is_promoted(runs):
     assert runs["approved"]["state"] == "success"
     assert runs["approved"]["tasks"]["approve"] == runs["approved"]["tasks"]["promote"] == "success"
+    assert set(specs(runs, "approved")["promote promote"]["state"]) == {"answered_at"}
 
 
 def test_an_approval_that_is_marked_as_a_success_promotes_nothing(runs):

@@ -72,10 +72,28 @@ def test_what_a_person_rolled_back_is_not_promoted_by_itself(job, version):
     # A person made it the champion again by hand.
     client.set_registered_model_alias(NAME, CHAMPION, second)
     assert not promotion.run(job("promote", results)).skipped
-    client.set_registered_model_alias(NAME, CHAMPION, first)
+    rollback(client, NAME)
     # A person who approves it knows what they do.
     assert not promotion.run(job("promote", results, **{"approval.mode": "required"})).skipped
     assert version_by_alias(client, NAME, CHAMPION).version == second
+
+
+@pytest.mark.parametrize(("answered_at", "champion"), [("2026-01-01T00:00:00Z", "1"), ("2999-01-01T00:00:00Z", "2")])
+def test_what_was_rolled_back_is_promoted_only_by_an_answer_given_since(job, version, answered_at, champion):
+    client = Tracking().client
+    first, second = version(candidate()), version(candidate("def"))
+    promote(client, NAME, first, None)
+    promote(client, NAME, second, first)
+    rollback(client, NAME)
+    results = {
+        "register": StageResult("register", "r", output={"name": NAME, "version": second}),
+        "gate": StageResult("gate", "g", output={"champion": first}),
+    }
+    promoting = job("promote", results, **{"approval.mode": "required"})
+    spec = replace(promoting.spec, state={"answered_at": answered_at})
+    skipped = promotion.run(replace(promoting, spec=spec)).skipped
+    assert ("nobody approved it since" in skipped) == (champion == first)
+    assert version_by_alias(client, NAME, CHAMPION).version == champion
 
 
 def test_a_model_card_that_mlflow_has_no_room_for_is_cut_and_says_where_all_of_it_is():
