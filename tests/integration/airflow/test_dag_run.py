@@ -7,10 +7,9 @@ import pytest
 # One process for all runs: importing Airflow costs more than a run.
 DRIVER = """
 import json, os, sys, threading, time, traceback
-from functools import partial
 sys.path.insert(0, sys.argv[1])
 import stand_in
-from airflow.api.common.mark_tasks import set_dag_run_state_to_failed, set_dag_run_state_to_success
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
 from airflow.models.asset import AssetEvent
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance, clear_task_instances
@@ -34,12 +33,9 @@ def ask_again(ti, session):
     session.flush()  # under the task instance's id of now, which a clear changes
     clear_task_instances([ti], session)
 
-def mark_run(set_state, ti, session):
+def mark_run_as_failed(ti, session):
     dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(stand_in.dag))
-    set_state(dag=dag, run_id=ti.run_id, commit=True, session=session)
-
-mark_run_as_failed = partial(mark_run, set_dag_run_state_to_failed)
-mark_run_as_success = partial(mark_run, set_dag_run_state_to_success)
+    set_dag_run_state_to_failed(dag=dag, run_id=ti.run_id, commit=True, session=session)
 
 def when_asked(act):
     try:
@@ -91,7 +87,6 @@ RUNS = {
     "marked_as_success": (ASKING, {}, "mark_as_success"),
     "asked_again": (ASKING, {}, "ask_again"),
     "stopped": (ASKING, {}, "mark_run_as_failed"),
-    "ended": (ASKING, {}, "mark_run_as_success"),
 }
 
 MAPPED = {"quantize": 2, "fuse": 3}
@@ -217,13 +212,6 @@ def test_a_run_that_is_marked_as_failed_is_closed(runs):
     assert run["state"] == "failed"
     assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("failed", "skipped")
     assert specs(runs, "stopped")["close_run close_run"]["state"]["approve"] == "failed"
-
-
-def test_a_run_that_is_marked_as_a_success_before_what_was_accepted_is_promoted_is_none(runs):
-    run = runs["ended"]
-    assert run["state"] == "failed"
-    assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("success", "skipped")
-    assert specs(runs, "ended")["close_run close_run"]["state"]["promote"] == "stopped"
 
 
 def test_runs_of_airflow_have_identities_of_their_own(runs):
