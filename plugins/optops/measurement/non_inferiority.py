@@ -204,10 +204,7 @@ def non_inferiority(
     unseen = unseen_share(examples, confidence) * abs(reference_point) if lossless and fails_whole else 0.0
     if identical:
         gains, reference_values = np.zeros_like(gains), np.full_like(gains, reference_point)
-        bounds = Bounds(0, 0, below=unseen, above=unseen)
-    else:
-        bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
-        bounds = replace(bounds, below=bounds.below + unseen)
+    bounds = _bounds(gains, gain, confidence, rounding=rounding, identical=identical, unseen=unseen)
     scale = reference_values if tolerance.kind == "relative" else np.ones_like(gains)
     gain_low, gain_high = bounds.of(gains)
     lower, upper = bounds.of(gains + tolerance.value * scale)
@@ -270,6 +267,16 @@ def estimated_examples(tolerance: float, confidence: float = 0.95) -> int | None
 def _gains(candidate: ArrayLike, reference: ArrayLike, *, higher_is_better: bool) -> NDArray[np.float64]:
     difference = np.asarray(candidate, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     return difference if higher_is_better else -difference
+
+
+def _bounds(
+    gains: NDArray[np.float64], gain: float, confidence: float, *, rounding: float, identical: bool, unseen: float
+) -> Bounds:
+    """Returns the bounds of the gain, lower by what no example shows."""
+    if identical:
+        return Bounds(0, 0, below=unseen, above=unseen)
+    bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
+    return replace(bounds, below=bounds.below + unseen)
 
 
 def _needed(tolerance: Tolerance, reference_point: float, confidence: float) -> int | None:

@@ -21,6 +21,16 @@ REGISTERED = "travel_phrases_en_de"
 
 
 @pytest.fixture
+def arrays(tmp_path) -> Path:
+    """A folder with `data/` for a recipe of arrays: 32 examples a split, of 8 numbers and one of three classes."""
+    (tmp_path / "data").mkdir()
+    for seed, split in enumerate(("train", "validation", "test")):
+        x = np.random.default_rng(seed).normal(size=(32, 8)).astype(np.float32)
+        np.savez(tmp_path / "data" / f"{split}.npz", x=x, labels=x[:, :3].argmax(axis=1))
+    return tmp_path
+
+
+@pytest.fixture
 def job(optops_home, tmp_path) -> Callable[..., Job]:
     """Gives a function that makes the job of a stage.
 

@@ -26,17 +26,13 @@ ITEM = {"label": "baseline fp32 tensorflow", "quantize_label": "baseline fp32", 
 
 
 @pytest.fixture
-def fused(optops_home, tmp_path):
+def fused(optops_home, arrays):
     """Gives a function that trains nothing, plans fp32 and lowers the imported model to TensorFlow."""
     del optops_home
-    (tmp_path / "data").mkdir()
-    for seed, split in enumerate(("train", "validation", "test")):
-        x = np.random.default_rng(seed).normal(size=(32, 8)).astype(np.float32)
-        np.savez(tmp_path / "data" / f"{split}.npz", x=x, labels=x[:, :3].argmax(axis=1))
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(3, name="scores")])
-    model.save(tmp_path / "model.keras")
-    recipe, tracking = parse_recipe(RECIPE, tmp_path / "mine.yaml"), Tracking()
+    model.save(arrays / "model.keras")
+    recipe, tracking = parse_recipe(RECIPE, arrays / "mine.yaml"), Tracking()
     manifest = Manifest("", 1, "", Artifact("", ""))
     splits = (TRAIN, CALIBRATION, VALIDATION)
     results = {"check_labels": (StageResult("check_labels", "0", manifests=dict.fromkeys(splits, manifest)),)}

@@ -28,17 +28,13 @@ registry: {name: mine}
 
 
 @pytest.fixture
-def pruned(optops_home, tmp_path):
+def pruned(optops_home, arrays):
     """Gives a function that runs `train` and `prune` on a small model and returns the result of the latter."""
     del optops_home
-    (tmp_path / "data").mkdir()
-    for seed, split in enumerate(("train", "validation", "test")):
-        x = np.random.default_rng(seed).normal(size=(32, 8)).astype(np.float32)
-        np.savez(tmp_path / "data" / f"{split}.npz", x=x, labels=x[:, :3].argmax(axis=1))
     x = keras.Input((8,), name="x")
     model = keras.Model(x, keras.layers.Dense(3, name="scores")(keras.layers.Dense(64, activation="relu")(x)))
-    model.save(tmp_path / "model.keras")
-    recipe, tracking = parse_recipe(RECIPE, tmp_path / "mine.yaml"), Tracking()
+    model.save(arrays / "model.keras")
+    recipe, tracking = parse_recipe(RECIPE, arrays / "mine.yaml"), Tracking()
     manifest = Manifest("", 1, "", Artifact("", ""))
     checked = StageResult("check_labels", "0", manifests=dict.fromkeys((TRAIN, VALIDATION), manifest))
     results = {"check_labels": (checked,)}
