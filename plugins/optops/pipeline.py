@@ -129,7 +129,7 @@ FLOW: tuple[Stage, ...] = (
     Stage(
         "nominate",
         "chooses what the gate will judge",
-        reads=("train", "fuse", "benchmark"),
+        reads=("check_labels", "train", "fuse", "benchmark"),
         sections=("gate", "benchmark"),
     ),
     Stage(

@@ -354,7 +354,7 @@ class Gate(Section):
         """Returns the confidence at which one of several nominees is judged.
 
         The levels add up to that of the gate, so that trying several makes acceptance by luck no more likely than
-        trying one (Bonferroni's inequality with weights). The first, which is the likeliest, has nearly all of it.
+        trying one (Bonferroni's inequality with weights). The first, which promises most, has nearly all of it.
 
         Args:
             number: Which nominee, from 1 on.

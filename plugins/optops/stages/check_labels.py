@@ -50,6 +50,7 @@ def run(job: Job) -> StageResult:
             "quarantined": len(quarantined),
             "defects": len(report.defects),
             "digests": {split: manifest.digest for split, manifest in manifests.items()},
+            "examples": {split: manifest.examples for split, manifest in manifests.items()},
             "outcomes": [vars(outcome) for outcome in report.outcomes],
         },
         links={"data_docs": job.tracking.artifact_url(job.run_id, "labels/data_docs/index.html")},

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
 from optops.candidate import Candidate
 from optops.measurement import plots
 from optops.measurement.non_inferiority import NonInferiority
-from optops.pipeline import VALIDATION
+from optops.measurement.prospect import chance_of_acceptance
+from optops.pipeline import TEST, VALIDATION
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, decimals_of
 from optops.stages.judgement import Sample, judge
@@ -17,50 +19,66 @@ from optops.stages.speed import Speed, judge_speed
 
 @dataclass(frozen=True)
 class Contestant:
-    """An executable that was timed, with its quality on validation."""
+    """An executable that was timed, with its quality on validation.
+
+    Attributes:
+        candidate: The executable.
+        quality: The test on validation.
+        speed: As measured.
+        first: Its chance to be accepted on the test split as the first that the gate tries.
+        later: The same after another.
+    """
 
     candidate: Candidate
     quality: NonInferiority
     speed: Speed
+    first: float
+    later: float
 
     @property
     def name(self) -> str:
         """Of the candidate."""
         return self.candidate.name
 
-    @property
-    def proved(self) -> bool:
-        """Whether it already passes the test on validation: it is likely to pass it on the test split too."""
-        return self.quality.verdict == "accept"
-
 
 def run(job: Job) -> StageResult:
-    """Returns at most `gate.nominees` nominees, best first; none if nothing meets validation tolerance and speed."""
+    """Returns at most `gate.nominees` nominees, in the order that promises most; none if nothing can pass."""
     baseline = _sample(job, job.baseline)
     timed = job.result("benchmark").output["table"]
     contestants = [
-        Contestant(c, judge(job, _sample(job, c), baseline, c.name), judge_speed(job, c.name))
-        for c in job.result("benchmark").candidates
-        if c.name in timed
+        _contestant(job, c, baseline) for c in job.result("benchmark").candidates if c.name in timed
     ]
     dropped = {c.name: reason for c in contestants if (reason := _reason(job, c))}
-    good = [c for c in contestants if c.name not in dropped]
-    order = sorted(good, key=lambda c: (c.proved, _merit(job, c)), reverse=True)
-    for one in order:
-        better = next((other for other in order if _dominates(job, other, one)), None)
+    good = sorted((c for c in contestants if c.name not in dropped), key=lambda c: _merit(job, c), reverse=True)
+    for one in good:
+        better = next((other for other in good if _dominates(job, other, one)), None)
         if better:
             dropped[one.name] = f"worse and slower than {better.name}"
-    left = [c for c in order if c.name not in dropped]
-    nominees = [c.candidate for c in left[: job.recipe.gate.nominees]]
-    for one in left[job.recipe.gate.nominees :]:
-        dropped[one.name] = f"beyond the {job.recipe.gate.nominees} nominees the gate may judge"
+    left = [c for c in good if c.name not in dropped]
+    chosen = _most_promising(job, left)
+    nominees = [one.candidate for one in chosen]
+    for one in left:
+        if one not in chosen:
+            dropped[one.name] = (
+                f"beyond the {len(chosen)} nominees that promise most; its chance to be proved on the test split is "
+                f"{one.first:.0%}"
+            )
     for name, reason in dropped.items():
         job.log(f"not nominated: {name}: {reason}")
-    names = ", ".join(nominee.name for nominee in nominees)
-    job.log(f"nominees, best first: {names}" if nominees else "no nominee: infeasible")
+    names = ", ".join(f"{one.name} (chance {_chance(one, chosen):.0%})" for one in chosen)
+    job.log(f"nominees, first to be judged first: {names}" if nominees else "no nominee: infeasible")
     _plot(job, contestants, nominees)
     _log_deltas(job, contestants)
     return job.hand_on(candidates=tuple(nominees), dropped=dropped, output={"infeasible": not nominees})
+
+
+def _contestant(job: Job, candidate: Candidate, baseline: Sample) -> Contestant:
+    quality = judge(job, _sample(job, candidate), baseline, candidate.name)
+    gate, examples = job.recipe.gate, int(job.result("check_labels").output["examples"][TEST])
+    first, later = (
+        chance_of_acceptance(quality, examples, gate.confidence_of(number, gate.nominees)) for number in (1, 2)
+    )
+    return Contestant(candidate, quality, judge_speed(job, candidate.name), first, later)
 
 
 def _sample(job: Job, candidate: Candidate) -> Sample:
@@ -81,19 +99,42 @@ def _reason(job: Job, contestant: Contestant) -> str:
 
 
 def _merit(job: Job, contestant: Contestant) -> float:
+    """Returns how many times as fast it is as the baseline, or a number that grows so as its files get smaller."""
     if job.recipe.benchmark.objective == "size":
-        return -contestant.candidate.metrics["compressed_bytes"]
+        return 1 / contestant.candidate.metrics["compressed_bytes"]
     assert contestant.speed.nominee is not None, "what failed in the primary cell is not ranked"
     return float(contestant.speed.nominee["ratio"])
 
 
 def _dominates(job: Job, one: Contestant, other: Contestant) -> bool:
-    # What is not proved may fail before the gate: it does not drop what is.
-    if other.proved and not one.proved:
+    # What looks better may be less certain: it does not drop what is likelier to pass, by a percent or more.
+    if round(one.first, 2) < round(other.first, 2):
         return False
     name, sign = job.workload.metric_name, 1 if job.workload.higher_is_better else -1
     better = sign * (one.candidate.metrics[name] - other.candidate.metrics[name])
     return better >= 0 and _merit(job, one) > _merit(job, other)
+
+
+def _most_promising(job: Job, contestants: Sequence[Contestant]) -> tuple[Contestant, ...]:
+    """Returns the nominees in the order in which what the gate accepts first can be expected to be best.
+
+    The gate goes on with the next only where one was not accepted: a fast one that may well fail can come before a safe
+    one, and a hopeless one does not, for it costs the others part of the level.
+    """
+    count = min(job.recipe.gate.nominees, len(contestants))
+
+    def expected(order: tuple[Contestant, ...]) -> float:
+        total, left = 0.0, 1.0
+        for one in order:
+            total += left * _chance(one, order) * _merit(job, one)
+            left *= 1 - _chance(one, order)
+        return total
+
+    return max(permutations(contestants, count), key=expected)
+
+
+def _chance(one: Contestant, order: Sequence[Contestant]) -> float:
+    return one.first if one is order[0] else one.later
 
 
 def _plot(job: Job, contestants: Sequence[Contestant], nominees: Sequence[Candidate]) -> None:
