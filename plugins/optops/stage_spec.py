@@ -11,6 +11,9 @@ Json = dict[str, Any]
 ANSWERED_AT = "answered_at"
 """Where `promote` finds in its state when a person answered, as `2026-11-30T08:00:00Z`; absent if only just now."""
 
+STOPPED = "stopped"
+"""State of the task that did not run because a person marked the whole run as failed or a success."""
+
 EXIT_FAILED = 3
 """Exit status of a stage that failed for good: a failed check, a bad recipe, a bug. No retry helps."""
 
@@ -65,7 +68,8 @@ class StageSpec:
         run: The parent run.
         results: Results of the stages upstream that this one reads, by stage; several where upstream is mapped.
         item: The item of a mapped stage, as `plan` wrote it.
-        state: How the run went so far; for `close_run`, task to state; for `promote`, `ANSWERED_AT`.
+        state: How the run went so far; for `close_run`, task to state, in Airflow's words or `STOPPED`; for `promote`,
+            `ANSWERED_AT`.
     """
 
     stage: str

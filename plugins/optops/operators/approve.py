@@ -71,6 +71,12 @@ class ApproveOperator(ApprovalOperator):
             }
         return self._ask(recipe, context)
 
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Hands on the answer: a rejection too, of which Airflow leaves nothing but a task that was skipped."""
+        if "chosen_options" in event:
+            context["ti"].xcom_push(RESULT_KEY, {"chosen_options": event["chosen_options"]})
+        return super().execute_complete(context, event)
+
     def _ask(self, recipe: Recipe, context: Context) -> Any:
         question = question_of(recipe, context)
         # Airflow keeps one question per task of a run: after a clear it shows the first, to those whom that asked.

@@ -10,15 +10,23 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from optops.operators.approve import GATE, check_approval
+from optops.operators.approve import APPROVE, GATE, REGISTER, ApproveOperator, answer_of, check_approval
 from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, results_of
 from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
-from optops.stage_spec import ANSWERED_AT, Json, RunReference, StageResult
+from optops.stage_spec import ANSWERED_AT, STOPPED, Json, RunReference, StageResult
 
 IDENTITY_KEY = "identity"
-FAILED_STATES = frozenset({"failed", "upstream_failed"})
+PROMOTE = "promote"
+
+STOPPED_BEFORE = {
+    GATE: "the gate judged",
+    REGISTER: "what the gate accepted was registered",
+    APPROVE: "what the gate accepted was approved",
+    PROMOTE: "what the gate accepted was promoted",
+}
+"""What a run did not come to that was stopped when it came to a task."""
 
 
 class OpenRunOperator(StageOperator):
@@ -32,7 +40,7 @@ class OpenRunOperator(StageOperator):
 
     def reference(self, recipe: Recipe, context: Context) -> RunReference:
         """Returns the MLflow run to open, with what tells this DAG run from every other, of another Airflow too."""
-        # Airflow keeps it with the DAG run, whatever is cleared.
+        # Airflow keeps it with the DAG run, whatever is cleared, unless its `[state_store] clear_on_success` is on.
         store = context["task_state_store"]
         identity = str(store.get(IDENTITY_KEY) or uuid4().hex)
         store.set(IDENTITY_KEY, identity, retention=NEVER_EXPIRE)
@@ -167,18 +175,15 @@ class CloseRunOperator(StageOperator):
         """Closes the run.
 
         Raises:
-            AirflowFailException: If a task of this run failed, which it names, or a person ended it before its verdict.
+            AirflowFailException: If a task of this run failed, which it names, or a person ended it before its end.
         """
-        states = self.state(context)
-        failed = [task for task, state in states.items() if state in FAILED_STATES]
         if not results_of(OPENING, context):
             raise AirflowFailException(f"{OPENING} did not open a run, so there is none to close; see its log")
         data = super().execute(context)
-        if failed:
+        wrong = summary(self.state(context))
+        if wrong:
             context["ti"].xcom_push(RESULT_KEY, data)
-            raise AirflowFailException(summary(states))
-        if states.get(GATE) == "skipped":
-            raise AirflowFailException("the run was marked as failed or a success before the gate judged")
+            raise AirflowFailException(wrong)
         return data
 
     def results(self, context: Context) -> dict[str, tuple[StageResult, ...]]:
@@ -190,14 +195,16 @@ class CloseRunOperator(StageOperator):
         }
 
     def state(self, context: Context) -> dict[str, str]:
-        """Returns task to state; the third item of `fuse` is `fuse[2]`."""
+        """Returns task to state; the third item of `fuse` is `fuse[2]`, and what a person stopped is `STOPPED`."""
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        return {
+        of_airflow = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        states = {
             item_name(task): str(getattr(state, "value", state) or "none")
-            for task, state in sorted(states.items())
+            for task, state in sorted(of_airflow.items())
             if task != ti.task_id
         }
+        stopped = stopped_task(states, context)
+        return states if stopped is None else {**states, stopped: STOPPED}
 
 
 def state_of(stage: str, states: Mapping[str, str]) -> str:
@@ -211,6 +218,23 @@ def _was_handed_on(state: str, result: StageResult) -> bool:
     return state == "success" or (state == "skipped" and bool(result.skipped))
 
 
+def stopped_task(states: Mapping[str, str], context: Context) -> str | None:
+    """Returns the task, from the gate on, that a person kept from running by marking the run as failed or a success.
+
+    Airflow skips what had not run then, and goes by the last task for the state of the run.
+    """
+    if states.get(GATE) == "skipped":
+        return GATE
+    accepted = states.get(GATE) == "success" and any(judged.output["accepted"] for judged in results_of(GATE, context))
+    skipped = [task for task in (REGISTER, APPROVE, PROMOTE) if states.get(task) == "skipped"]
+    if not accepted or not skipped:
+        return None
+    # Of what was accepted only the promotion is skipped for a reason: a person's no, or its own.
+    rejected = answer_of(context).get("chosen_options") == [ApproveOperator.REJECT]
+    with_reason = rejected or any(result.skipped for result in results_of(PROMOTE, context))
+    return None if skipped == [PROMOTE] and with_reason else skipped[0]
+
+
 def item_name(task: str) -> str:
     """Returns `fuse[2]` for `fuse_2`, Airflow's name for the third item of a mapped task."""
     found = re.fullmatch(r"(.+)_(\d+)", task)
@@ -219,14 +243,17 @@ def item_name(task: str) -> str:
 
 
 def summary(states: Mapping[str, str]) -> str:
-    """Returns what went wrong in a run, in one line."""
+    """Returns what went wrong in a run, in one line; nothing if nothing did."""
 
     def listed(names: Iterable[str]) -> str:
         return ", ".join(names)
 
     failed = [task for task, state in states.items() if state == "failed"]
     not_run = [task for task, state in states.items() if state == "upstream_failed"]
-    return f"failed: {listed(failed)}" + (f"; so these did not run: {listed(not_run)}" if not_run else "")
+    if failed or not_run:
+        return f"failed: {listed(failed)}" + (f"; so these did not run: {listed(not_run)}" if not_run else "")
+    stopped = [STOPPED_BEFORE[task] for task, state in states.items() if state == STOPPED]
+    return f"the run was marked as failed or a success before {stopped[0]}" if stopped else ""
 
 
 OPERATORS: Mapping[str, type[StageOperator]] = {

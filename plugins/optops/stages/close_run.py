@@ -1,12 +1,12 @@
 """Ends the MLflow run in whatever state, and sums up what the run came to."""
 
-from optops.stage_spec import StageResult
+from optops.stage_spec import STOPPED, StageResult
 from optops.stages.base import Job
 from optops.stages.summary import summarize
 
 
 def run(job: Job) -> StageResult:
-    """Ends the parent run as FINISHED, or FAILED if a task failed or none judged; a refused nominee is no failure."""
+    """Ends the parent run as FINISHED, or FAILED if it did not come to its end; a refused nominee is no failure."""
     opened = job.results("open_run")
     if not opened:
         return job.hand_on(skipped="no run was opened")
@@ -21,7 +21,8 @@ def run(job: Job) -> StageResult:
     tracking.client.set_tag(run_id, "mlflow.note.content", summary)
     if job.results("benchmark") and job.results("gate"):
         _log_headline(job, run_id)
-    tracking.end_run(run_id, "FAILED" if failed or verdict == "none" else "FINISHED")
+    unfinished = failed or verdict == "none" or STOPPED in job.spec.state.values()
+    tracking.end_run(run_id, "FAILED" if unfinished else "FINISHED")
     job.log(summary)
     return job.hand_on(
         output={"summary": summary, "failed": failed, "verdict": verdict},

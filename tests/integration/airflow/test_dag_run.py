@@ -7,9 +7,10 @@ import pytest
 # One process for all runs: importing Airflow costs more than a run.
 DRIVER = """
 import json, os, sys, threading, time, traceback
+from functools import partial
 sys.path.insert(0, sys.argv[1])
 import stand_in
-from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed, set_dag_run_state_to_success
 from airflow.models.asset import AssetEvent
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance, clear_task_instances
@@ -19,11 +20,13 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.session import create_session
 
-def approve(ti, session):
+def answer(option, ti, session):
     answered = session.get(HITLDetail, ti.id)
-    answered.responded_at, answered.chosen_options = utcnow(), ["Approve"]
+    answered.responded_at, answered.chosen_options = utcnow(), [option]
     answered.responded_by = {"id": "ann", "name": "ann"}
     handle_event_submit(TriggerEvent(answered.as_resume_event_payload()), task_instance=ti, session=session)
+
+approve, reject = partial(answer, "Approve"), partial(answer, "Reject")
 
 def mark_as_success(ti, session):
     ti.set_state("success", session=session)
@@ -33,9 +36,12 @@ def ask_again(ti, session):
     session.flush()  # under the task instance's id of now, which a clear changes
     clear_task_instances([ti], session)
 
-def mark_run_as_failed(ti, session):
+def mark_run(set_state, ti, session):
     dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(stand_in.dag))
-    set_dag_run_state_to_failed(dag=dag, run_id=ti.run_id, commit=True, session=session)
+    set_state(dag=dag, run_id=ti.run_id, commit=True, session=session)
+
+mark_run_as_failed = partial(mark_run, set_dag_run_state_to_failed)
+mark_run_as_success = partial(mark_run, set_dag_run_state_to_success)
 
 def when_asked(act):
     try:
@@ -84,9 +90,11 @@ RUNS = {
     "refused": ({}, {"refuse": "regression"}, ""),
     "bad_labels": ({}, {"fail": {"check_labels": "3 rows are empty"}}, ""),
     "approved": (ASKING, {}, "approve"),
+    "rejected": (ASKING, {}, "reject"),
     "marked_as_success": (ASKING, {}, "mark_as_success"),
     "asked_again": (ASKING, {}, "ask_again"),
     "stopped": (ASKING, {}, "mark_run_as_failed"),
+    "ended": (ASKING, {}, "mark_run_as_success"),
 }
 
 MAPPED = {"quantize": 2, "fuse": 3}
@@ -195,6 +203,13 @@ def test_what_a_person_approved_is_promoted(runs):
     assert set(specs(runs, "approved")["promote promote"]["state"]) == {"answered_at"}
 
 
+def test_what_a_person_rejected_is_not_promoted_and_no_failure(runs):
+    run = runs["rejected"]
+    assert run["state"] == "success"
+    assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("success", "skipped")
+    assert specs(runs, "rejected")["close_run close_run"]["state"]["promote"] == "skipped"
+
+
 def test_an_approval_that_is_marked_as_a_success_promotes_nothing(runs):
     run = runs["marked_as_success"]
     assert run["state"] == "failed"
@@ -212,6 +227,13 @@ def test_a_run_that_is_marked_as_failed_is_closed(runs):
     assert run["state"] == "failed"
     assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("failed", "skipped")
     assert specs(runs, "stopped")["close_run close_run"]["state"]["approve"] == "failed"
+
+
+def test_a_run_that_is_marked_as_a_success_before_what_was_accepted_is_promoted_is_none(runs):
+    run = runs["ended"]
+    assert run["state"] == "failed"
+    assert (run["tasks"]["approve"], run["tasks"]["promote"]) == ("success", "skipped")
+    assert specs(runs, "ended")["close_run close_run"]["state"]["promote"] == "stopped"
 
 
 def test_runs_of_airflow_have_identities_of_their_own(runs):

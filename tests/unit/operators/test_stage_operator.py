@@ -198,6 +198,51 @@ def test_closing_a_run_that_a_person_stopped_before_its_verdict_closes_it_and_fa
     assert task.spec()["state"]["benchmark"] == "skipped"
 
 
+def accepts(task):
+    """Lets the gate accept and all tasks up to the promotion succeed."""
+    task.ti.xcoms["gate", "return_value"] = StageResult("gate", "g", output={"accepted": True}).to_json()
+    task.ti.states = dict.fromkeys(["open_run", "gate", "register", "approve", "promote"], "success")
+
+
+STOPPED_AT = {
+    "register": "before what the gate accepted was registered",
+    "approve": "before what the gate accepted was approved",
+    "promote": "before what the gate accepted was promoted",
+}
+
+
+@pytest.mark.parametrize(("first", "message"), STOPPED_AT.items(), ids=STOPPED_AT)
+def test_closing_a_run_that_a_person_stopped_after_its_verdict_closes_it_and_fails(task, first, message):
+    accepts(task)
+    tasks = list(STOPPED_AT)
+    task.ti.states |= dict.fromkeys(tasks[tasks.index(first) :], "skipped")
+    with pytest.raises(AirflowFailException, match=message):
+        task.execute(task.make(CloseRunOperator))
+    assert task.spec()["state"][first] == "stopped"
+
+
+REASONS = {
+    "rejected": ("approve", {"chosen_options": ["Reject"]}),
+    "rolled back": ("promote", StageResult("promote", "p", skipped="version 2 was rolled back").to_json()),
+}
+
+
+@pytest.mark.parametrize(("name", "handed_on"), REASONS.values(), ids=REASONS)
+def test_a_promotion_that_was_skipped_for_a_reason_is_no_failure(task, name, handed_on):
+    accepts(task)
+    task.ti.states["promote"] = "skipped"
+    task.ti.xcoms[name, "return_value"] = handed_on
+    task.execute(task.make(CloseRunOperator))
+    assert task.spec()["state"]["promote"] == "skipped"
+
+
+def test_a_refused_nominee_is_no_failure(task):
+    accepts(task)
+    task.ti.xcoms["gate", "return_value"] = StageResult("gate", "g", output={"accepted": False}).to_json()
+    task.ti.states |= dict.fromkeys(STOPPED_AT, "skipped")
+    task.execute(task.make(CloseRunOperator))
+
+
 def test_closing_a_run_that_never_opened_fails(task):
     task.ti.xcoms.clear()
     with pytest.raises(AirflowFailException, match="did not open a run"):

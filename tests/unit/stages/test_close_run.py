@@ -21,10 +21,11 @@ REFUSED = {"accepted": False, "verdict": {"verdict": "regression", "markdown": "
         (REFUSED, {"gate": "success"}, "FINISHED"),
         (REFUSED, {"promote": "failed"}, "FAILED"),
         (None, {"train": "skipped", "gate": "skipped"}, "FAILED"),
+        (REFUSED | {"accepted": True}, {"gate": "success", "register": "stopped"}, "FAILED"),
     ],
-    ids=["refused", "failed", "stopped"],
+    ids=["refused", "failed", "without a verdict", "stopped"],
 )
-def test_a_run_is_finished_if_it_has_a_verdict_and_nothing_failed(gate, states, status):
+def test_a_run_is_finished_if_it_has_a_verdict_and_nothing_failed_or_was_stopped(gate, states, status):
     recipe = read_recipe(RECIPE)
     reference = RunReference("", recipe.experiment, "", "manual__1")
     opened = run_stage(make_spec("open_run", recipe, reference, {}))
