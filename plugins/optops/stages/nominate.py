@@ -45,9 +45,7 @@ def run(job: Job) -> StageResult:
     """Returns at most `gate.nominees` nominees, in the order that promises most; none if nothing can pass."""
     baseline = _sample(job, job.baseline)
     timed = job.result("benchmark").output["table"]
-    contestants = [
-        _contestant(job, c, baseline) for c in job.result("benchmark").candidates if c.name in timed
-    ]
+    contestants = [_contestant(job, c, baseline) for c in job.result("benchmark").candidates if c.name in timed]
     dropped = {c.name: reason for c in contestants if (reason := _reason(job, c))}
     good = sorted((c for c in contestants if c.name not in dropped), key=lambda c: _merit(job, c), reverse=True)
     for one in good:

@@ -165,4 +165,4 @@ def test_the_gate_gets_no_more_nominees_than_it_may_try(nominated, most):
     executables = {f"model {lost}": (range(lost, 380), {1: 2.0 + lost, 8: 2.0}) for lost in range(3)}
     result = nominated(executables, **{"gate.nominees": most})
     assert names(result) == ["model 2", "model 1", "model 0"][:most]
-    assert result.dropped["model 0"] .startswith(f"beyond the {most} nominees that promise most")
+    assert result.dropped["model 0"].startswith(f"beyond the {most} nominees that promise most")
