@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import nan
 from typing import Literal
 
 import numpy as np
 
 from optops.candidate import Candidate
-from optops.measurement.bootstrap import bca_bounds, bootstrap
+from optops.measurement.bootstrap import bca_bounds
 from optops.measurement.non_inferiority import ROUNDING
+from optops.measurement.sample import Sample, sample
 from optops.recipe import Recipe
 from optops.runtimes.base import load_executable
 from optops.stage_spec import StageResult
@@ -87,21 +87,20 @@ def evaluate_run(
     workload = workload_of(recipe)
     examples = workload.read(recipe.data, recipe.seed)[split]
     scores: list[Score] = []
-    reference: tuple[float, np.ndarray] | None = None
+    reference: Sample | None = None
     for candidate in _models(results):
         folder = tracking.fetch(candidate.artifact)
         executable = load_executable(folder / "serving", recipe.target.threads)
         predictions = workload.predict(executable, examples, folder / "assets")
         statistics = workload.statistics(predictions, examples, recipe.data)
-        value = float(workload.metric(statistics)[0])
-        resampled = bootstrap(partial(workload.metric, statistics), len(examples), recipe.gate.resamples, recipe.seed)
-        reference = reference or (value, resampled)
-        change = value - reference[0]
-        rounding = ROUNDING * abs(value)
-        interval = _interval(resampled, value, rounding)
-        against_baseline = _interval(resampled - reference[1], change, rounding)
-        scores.append(Score(candidate.name, candidate.key, value, *interval, change, *against_baseline))
-        report(f"{candidate.name}: {workload.metric_name} {value:.2f}")
+        ours = sample(workload.metric, statistics, recipe.gate.resamples, recipe.seed)
+        reference = reference or ours
+        change = ours.metric - reference.metric
+        rounding = ROUNDING * abs(ours.metric)
+        interval = _interval(ours.resampled, ours.metric, rounding)
+        against_baseline = _interval(ours.resampled - reference.resampled, change, rounding)
+        scores.append(Score(candidate.name, candidate.key, ours.metric, *interval, change, *against_baseline))
+        report(f"{candidate.name}: {workload.metric_name} {ours.metric:.2f}")
     signature = workload.metric_signature(recipe.data)
     return Report(split, len(examples), workload.metric_name, signature, tuple(scores))
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from optops.candidate import Candidate
 from optops.measurement import plots
+from optops.measurement.sample import Sample
 from optops.pipeline import TEST
 from optops.registry import CHAMPION, Version, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, decimals_of
 from optops.stages.champion import CHAMPION_NAME, fetch_champion, unusable_champion
 from optops.stages.execution import is_expected
-from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion
+from optops.stages.judgement import bootstrap_margins, judge, judge_against_champion, sample_of
 from optops.stages.speed import judge_speed
 from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
 from optops.unreachable import is_unreachable
@@ -50,16 +51,16 @@ def _trials(
     job: Job, folder: Path, nominees: tuple[Candidate, ...], champion: Version | None
 ) -> Iterator[Trial | FailedTrial]:
     """Judges the nominees one after the other, until one is accepted."""
-    sample_of = _sampler(job)
-    baseline = sample_of("baseline", job.fetch(job.baseline))
+    measured = _sampler(job)
+    baseline = measured("baseline", job.fetch(job.baseline))
     # What nothing can be held against is no fault of a nominee.
     judge(job, baseline, baseline, "the baseline")
-    reigning = _judged_champion(job, champion, sample_of) if champion else None
+    reigning = _judged_champion(job, champion, measured) if champion else None
     for number, nominee in enumerate(nominees, start=1):
         reigns = champion is not None and nominee.artifact.digest == champion.artifact.digest
         files = job.fetch(nominee)
         try:
-            sample = sample_of(nominee.name, files)
+            sample = measured(nominee.name, files)
             trial = _try(job, nominee, number, sample, baseline, None if reigns else reigning)
         except Exception as error:
             if is_unreachable(error) or isinstance(error, OSError | MemoryError):
@@ -86,10 +87,10 @@ def _check_champion(job: Job, champion: Version | None) -> None:
         )
 
 
-def _judged_champion(job: Job, champion: Version, sample_of: Callable[[str, Path], Sample]) -> Sample:
+def _judged_champion(job: Job, champion: Version, measured: Callable[[str, Path], Sample]) -> Sample:
     files = fetch_champion(job, champion)
     try:
-        sample = sample_of(CHAMPION_NAME, files)
+        sample = measured(CHAMPION_NAME, files)
         judge_against_champion(job, sample, sample, CHAMPION_NAME, job.recipe.gate.confidence)
         return sample
     except Exception as error:
@@ -100,18 +101,18 @@ def _sampler(job: Job) -> Callable[[str, Path], Sample]:
     examples = job.examples(TEST)
     done: dict[Path, Sample] = {}
 
-    def sample_of(name: str, folder: Path) -> Sample:
+    def measured(name: str, folder: Path) -> Sample:
         if folder not in done:
             executable = job.load(folder)
             report = lambda line: job.progress(f"{name}: {line}")  # noqa: E731
             predictions = job.workload.predict(executable, examples, folder / "assets", report)
             statistics = job.workload.statistics(predictions, examples, job.recipe.data)
-            done[folder] = Sample(statistics, float(job.workload.metric(statistics)[0]))
+            done[folder] = sample_of(job, statistics)
             value = f"{done[folder].metric:.{decimals_of(job)}f}"
             job.log(f"{name}: {job.workload.metric_name} {value} on {len(examples)} test examples")
         return done[folder]
 
-    return sample_of
+    return measured
 
 
 def _try(job: Job, nominee: Candidate, number: int, sample: Sample, baseline: Sample, reigning: Sample | None) -> Trial:

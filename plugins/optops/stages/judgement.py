@@ -1,11 +1,7 @@
 """The one test that every decision about quality rests on: non-inferiority by paired bootstrap."""
 
-from dataclasses import dataclass
-from functools import partial
-
 import numpy as np
 
-from optops.measurement.bootstrap import bootstrap
 from optops.measurement.non_inferiority import (
     NonInferiority,
     Tolerance,
@@ -14,16 +10,14 @@ from optops.measurement.non_inferiority import (
     margins,
     non_inferiority,
 )
+from optops.measurement.sample import Sample, sample
 from optops.sections import Gate
 from optops.stages.base import Job, StageError
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One model's statistics on the examples of a split, shape (examples, ...), and the metric on all of them."""
-
-    statistics: np.ndarray
-    metric: float
+def sample_of(job: Job, statistics: np.ndarray) -> Sample:
+    """Returns what was measured of a model, by the statistics of its answers; on the resamples that all are held to."""
+    return sample(job.workload.metric, statistics, job.recipe.gate.resamples, job.recipe.seed)
 
 
 def judge(job: Job, candidate: Sample, baseline: Sample, name: str, confidence: float | None = None) -> NonInferiority:
@@ -66,12 +60,15 @@ def _test(
     confidence: float,
     anomalous_gain: float | None,
 ) -> NonInferiority:
+    if candidate.examples != reference.examples:
+        raise StageError(f"statistics of {candidate.examples} and of {reference.examples} examples can not be compared")
     try:
         return non_inferiority(
-            *_resampled(job, candidate, reference),
+            candidate.resampled,
+            reference.resampled,
             candidate_point=candidate.metric,
             reference_point=reference.metric,
-            examples=len(reference.statistics),
+            examples=reference.examples,
             tolerance=tolerance,
             higher_is_better=job.workload.higher_is_better,
             confidence=confidence,
@@ -85,25 +82,8 @@ def _test(
 def bootstrap_margins(job: Job, candidate: Sample, reference: Sample) -> np.ndarray:
     """Returns the tested quantity D on each resample, shape (resamples,)."""
     gate = job.recipe.gate
-    return margins(
-        *_resampled(job, candidate, reference),
-        Tolerance(gate.tolerance, gate.tolerance_kind),
-        higher_is_better=job.workload.higher_is_better,
-    )
-
-
-def _resampled(job: Job, candidate: Sample, reference: Sample) -> tuple[np.ndarray, np.ndarray]:
-    # What stands for one example may differ in size: a detector's statistics have a row for each box that it found.
-    if len(candidate.statistics) != len(reference.statistics):
-        raise StageError(
-            f"statistics of {len(candidate.statistics)} and of {len(reference.statistics)} examples can not be compared"
-        )
-    resamples = job.recipe.gate.resamples
-    ours, theirs = (
-        bootstrap(partial(job.workload.metric, sample.statistics), len(sample.statistics), resamples, job.recipe.seed)
-        for sample in (candidate, reference)
-    )
-    return ours, theirs
+    tolerance = Tolerance(gate.tolerance, gate.tolerance_kind)
+    return margins(candidate.resampled, reference.resampled, tolerance, higher_is_better=job.workload.higher_is_better)
 
 
 def unprovable(gate: Gate, examples: int, examples_name: str) -> str | None:

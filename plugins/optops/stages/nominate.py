@@ -10,10 +10,11 @@ from optops.candidate import Candidate
 from optops.measurement import plots
 from optops.measurement.non_inferiority import NonInferiority
 from optops.measurement.prospect import chance_of_acceptance
+from optops.measurement.sample import Sample
 from optops.pipeline import TEST, VALIDATION
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, decimals_of
-from optops.stages.judgement import Sample, judge
+from optops.stages.judgement import judge, sample_of
 from optops.stages.speed import Speed, judge_speed
 
 
@@ -81,7 +82,7 @@ def _contestant(job: Job, candidate: Candidate, baseline: Sample) -> Contestant:
 
 def _sample(job: Job, candidate: Candidate) -> Sample:
     statistics = np.load(job.fetch(candidate) / "predictions" / f"{VALIDATION}.npy", allow_pickle=False)
-    return Sample(statistics, float(job.workload.metric(statistics)[0]))
+    return sample_of(job, statistics)
 
 
 def _reason(job: Job, contestant: Contestant) -> str:

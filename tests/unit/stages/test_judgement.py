@@ -8,7 +8,7 @@ import pytest
 
 from optops.sections import Gate
 from optops.stages.base import StageError, allowed_loss, decimals_of
-from optops.stages.judgement import Sample, bootstrap_margins, judge, judge_against_champion, unprovable
+from optops.stages.judgement import bootstrap_margins, judge, judge_against_champion, sample_of, unprovable
 from optops.stages.training import NotFiniteError, judge_serving
 from optops.workloads.base import load_workload
 from optops.workloads.detection.average_precision import detection_statistics
@@ -22,19 +22,17 @@ def job():
     )
 
 
-def sample(found_per_image, images=30):
+def detector(job, found_per_image, images=30):
     """A detector that finds the one box of each image, and beside it boxes where nothing is."""
     box = Box(label="disc", left=10, top=10, right=30, bottom=30)
     right = {"box": [10.0, 10.0, 30.0, 30.0], "class": "disc", "score": 0.9}
     wrong = {"box": [60.0, 60.0, 80.0, 80.0], "class": "disc", "score": 0.1}
     predictions = [[right] + [wrong] * (found_per_image - 1)] * images
-    statistics = detection_statistics(predictions, [[box]] * images, ["disc"])
-    return Sample(statistics, float(load_workload("detection").metric(statistics)[0]))
+    return sample_of(job, detection_statistics(predictions, [[box]] * images, ["disc"]))
 
 
 def test_models_that_find_different_numbers_of_boxes_are_compared(job):
-    few, many = sample(1), sample(4)
-    assert few.statistics.shape != many.statistics.shape
+    few, many = detector(job, 1), detector(job, 4)
     result = judge(job, many, few, "many")
     assert result.margin == pytest.approx(0.1 * few.metric)
     np.testing.assert_allclose(bootstrap_margins(job, many, few), 0.1 * few.metric)
@@ -53,12 +51,13 @@ def mean_job():
     )
 
 
-def of(values):
-    values = np.asarray(values, np.float64)
-    return Sample(values, float(values.mean()))
+@pytest.fixture
+def of(mean_job):
+    """Gives a function that makes the sample of a model with these scores."""
+    return lambda values: sample_of(mean_job, np.asarray(values, np.float64))
 
 
-def test_a_champion_that_has_sunk_below_zero_can_be_replaced(mean_job):
+def test_a_champion_that_has_sunk_below_zero_can_be_replaced(mean_job, of):
     noise = np.random.default_rng(0).normal(0, 0.1, 200)
     champion, nominee = of(noise - 3.0), of(noise + 0.5)
     with pytest.raises(StageError, match="no meaningful tolerance"):
@@ -67,7 +66,7 @@ def test_a_champion_that_has_sunk_below_zero_can_be_replaced(mean_job):
     assert judge_against_champion(mean_job, of(noise - 3.4), champion, "nominee", 0.95).verdict == "regression"
 
 
-def test_a_large_gain_over_the_champion_that_is_not_proved_is_inconclusive(mean_job):
+def test_a_large_gain_over_the_champion_that_is_not_proved_is_inconclusive(mean_job, of):
     # Right on 10 of 20, and on 13 of the same 20: 30 % more, by luck perhaps.
     champion = of([1.0] * 10 + [0.0] * 10)
     nominee = of([1.0] * 5 + [0.0] * 5 + [1.0] * 8 + [0.0] * 2)
@@ -78,7 +77,7 @@ def test_a_large_gain_over_the_champion_that_is_not_proved_is_inconclusive(mean_
 
 def test_models_that_answered_different_examples_are_not(job):
     with pytest.raises(StageError, match="statistics of 29 and of 30 examples can not be compared"):
-        judge(job, sample(1, 29), sample(1), "fewer")
+        judge(job, detector(job, 1, 29), detector(job, 1), "fewer")
 
 
 @pytest.mark.parametrize("nominees", [1, 2, 3])
@@ -131,7 +130,7 @@ def test_a_model_whose_answers_are_no_numbers_is_refused_by_name(mean_job):
 
 
 @pytest.mark.parametrize("examples", [20, 40, 400, 2000])
-def test_what_is_forecast_of_answers_alike_is_what_the_gate_decides(mean_job, examples):
+def test_what_is_forecast_of_answers_alike_is_what_the_gate_decides(mean_job, of, examples):
     gate = Gate(tolerance=0.02)
     mean_job.recipe.gate = gate
     alike = of([1.0] * examples)
