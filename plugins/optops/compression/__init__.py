@@ -18,6 +18,7 @@ _HOMES = {
     "scale_penalty": "optops.compression.pruning.channels.batch_norm",
     "sparsify": "optops.compression.pruning.sparsity",
     "taylor": "optops.compression.pruning.channels.criteria",
+    "to_keras_2": "optops.models.functional.keras_3",
 }
 __all__ = [
     "batch_norm_scale",
@@ -34,6 +35,7 @@ __all__ = [
     "scale_penalty",
     "sparsify",
     "taylor",
+    "to_keras_2",
 ]
 
 

@@ -24,6 +24,10 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
 """What Keras raises for a config that it can not build a model from."""
 
 
+class ServedOnlyError(Exception):
+    """A finished model can be served as it is, and not be changed; says why."""
+
+
 def import_saved_model(source: Path, folder: Path) -> ExecutableInfo:
     """Copies a SavedModel, what is served of it, into a `serving/` folder and describes its inputs and outputs.
 
@@ -44,8 +48,13 @@ def import_saved_model(source: Path, folder: Path) -> ExecutableInfo:
     return describe(target, folder)
 
 
-def import_keras(source: Path, folder: Path) -> ExecutableInfo:
+def import_keras(source: Path, folder: Path, facts: Mapping[str, str] | None = None) -> ExecutableInfo:
     """Exports a .keras file of Keras 2 or 3 as a SavedModel into a `serving/` folder.
+
+    Args:
+        source: The file.
+        folder: The `serving/` folder; made if need be.
+        facts: What else to put on record of the import.
 
     Raises:
         ValueError: If it is no .keras file, can not be loaded without running code that came with it, or has a ragged
@@ -55,24 +64,20 @@ def import_keras(source: Path, folder: Path) -> ExecutableInfo:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / SAVED_MODEL
     try:
-        if version.startswith("2."):
-            model = _load_keras_2(source)
-        else:
-            # Keras 3 models are serving-only here: tf_keras can not read them.
-            import keras as keras_3
-
-            model = keras_3.saving.load_model(source, compile=False, safe_mode=True)
+        model = _load_keras_2(source) if version.startswith("2.") else _load_keras_3(source)
     except UNREADABLE as error:
         raise ValueError(
             f"{source} (Keras {version}) can not be loaded: {error}; export it as a SavedModel yourself and import that"
         ) from error
     refuse_ragged(model)
     model.export(str(target))
-    return describe(target, folder)
+    return describe(target, folder, facts)
 
 
-def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) -> bool:
-    """Takes over a functional or sequential model of Keras 2 so that it can be pruned, taught and quantised.
+def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) -> None:
+    """Takes over a functional or sequential model of Keras so that it can be pruned, taught and quantised.
+
+    One of Keras 3 becomes the same of Keras 2; see `to_keras_2`.
 
     An input whose name a SavedModel can not have is renamed, `in-put` to `in_put`: training calls it as serving does.
 
@@ -81,26 +86,24 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
         folder: Gets `trainable/` and `serving/`; made if need be.
         serving: How the model is executed; see `FunctionalArchitecture`.
 
-    Returns:
-        Whether it was taken over. If not, nothing is written: it is of Keras 3, no functional model, has layers that
-        keep a vocabulary, or takes a fixed number of examples, and `import_keras` may still import it to be served.
-
     Raises:
+        ServedOnlyError: If it is no functional model, has layers that keep a vocabulary or carry code, or takes a fixed
+            number of examples. Then nothing is written, and `import_keras` may still import it to be served.
         ValueError: If it is no .keras file, or holds weights that are not finite; names the first.
     """
-    if not _keras_version(source).startswith("2."):
-        return False
     from optops.models.functional.config import to_config
     from optops.models.functional.input_names import with_served_names
+    from optops.models.functional.keras_3 import to_keras_2
 
+    of_keras_2 = _keras_version(source).startswith("2.")
     try:
-        model = with_served_names(_load_keras_2(source))
+        model = with_served_names(_load_keras_2(source) if of_keras_2 else to_keras_2(_load_keras_3(source)))
         to_config(model)
-    except UNREADABLE:
-        return False
+    except UNREADABLE as error:
+        raise ServedOnlyError(str(error)) from error
     if any(tensor.shape[0] is not None for tensor in model.inputs):
         # Its graph may hold the size, and what trains and calibrates calls with others.
-        return False
+        raise ServedOnlyError("it takes a fixed number of examples")
     architecture = load_architecture("functional")
     architecture.save(model, folder / "trainable", serving)
     architecture.load(folder / "trainable")
@@ -108,11 +111,10 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
     load_function(architecture.lowerings()["stock"].function)(
         folder / "trainable", PrecisionPlan("fp32"), folder / "serving"
     )
-    return True
 
 
-def describe(saved_model: Path, folder: Path) -> ExecutableInfo:
-    """Writes `executable.json` for a SavedModel from its signature.
+def describe(saved_model: Path, folder: Path, facts: Mapping[str, str] | None = None) -> ExecutableInfo:
+    """Writes `executable.json` for a SavedModel from its signature, with facts if there are any.
 
     Raises:
         ValueError: If there is no signature `serving_default`, or one of its tensors has no rank.
@@ -127,7 +129,7 @@ def describe(saved_model: Path, folder: Path) -> ExecutableInfo:
         precision="fp32",
         inputs=_tensors(signature.structured_input_signature[1]),
         outputs=_tensors(signature.structured_outputs),
-        facts={"imported": "yes"},
+        facts={"imported": "yes", **(facts or {})},
     )
     info.save(folder)
     return info
@@ -154,6 +156,12 @@ def _load_keras_2(source: Path) -> Any:
     model = keras.models.load_model(source, compile=False, safe_mode=True)
     derive_anew(model)
     return model
+
+
+def _load_keras_3(source: Path) -> Any:
+    import keras as keras_3
+
+    return keras_3.saving.load_model(source, compile=False, safe_mode=True)
 
 
 def _refuse_weights_elsewhere(source: Path) -> None:

@@ -17,6 +17,8 @@ from optops.runtimes.constraints import violation
 from optops.runtimes.fixed_batch import call_in_batches, fixed_batch
 
 EXECUTABLE_FILE = "executable.json"
+SERVED_ONLY = "served_only"
+"""The fact that says why an imported model can be served, and no more."""
 FORMAT_VERSION = 1
 STRING = "string"
 

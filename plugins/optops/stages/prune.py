@@ -9,6 +9,7 @@ from optops.compression.pruning.steps import PenalizedLoss, PruningData, Step, f
 from optops.models.base import load_architecture, load_function
 from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
+from optops.runtimes.base import SERVED_ONLY, ExecutableInfo
 from optops.sections import STRUCTURED, Prune
 from optops.stage_spec import StageResult
 from optops.stages.base import Job, StageError, allowed_loss
@@ -17,6 +18,9 @@ from optops.stages.training import NotFiniteError, fit_model, publish
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+IMPORT_A_KERAS_FILE = "a functional Keras model, imported by `model.keras`, can be pruned"
 
 
 def run(job: Job) -> StageResult:
@@ -28,7 +32,8 @@ def run(job: Job) -> StageResult:
     upstream = job.result("distill").candidates
     trainable = [candidate for candidate in upstream if candidate.trainable]
     if not trainable:
-        reason = "the imported model can be served, not trained: a functional Keras model (`.keras`) can be pruned"
+        why = ExecutableInfo.load(job.fetch(job.baseline) / "serving").facts.get(SERVED_ONLY, IMPORT_A_KERAS_FILE)
+        reason = f"the imported model can be served, not trained: {why}"
         job.log(f"nothing is pruned: {reason}")
         return job.hand_on(candidates=upstream, dropped={f"{job.baseline.name} pruned": reason})
     chosen = trainable if settings.models == "all" else trainable[-1:]

@@ -60,17 +60,27 @@ def is_nested(layer: Any) -> bool:
     return isinstance(layer, keras.Model) and bool(getattr(layer, "_is_graph_network", False))
 
 
+def check_can_be_followed(model: Any) -> None:
+    """Refuses what is not a built functional or sequential model of tf_keras.
+
+    Raises:
+        TypeError: Says what it is, and what to do.
+    """
+    if not is_nested(model):
+        what = f"{type(model).__name__} of {type(model).__module__}"
+        raise TypeError(
+            f"{getattr(model, 'name', model)} is a {what}, whose layers can not be followed; give a functional or a "
+            "built sequential model of tf_keras (optops.compression.to_keras_2 makes one of a model of Keras 3)"
+        )
+
+
 def calls_of(model: Any) -> Calls:
     """Returns the calls of a functional or sequential model.
 
     Raises:
         TypeError: If the model is neither, or not built.
     """
-    if not is_nested(model):
-        raise TypeError(
-            f"{getattr(model, 'name', model)} is a {type(model).__name__}, whose layers can not be followed; give a "
-            "functional or a built sequential Keras model"
-        )
+    check_can_be_followed(model)
     follower = _Follower()
     inputs = [follower.number() for _ in model.inputs]
     outputs = follower.run(model, inputs, None, ())

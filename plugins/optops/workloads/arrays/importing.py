@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from optops.models.importing import import_functional, import_keras, import_saved_model
-from optops.runtimes.base import ExecutableInfo, dtype_name
+from optops.models.importing import ServedOnlyError, import_functional, import_keras, import_saved_model
+from optops.runtimes.base import SERVED_ONLY, ExecutableInfo, dtype_name
 from optops.workloads.arrays.reading import Arrays, ArraysError, load
 from optops.workloads.arrays.settings import ArrayData, ArrayModel
 
@@ -23,8 +23,11 @@ def import_arrays_model(model: ArrayModel, data: ArrayData, folder: Path) -> Non
         source = Path(model.keras)
         if not source.is_file():
             raise ValueError(f"model.keras: {source} does not exist; put it there or change the recipe")
-        functional = import_functional(source, folder, {})
-        info = ExecutableInfo.load(folder / "serving") if functional else import_keras(source, folder / "serving")
+        try:
+            import_functional(source, folder, {})
+            info = ExecutableInfo.load(folder / "serving")
+        except ServedOnlyError as error:
+            info = import_keras(source, folder / "serving", {SERVED_ONLY: str(error)})
     for path in data.paths().values():
         arrays, _ = load(str(path))
         _compare(path, {name: array for name, array in arrays.items() if name != data.labels}, info)

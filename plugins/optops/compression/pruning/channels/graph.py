@@ -10,7 +10,7 @@ import numpy as np
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.layers import RULES, NoRuleError, Trace, embedding
 from optops.compression.pruning.channels.operations import OPERATIONS
-from optops.models.functional.calls import entering, is_nested
+from optops.models.functional.calls import check_can_be_followed, entering, is_nested
 from optops.models.keras import tf
 
 SAME_FOR_ALL = (bool, int, float, str, tf.DType, type(None))
@@ -65,7 +65,7 @@ class ChannelGraph:
 
 
 def follow_channels(model: Any) -> ChannelGraph:
-    """Returns which channels of a functional or sequential Keras model go together.
+    """Returns which channels of a functional or sequential model of tf_keras go together.
 
     What the model takes and gives stays as it is. A layer that no rule is known for is left whole, and so is what
     leads to it.
@@ -73,11 +73,7 @@ def follow_channels(model: Any) -> ChannelGraph:
     Raises:
         TypeError: If the model is neither functional nor sequential, or not built.
     """
-    if not is_nested(model):
-        raise TypeError(
-            f"{getattr(model, 'name', model)} is a {type(model).__name__}, whose layers can not be followed; give a "
-            "functional or a built sequential Keras model"
-        )
+    check_can_be_followed(model)
     trace = Trace()
     inputs = []
     for tensor in model.inputs:
