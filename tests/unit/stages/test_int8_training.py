@@ -90,7 +90,7 @@ def folder(optops_home, tmp_path):
 
 
 def test_what_was_trained_is_lowered_and_descends_from_the_model(folder, capsys):
-    run = Run(folder, {**ON, "gate.tolerance": 0.2})
+    run = Run(folder, {**ON, "gate.tolerance": 0.13})
     _, result = run.to_quantize()
     (baseline,), (trained,) = run.results["train"][0].candidates, result.candidates
     assert trained.parents == (baseline.key,)
