@@ -1,6 +1,7 @@
 """Label checks of images and boxes: each defect is named with its reason, clean data has none, and no file crashes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -365,6 +366,22 @@ def test_whole_numbers_that_a_table_wrote_with_a_point_are_ids(tmp_path):
     recipe = parse_recipe(COCO, tmp_path / "recipe.yaml")
     boxes = WORKLOAD.read(recipe.data, 1)["train"]["boxes"].iloc[0]
     assert [box.label for box in boxes] == ["disc", "cross"]
+
+
+def test_the_classes_of_coco_json_are_looked_up_once_until_the_file_changes(tmp_path):
+    write_coco(tmp_path)
+    data = parse_recipe(COCO, tmp_path / "recipe.yaml").data
+    assert class_names(data) == ("disc", "cross")
+    path = tmp_path / "data" / "train.json"
+    written, status = path.read_text(), path.stat()
+    path.write_text(" " * len(written))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert class_names(data) == ("disc", "cross")
+    path.write_text(written.replace("disc", "ring and disc"))
+    assert class_names(data) == ("ring and disc", "cross")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"train\.json: no JSON that is read"):
+        class_names(data)
 
 
 def test_two_categories_of_one_id_are_refused(tmp_path):

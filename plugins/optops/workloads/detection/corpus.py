@@ -77,7 +77,7 @@ Found = Iterable[tuple[str, Path, Path, int, Annotation]]
 def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
-    entries = read_coco(labels).images
+    entries = read_coco(labels)
     known = {_stem(name) for name, _ in entries}
     listed = {line: _meant(line, known) for line in _lines(Path(part.list))} if part.list else {}
     wanted = set(listed.values()) if part.list else known
