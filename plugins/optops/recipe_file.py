@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from optops.recipe import Recipe, SectionError
+from optops.sections import OFF, ON
 from optops.spelling import hint, nearest
 
 Location = tuple[str | int, ...]
@@ -58,7 +59,7 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
     if repeated:
         raise RecipeError("\n".join(repeated))
     for key, value in (overrides or {}).items():
-        _set(data, key, value)
+        _set(path, data, key, value)
     try:
         return Recipe.model_validate(data, context={"folder": path.resolve().parent})
     except ValidationError as error:
@@ -80,10 +81,18 @@ def _without_echoes(errors: list[Any]) -> list[Any]:
     return [error for error in errors if not is_echo(error) or error["loc"][:1] not in real]
 
 
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
+def _set(path: Path, data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
-    for part in parents:
-        if not isinstance(data.get(part), dict):
+    for depth, part in enumerate(parents, 1):
+        found = data.get(part)
+        if not isinstance(found, dict):
+            # A short form says something, which a new section in its place would drop; a switch says nothing else.
+            if isinstance(found, str | list) and found not in (ON, OFF):
+                whole = ".".join(parents[:depth])
+                raise RecipeError(
+                    f"{path}: {key}: `{whole}` is {found!r}; override `{whole}` as a whole, with all keys that it "
+                    "shall have"
+                )
             data[part] = {}
         data = data[part]
     data[last] = value
