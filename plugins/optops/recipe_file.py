@@ -52,6 +52,9 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    except ValueError as error:
+        # Such as 2024-02-30, of which YAML tells no line.
+        raise RecipeError(f"{path}: {error}: put text that looks like a date in quotes") from None
     if not isinstance(data, dict) or node is None:
         raise RecipeError(f"{path}:1: a recipe is a mapping of keys; run `optops init` to get one to start from")
     lines = dict(_lines(node))

@@ -240,6 +240,11 @@ def test_what_is_no_yaml_is_refused_with_its_line() -> None:
     assert message_of("name: a\nworkload: [translation\nseed: 1\n").startswith(f"{PATH}:3: not valid YAML")
 
 
+def test_a_date_that_is_none_is_refused() -> None:
+    message = message_of(text_of(without("description")) + "description: 2024-02-30\n")
+    assert message == f"{PATH}: day is out of range for month: put text that looks like a date in quotes"
+
+
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     (tmp_path / "phrases.yaml").write_text(text_of(FULL), encoding="utf-8")
     with pytest.raises(RecipeError, match=r"phrase\.yaml: no such recipe; did you mean 'phrases\.yaml'"):

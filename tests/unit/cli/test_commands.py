@@ -247,6 +247,8 @@ def test_run_refuses_a_wrong_recipe_or_setting_before_it_starts_anything(tmp_pat
     assert status == 1 and "did you mean 'tolerance'" in output
     status, output = call("run", str(recipe), "--set", "gate.tolerance")
     assert status == 1 and "is not KEY=VALUE" in output
+    status, output = call("run", str(recipe), "--set", "description=2024-02-30")
+    assert status == 1 and "--set description: '2024-02-30' is not valid YAML: day is out of range" in output
     status, output = call("run", str(recipe), "--label", "it's")
     assert status == 1 and "--label" in output
 

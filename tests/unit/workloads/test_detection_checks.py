@@ -231,6 +231,7 @@ def test_an_annotation_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix
         ("names.txt", "disc\n\ncross\n", r"names\.txt: line 2 is empty; give the class a name"),
         ("names.yaml", "names: [disc, '', cross]", r"names\.yaml: class 1 is empty"),
         ("names.yaml", "names: {0: disc, 1: null}", r"names\.yaml: class 1 is empty"),
+        ("names.yaml", "names: [disc, 2024-02-30]", r"names\.yaml: no YAML: day is out of range"),
     ],
 )
 def test_a_class_without_a_name_does_not_shift_the_numbers_of_the_others(tmp_path, file, content, message):

@@ -45,7 +45,7 @@ def _read(path: Path) -> tuple[str, ...]:
 def _from_yaml(path: Path, text: str) -> list[str]:
     try:
         data: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: no YAML: {error}") from None
     names = data.get("names") if isinstance(data, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
