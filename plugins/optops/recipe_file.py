@@ -69,15 +69,18 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
         nested = [e["ctx"]["error"] for e in error.errors() if isinstance(e.get("ctx", {}).get("error"), SectionError)]
         if nested:
             prefix = tuple(part for part in nested[0].prefix.split(".") if part)
-            problems = [_explain(path, lines, nested[0].model, e, prefix) for e in nested[0].errors]
+            problems = [_explain(path, lines, nested[0].model, e, prefix) for e in _without_echoes(nested[0].errors)]
         else:
             problems = [_explain(path, lines, Recipe, dict(e), ()) for e in _without_echoes(list(error.errors()))]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
 
 def _without_echoes(errors: list[Any]) -> list[Any]:
-    # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`.
+    # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`. And
+    # a list of which nothing is right is too short for it.
     def is_echo(error: Any) -> bool:
+        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+            return True
         return bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
 
     real = {error["loc"][:1] for error in errors if not is_echo(error)}
@@ -128,8 +131,11 @@ def _repeated_keys(node: yaml.Node) -> Iterator[tuple[str, int]]:
 def _explain(
     path: Path, lines: Mapping[Location, int], model: type[BaseModel], error: Mapping[str, Any], prefix: Location
 ) -> str:
-    # pydantic puts the tags of a union ("Distill", "literal['off']") into the location; they are no keys.
-    location: Location = (*prefix, *(part for part in error["loc"] if _is_key(part)))
+    # pydantic puts the tags of a union ("Distill", "literal['off']") into the location; they are no keys. A key that
+    # nobody knows is one, whatever it looks like.
+    parents = error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]
+    unknown = error["loc"][len(parents) :]
+    location: Location = (*prefix, *filter(_is_key, parents), *unknown)
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 1)
     dotted = ".".join(map(str, location))
     where = f"{path}:{line}: {dotted}: " if dotted else f"{path}:{line}: "
@@ -143,8 +149,12 @@ def _explain(
     return f"{where}{message}{given}"
 
 
+_TYPES = ("str", "int", "float", "bool")
+_TYPES_BEGIN = ("literal[", "tuple[", "list[", "dict[", "function-", "constrained-")
+
+
 def _is_key(part: str | int) -> bool:
-    return isinstance(part, int) or not (part[:1].isupper() or part.startswith(("literal[", "function-")))
+    return isinstance(part, int) or not (part[:1].isupper() or part in _TYPES or part.startswith(_TYPES_BEGIN))
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
