@@ -102,8 +102,8 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         known = images.keys() | annotated.keys()
         names = [_meant(line, known) or _stem(Path(_named(line)).name) for line in _lines(Path(part.list))]
     else:
-        # An annotation without an image is a defect to name, but not the list of classes that lies among them.
-        alone = [name for name in annotated if name not in images and not (form == "yolo" and name == "classes")]
+        # An annotation without an image is a defect to name, but not a list of classes that lies among them.
+        alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
         names = sorted([*images, *alone])
     read: Callable[[Path, Path], Annotation] = (
         (lambda path, image: read_voc(path)) if form == "voc" else (lambda path, image: read_yolo(path, image, classes))
@@ -113,6 +113,10 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         file = annotated.get(name, labels / f"{name}{suffix}")
         annotation = Annotation(faults=("there is no annotation file",)) if _lacks(form, file) else read(file, image)
         yield name, image, file, 1, annotation
+
+
+def _lists_classes(form: str, name: str) -> bool:
+    return form == "yolo" and Path(name).name == "classes"
 
 
 def _lacks(form: str, file: Path) -> bool:
