@@ -123,7 +123,7 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
 
     Whole numbers, one for each label, are class numbers as they are (what `argmax` gives), unless each row of labels
     holds the probabilities of one example's classes. Of anything else, one number is class 1 above the threshold, and
-    of several the largest counts.
+    of several the largest counts. NaN is no class; where every place is NaN, so is the share.
     """
     single = output.ndim == 1 or output.shape[-1] == 1
     shares = output.shape == labels.shape and _are_probabilities(labels)
@@ -137,6 +137,7 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             "function of your own"
         )
     found = output if told else output > threshold if single else output.argmax(axis=-1)
+    unsaid = np.isnan(output) if told or single else np.isnan(output).any(axis=-1)
     rows = labels.ndim > 1 and labels.shape[-1] > 1 and labels[..., 0].size == found.size
     classes = _class_of_rows(labels) if rows else labels
     found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
@@ -151,7 +152,9 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             f"accuracy: an output of one {output.dtype} tells class 1 from class 0, and a label is {other:g}; write 0 "
             "and 1, let the model give class numbers as integers, or name a function of your own"
         )
-    return np.asarray((found == classes).mean(axis=1))
+    if unsaid.all():
+        return np.full(len(output), np.nan)
+    return np.asarray(((found == classes) & ~unsaid.reshape(found.shape)).mean(axis=1))
 
 
 def _are_probabilities(labels: np.ndarray) -> bool:
