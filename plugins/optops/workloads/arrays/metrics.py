@@ -1,6 +1,7 @@
 """What quality means for arrays: accuracy, explained variance, or a function that the recipe names."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -101,11 +102,11 @@ def _load(path: str) -> _Function:
 
 def _source(path: str) -> Path | None:
     """Returns the file that a function is written in; of what has none of its own, the module that is named."""
-    module = import_module(path.partition(":")[0])
+    function = _load(path)
     try:
-        found = inspect.getsourcefile(_load(path))
+        found = inspect.getsourcefile(function)
     except TypeError:  # a partial, an object that is called, a function of C
-        found = getattr(module, "__file__", None)
+        found = getattr(sys.modules[path.partition(":")[0]], "__file__", None)
     return Path(found) if found else None
 
 
