@@ -183,6 +183,21 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame["text"][5] == "half \ufffd pair"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n\r\n", "\n\n\n"])
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("data.csv", "text,label\ngood,0\n\nbad,1\n", ("text", "label")),
+        ("data.tsv", "good\t0\n\nbad\t1\n", (1, 2)),
+        ("data.jsonl", '{"text": "good", "label": 0}\n\n{"text": "bad", "label": 1}\n', ("text", "label")),
+    ],
+)
+def test_empty_lines_at_the_end_are_no_examples_and_those_before_it_are_defects(end, name, content, columns, tmp_path):
+    frame = read_texts(write(tmp_path / name, content + end), name.partition(".")[2], *columns)
+    assert list(frame["text"]) == ["good", "", "bad"]
+    assert list(frame["flaw"]) == ["", "is an empty line", ""]
+
+
 @pytest.mark.parametrize("later", ["", 'so "good" a bed,0\n', '"He said: ""go""",0\n', '"two\nlines",1\n'])
 def test_a_quote_that_is_not_closed_costs_its_line_and_no_other(later, tmp_path):
     rows = [f"room {number},{number % 2}\n" for number in range(1000)]
@@ -213,7 +228,7 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
     [
         (b"", "is empty"),
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
-        (b"text,label\n", "holds a header and no example"),
+        (b"text,label\n", "holds no example, but at most a header"),
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),

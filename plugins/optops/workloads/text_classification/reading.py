@@ -26,6 +26,8 @@ UNCLOSED = f"is no CSV: it opens a quote that is not closed within {LONGEST_FIEL
 MOST_UNCLOSED = 100
 """Of so many such quotes each is a defect; with more of them, quotes mean something else in the file."""
 
+EMPTY_LINE = "is an empty line"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -64,8 +66,11 @@ def read_texts(path: Path, kind: Format, text: Column, label: Column) -> pd.Data
     """
     lines, decodable = read_lines(path)
     records = list(_RECORDS[kind](path, lines, (text, label)))
+    # Within a file an empty line may be an example that was lost; at its end it is none.
+    while records and records[-1].flaw == EMPTY_LINE:
+        records.pop()
     if not records:
-        raise CorpusError(f"{path} holds a header and no example; check how the file was made")
+        raise CorpusError(f"{path} holds no example, but at most a header; check how the file was made")
     flaws = [record.flaw or _missing(record.fields, (text, label)) for record in records]
     return pd.DataFrame(
         {
@@ -170,7 +175,7 @@ def _from_rows(
                 )
     for line, count, fields, flaw in rows:
         if flaw or not fields:
-            yield Record(line, count, {}, flaw or "is an empty line")
+            yield Record(line, count, {}, flaw or EMPTY_LINE)
         elif header is None:
             yield Record(line, count, dict(enumerate(fields, 1)))
         elif len(fields) != len(header):
@@ -185,7 +190,7 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else "is an empty line")
+            yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else EMPTY_LINE)
             continue
         if not isinstance(value, dict):
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
