@@ -139,6 +139,13 @@ def test_labels_in_json_may_be_any_finite_number(tmp_path):
     assert frame["flaw"][3] == "has float for 'label', not text or a finite number"
 
 
+def test_true_and_false_in_json_are_labels_as_they_stand_there_and_no_texts(tmp_path):
+    lines = ['{"text": "a", "label": true}', '{"text": "b", "label": false}', '{"text": true, "label": "a"}']
+    frame = read_texts(write(tmp_path / "data.jsonl", "\n".join(lines)), "jsonl", "text", "label")
+    assert list(frame["label"]) == ["true", "false", "a"]
+    assert list(frame["flaw"]) == ["", "", "has bool for 'text', not text"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_same_examples_are_read_from_every_format(packed, tmp_path):
     rows = [('He said: "go, now"', "0"), ("two\twords".replace("\t", " "), "1"), ("日本語 😀", "1")]

@@ -201,15 +201,22 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
         flaw = f"has {type(found[min(odd, key=str)]).__name__} for {min(odd, key=str)!r}, not text" if odd else ""
         if odd == {label}:
             flaw += " or a finite number"
-        told: dict[Column, str] = {c: without_surrogates(str(found[c])) for c in found if c not in odd}
+        told: dict[Column, str] = {c: without_surrogates(_as_text(found[c])) for c in found if c not in odd}
         yield Record(number, 1, told, flaw)
     if all(not line.strip() for line in lines):
         raise CorpusError(f"{path} holds no JSON object; it must hold one a line")
 
 
 def _is_told(field: object, is_label: bool) -> bool:
+    if isinstance(field, bool):
+        return is_label
     # Labels are often numbers, such as stars from 1.0 to 5.0.
     return isinstance(field, str | int) or (is_label and isinstance(field, float) and math.isfinite(field))
+
+
+def _as_text(field: object) -> str:
+    # As the file has it: `true`, not Python's `True`.
+    return json.dumps(field) if isinstance(field, bool) else str(field)
 
 
 _RECORDS: dict[Format, Callable[[Path, Sequence[str], Sequence[Column]], Iterator[Record]]] = {
