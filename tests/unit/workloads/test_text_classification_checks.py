@@ -139,6 +139,13 @@ def test_labels_in_json_may_be_any_finite_number(tmp_path):
     assert frame["flaw"][3] == "has float for 'label', not text or a finite number"
 
 
+def test_a_column_that_no_json_object_has_is_refused_with_the_nearest_name(tmp_path):
+    path = write(tmp_path / "data.jsonl", '{"txet": "a", "label": 1}\n{broken\n{"txet": "b", "lable": 0}\n')
+    with pytest.raises(CorpusError, match=r"data\.jsonl has no column 'text'; did you mean 'txet'\?"):
+        read_texts(path, "jsonl", "text", "label")
+    assert list(read_texts(path, "jsonl", "txet", "label")["flaw"])[2] == "has no column 'label'"
+
+
 def test_true_and_false_in_json_are_labels_as_they_stand_there_and_no_texts(tmp_path):
     lines = ['{"text": "a", "label": true}', '{"text": "b", "label": false}', '{"text": true, "label": "a"}']
     frame = read_texts(write(tmp_path / "data.jsonl", "\n".join(lines)), "jsonl", "text", "label")

@@ -186,6 +186,7 @@ def _from_rows(
 
 
 def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
@@ -195,6 +196,7 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
         if not isinstance(value, dict):
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
             continue
+        names |= dict.fromkeys(value)
         found = {column: value[column] for column in columns if column in value}
         _, label = columns
         odd = {column for column, field in found.items() if not _is_told(field, column == label)}
@@ -205,6 +207,10 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
         yield Record(number, 1, told, flaw)
     if all(not line.strip() for line in lines):
         raise CorpusError(f"{path} holds no JSON object; it must hold one a line")
+    for column in columns:
+        # What some objects lack is their defect, what all lack is misspelt.
+        if names and column not in names:
+            raise CorpusError(f"{path} has no column {column!r}; {hint(str(column), names)}")
 
 
 def _is_told(field: object, is_label: bool) -> bool:
