@@ -268,6 +268,15 @@ def test_equal_texts_stay_in_one_split_whatever_the_order(corpus):
     assert set(again["test"].index) == set(parts["test"].index)
 
 
+def test_a_text_stays_in_its_split_when_labels_are_corrected_and_spellings_are_added(corpus):
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    parts = split_texts(corpus, shares, seed=1)
+    grown = pd.concat([corpus.assign(label="question"), corpus.assign(text=corpus["text"].str.upper())])
+    grown = grown.reset_index(drop=True)
+    for split, part in split_texts(grown, shares, seed=1).items():
+        assert set(part.index) == {*parts[split].index, *(parts[split].index + len(corpus))}
+
+
 def test_the_generated_corpus_is_the_same_every_time_and_balanced(tmp_path):
     write_corpus(tmp_path / "one", train=300, validation=50, test=50, seed=9)
     write_corpus(tmp_path / "two", train=300, validation=50, test=50, seed=9)

@@ -45,8 +45,7 @@ def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
         frames[name] = frame.assign(id=ids)
     if "corpus" in frames:
         corpus = frames.pop("corpus")
-        groups = pd.factorize(corpus["content"])[0]
-        splits = assign_splits(groups, corpus["content"].to_numpy(object), data.shares(), seed)
+        splits = assign_splits(corpus["content"], data.shares(), seed)
         frames |= {name: corpus[splits == name].reset_index(drop=True) for name in data.shares()}
     return {name: frames[name] for name in SPLIT_NAMES}
 
