@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from optops.recipe import Recipe, SectionError
+from optops.sections import OFF, ON
 from optops.spelling import hint, nearest
 
 Location = tuple[str | int, ...]
@@ -51,6 +52,9 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    except ValueError as error:
+        # Such as 2024-02-30, of which YAML tells no line.
+        raise RecipeError(f"{path}: {error}: put text that looks like a date in quotes") from None
     if not isinstance(data, dict) or node is None:
         raise RecipeError(f"{path}:1: a recipe is a mapping of keys; run `optops init` to get one to start from")
     lines = dict(_lines(node))
@@ -58,32 +62,43 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
     if repeated:
         raise RecipeError("\n".join(repeated))
     for key, value in (overrides or {}).items():
-        _set(data, key, value)
+        _set(path, data, key, value)
     try:
         return Recipe.model_validate(data, context={"folder": path.resolve().parent})
     except ValidationError as error:
         nested = [e["ctx"]["error"] for e in error.errors() if isinstance(e.get("ctx", {}).get("error"), SectionError)]
         if nested:
             prefix = tuple(part for part in nested[0].prefix.split(".") if part)
-            problems = [_explain(path, lines, nested[0].model, e, prefix) for e in nested[0].errors]
+            problems = [_explain(path, lines, nested[0].model, e, prefix) for e in _without_echoes(nested[0].errors)]
         else:
             problems = [_explain(path, lines, Recipe, dict(e), ()) for e in _without_echoes(list(error.errors()))]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
 
 def _without_echoes(errors: list[Any]) -> list[Any]:
-    # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`.
+    # A section that may be `off` is a union: pydantic also complains, beside the real error, that it is not `off`. And
+    # a list of which nothing is right is too short for it.
     def is_echo(error: Any) -> bool:
+        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+            return True
         return bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
 
     real = {error["loc"][:1] for error in errors if not is_echo(error)}
     return [error for error in errors if not is_echo(error) or error["loc"][:1] not in real]
 
 
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
+def _set(path: Path, data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
-    for part in parents:
-        if not isinstance(data.get(part), dict):
+    for depth, part in enumerate(parents, 1):
+        found = data.get(part)
+        if not isinstance(found, dict):
+            # A short form says something, which a new section in its place would drop; a switch says nothing else.
+            if isinstance(found, str | list) and found not in (ON, OFF):
+                whole = ".".join(parents[:depth])
+                raise RecipeError(
+                    f"{path}: {key}: `{whole}` is {found!r}; override `{whole}` as a whole, with all keys that it "
+                    "shall have"
+                )
             data[part] = {}
         data = data[part]
     data[last] = value
@@ -116,8 +131,11 @@ def _repeated_keys(node: yaml.Node) -> Iterator[tuple[str, int]]:
 def _explain(
     path: Path, lines: Mapping[Location, int], model: type[BaseModel], error: Mapping[str, Any], prefix: Location
 ) -> str:
-    # pydantic puts the tags of a union ("Distill", "literal['off']") into the location; they are no keys.
-    location: Location = (*prefix, *(part for part in error["loc"] if _is_key(part)))
+    # pydantic puts the tags of a union ("Distill", "literal['off']") into the location; they are no keys. A key that
+    # nobody knows is one, whatever it looks like.
+    parents = error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]
+    unknown = error["loc"][len(parents) :]
+    location: Location = (*prefix, *filter(_is_key, parents), *unknown)
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 1)
     dotted = ".".join(map(str, location))
     where = f"{path}:{line}: {dotted}: " if dotted else f"{path}:{line}: "
@@ -131,8 +149,12 @@ def _explain(
     return f"{where}{message}{given}"
 
 
+_TYPES = ("str", "int", "float", "bool")
+_TYPES_BEGIN = ("literal[", "tuple[", "list[", "dict[", "function-", "constrained-")
+
+
 def _is_key(part: str | int) -> bool:
-    return isinstance(part, int) or not (part[:1].isupper() or part.startswith(("literal[", "function-")))
+    return isinstance(part, int) or not (part[:1].isupper() or part in _TYPES or part.startswith(_TYPES_BEGIN))
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> list[str]:

@@ -19,6 +19,7 @@ from optops.precision import Precision
 from optops.spelling import hint
 
 OFF: Literal["off"] = "off"
+ON: Literal["on"] = "on"
 
 
 def read_switch(value: Any) -> Any:
@@ -26,7 +27,7 @@ def read_switch(value: Any) -> Any:
     # YAML 1.1 reads a bare `off` as False and `on` as True.
     if value is False or value == OFF:
         return OFF
-    return {} if value is True or value is None or value == "on" else value
+    return {} if value is True or value is None or value == ON else value
 
 
 def switch(section: type[BaseModel]) -> BeforeValidator:

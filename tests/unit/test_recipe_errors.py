@@ -105,6 +105,7 @@ def test_the_full_recipe_is_right() -> None:
         ("workload", "tranlation", "workload: workload 'tranlation' is unknown; known are "),
         ("seed", -1, "seed: Input should be greater than or equal to 0 (it is -1)"),
         ("data.source_language", "english", "data.source_language: String should match pattern"),
+        ("data.target_language", False, "data.target_language: language False is no text: YAML reads bare yes, no, on"),
         ("data.corpus", "all.tsv", "data: `corpus` stands beside all three splits; remove it, or"),
         ("data.train", {"source": "a", "target": "b", "swap": True}, "data.train: swap is for one tab-separated file"),
         ("check_labels.checks.overlap", {"limit": 2}, "check_labels.checks.overlap.limit: Input should be less than 1"),
@@ -212,6 +213,63 @@ def test_a_one_letter_typo_in_any_key_is_reported_with_its_line_and_the_right_ke
     assert any(int(line.removeprefix(f"{PATH}:").partition(":")[0]) in places for line in lines), message
 
 
+CLASSES = """
+name: digits
+workload: {workload}
+data:
+  classes: {classes}
+{more}
+model: {{}}
+registry: {{name: digits}}
+"""
+MORE = {
+    "image_classification": "  corpus: images",
+    "text_classification": "  corpus: texts.tsv\n  text: {text}\n  label: 2",
+    "detection": "  format: voc\n  images: images\n  annotations: boxes\n  corpus: {}",
+}
+
+
+@pytest.mark.parametrize("workload", MORE)
+def test_classes_may_be_bare_numbers(workload: str) -> None:
+    more = MORE[workload].replace("{text}", "1")
+    recipe = parse_recipe(CLASSES.format(workload=workload, classes="[0, 1, 2]", more=more), PATH)
+    assert list(recipe.data.classes) == ["0", "1", "2"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("workload", "classes", "text", "says"),
+    [
+        *((workload, "[yes, no]", "1", ["data.classes: class True is no text: YAML reads bare"]) for workload in MORE),
+        ("image_classification", "[[0], [1]]", "", ["data.classes.0: Input should be", "data.classes.1: Input should"]),
+        (
+            "detection",
+            "3",
+            "",
+            ["data.classes: Input should be a valid tuple", "data.classes: Input should be a valid"],
+        ),
+        ("text_classification", "[a, b]", "0", ["data.text: Input should be greater", "data.text: Input should be a"]),
+    ],
+)
+def test_a_wrong_value_is_reported_by_the_keys_of_the_recipe_alone(
+    workload: str, classes: str, text: str, says: list[str]
+) -> None:
+    more = MORE[workload].replace("{text}", text)
+    lines = message_of(CLASSES.format(workload=workload, classes=classes, more=more)).splitlines()
+    assert len(lines) == len(says)
+    for line, said in zip(lines, says, strict=True):
+        assert line.startswith(f"{PATH}:") and line.partition(": ")[2].startswith(said)
+
+
+def test_a_list_of_which_nothing_is_right_is_not_called_too_short_as_well() -> None:
+    assert len(message_of(text_of(changed("quantize.precisions", ["int4"]))).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("key", "near"), [("Seed", "seed"), ("distill.Alpha", "alpha"), ("data.str", "corpus")])
+def test_an_unknown_key_is_named_whatever_it_looks_like(key: str, near: str) -> None:
+    message = message_of(text_of(changed(key, 1)))
+    assert f"unknown key {key!r}" in message and near in message
+
+
 def test_several_problems_are_all_reported() -> None:
     data = changed("gate.tolerance", -1)
     data["train"]["epochs"] = 0
@@ -238,6 +296,11 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
 
 def test_what_is_no_yaml_is_refused_with_its_line() -> None:
     assert message_of("name: a\nworkload: [translation\nseed: 1\n").startswith(f"{PATH}:3: not valid YAML")
+
+
+def test_a_date_that_is_none_is_refused() -> None:
+    message = message_of(text_of(without("description")) + "description: 2024-02-30\n")
+    assert message == f"{PATH}: day is out of range for month: put text that looks like a date in quotes"
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:

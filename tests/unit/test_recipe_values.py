@@ -98,6 +98,26 @@ def test_overrides_replace_keys_at_any_depth_and_switch_stages() -> None:
     assert recipe.seed == 9
 
 
+@pytest.mark.parametrize(("given", "key"), [("'pairs.tsv'", "data.test.source"), ("['a.tsv']", "data.test.swap")])
+def test_an_override_within_a_short_form_is_refused_rather_than_dropping_what_stands_there(
+    given: str, key: str
+) -> None:
+    text = MINIMAL.replace("test: pairs.tsv", f"test: {given}")
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, Path("/recipes/phrases.yaml"), {key: "other.en"})
+    assert str(caught.value) == (
+        f"/recipes/phrases.yaml: {key}: `data.test` is {given}; override `data.test` as a whole, with all keys that it "
+        "shall have"
+    )
+    assert recipe_json(read(overrides={"data.test": {"source": "other.en"}}))["data"]["test"]["source"] == "other.en"
+
+
+@pytest.mark.parametrize("switch", ["on", "off", "'on'", "'off'", "", "true"])
+def test_an_override_within_a_section_switches_it_on(switch: str) -> None:
+    recipe = read(f"prune: {switch}\n", {"prune.ratios": [0.1]})
+    assert isinstance(recipe.prune, TranslationPrune) and recipe.prune.ratios == (0.1,)
+
+
 def test_a_wrong_override_is_reported_with_the_nearest_key() -> None:
     with pytest.raises(RecipeError, match=r"unknown key 'gate\.tolerence'; did you mean 'tolerance'\?"):
         read(overrides={"gate.tolerence": 0.5})

@@ -40,6 +40,7 @@ def evaluate(
 
     from optops.cli.records import find_run, stage_results
     from optops.evaluation import evaluate_run
+    from optops.stages.execution import is_expected
 
     if split not in ("test", "validation"):
         raise CommandError(f"--split {split!r}: choose `test` or `validation`")
@@ -50,7 +51,13 @@ def evaluate(
     parent = find_run(tracking, run)
     recipe = recipe_of(tracking, parent.info.run_id, read_settings(settings or ()))
     results = stage_results(tracking, parent)
-    report = evaluate_run(tracking, recipe, results, chosen, lambda line: progress.print(line, markup=False))
+    try:
+        report = evaluate_run(tracking, recipe, results, chosen, lambda line: progress.print(line, markup=False))
+    except ValueError as error:
+        # What a reader says of data that it can not use is for people.
+        if not is_expected(error):
+            raise
+        raise CommandError(str(error)) from error
     if as_json:
         show_json({"run_id": parent.info.run_id, "recipe": recipe.name, **asdict(report)})
     else:

@@ -87,7 +87,7 @@ def read_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise CommandError(f"--set {setting!r} is not KEY=VALUE; write for example --set gate.tolerance=0.01")
         try:
             read[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise CommandError(f"--set {key}: {value!r} is not valid YAML: {error}") from None
     return read
 

@@ -1,14 +1,28 @@
 """Words that YAML reads as something else than text."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
-def require_words(values: Iterable[object], where: str = "") -> None:
-    """Refuses classes that YAML did not read as the words they are in the file.
+def class_list(value: Any) -> Any:
+    """Returns a list of classes with bare numbers, as YAML reads a folder called 0, as the text they are in the file.
+
+    Raises:
+        ValueError: If one is a word that YAML reads as something else.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    require_words(value)
+    return [str(name) if isinstance(name, int | float) else name for name in value]
+
+
+def require_words(values: Iterable[object], where: str = "", what: str = "class") -> None:
+    """Refuses what YAML did not read as the words they are in the file.
 
     Args:
-        values: The names of the classes, as YAML reads them.
+        values: The names of the classes, for example, as YAML reads them.
         where: What the message begins with.
+        what: What one of them is.
 
     Raises:
         ValueError: Names the first one.
@@ -16,6 +30,6 @@ def require_words(values: Iterable[object], where: str = "") -> None:
     for value in values:
         if value is None or isinstance(value, bool):
             raise ValueError(
-                f"{where}class {value} is no text: YAML reads bare yes, no, on, off, true, false and null as something "
-                "else; put them in quotes"
+                f"{where}{what} {value} is no text: YAML reads bare yes, no, on, off, true, false and null as "
+                "something else; put them in quotes"
             )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.main import get_command
@@ -173,6 +174,25 @@ def test_validate_reports_a_typo_like_everybody_else(recipe: Path) -> None:
     assert "unknown key 'gaet'; did you mean 'gate'?" in found["problems"][0]
 
 
+def test_validate_names_a_metric_that_can_not_be_imported(optops_home: Path, tmp_path: Path) -> None:
+    del optops_home
+    for split in ("train", "validation", "test"):
+        np.savez(tmp_path / f"{split}.npz", x=np.zeros((50, 3)), labels=np.zeros(50))
+    (tmp_path / "model").mkdir()
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "name: mine\nworkload: arrays\nmodel: {saved_model: model}\nregistry: {name: mine}\n"
+        "data: {train: train.npz, validation: validation.npz, test: test.npz, metric: 'my_pakage.metrics:error'}\n",
+        encoding="utf-8",
+    )
+    status, found = validated(recipe)
+    assert status == 1
+    assert found["problems"] == [
+        "data: metric 'my_pakage.metrics:error' can not be loaded (No module named 'my_pakage'); install the package "
+        "that has it, or put its folder on PYTHONPATH"
+    ]
+
+
 def test_validate_says_what_runs_what_is_off_and_what_the_test_set_can_prove(optops_home: Path, recipe: Path) -> None:
     del optops_home
     status, output = call("demo-data", str(recipe.parents[2] / "data" / "mine"), "--pairs", "200")
@@ -247,6 +267,8 @@ def test_run_refuses_a_wrong_recipe_or_setting_before_it_starts_anything(tmp_pat
     assert status == 1 and "did you mean 'tolerance'" in output
     status, output = call("run", str(recipe), "--set", "gate.tolerance")
     assert status == 1 and "is not KEY=VALUE" in output
+    status, output = call("run", str(recipe), "--set", "description=2024-02-30")
+    assert status == 1 and "--set description: '2024-02-30' is not valid YAML: day is out of range" in output
     status, output = call("run", str(recipe), "--label", "it's")
     assert status == 1 and "--label" in output
 

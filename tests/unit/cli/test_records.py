@@ -121,6 +121,20 @@ def register(run: Run, candidate: Candidate, name: str = "phrases") -> str:
     return version
 
 
+def test_evaluate_says_what_is_wrong_with_data_that_can_not_be_read(tracking: Tracking, tmp_path: Path) -> None:
+    del tracking
+    path = tmp_path / "pets.yaml"
+    path.write_text(
+        "name: pets\nworkload: image_classification\ndata: {classes: [cat, dog], corpus: images}\nmodel: {}\n"
+        "registry: {name: pets}\n"
+    )
+    recipe = read_recipe(path)
+    run_stage(StageSpec("open_run", recipe_json(recipe), RunReference("", recipe.experiment, "", "monday")))
+    status, output = call("evaluate", "pets", "--set", f"data.corpus={tmp_path}/typo")
+    assert status == 1
+    assert f"{tmp_path}/typo does not exist; name the folder that holds the images" in output.replace("\n", " ")
+
+
 def test_show_tells_stages_candidates_speedups_and_verdict_from_mlflow_alone(new_run: Any) -> None:
     run = new_run("monday")
     nominee = complete(run)

@@ -137,6 +137,20 @@ def key_of(stage, recipe, results=None, runtime="tensorflow"):
 
 
 @pytest.mark.parametrize("stage", [name for name in CACHED if "check_labels" in STAGES[name].reads])
+def test_a_class_that_is_added_to_the_file_of_names_leads_to_another_key(tmp_path, stage):
+    recipe = parse_recipe(
+        "name: pets\nworkload: detection\ndata: {format: voc, classes: classes.txt, images: images, annotations: boxes,"
+        " train: train.txt, validation: validation.txt, test: test.txt}\nmodel: {}\nregistry: {name: pets}\n",
+        tmp_path / "pets.yaml",
+    )
+    keys = set()
+    for classes in ("cat", "cat\ndog"):
+        (tmp_path / "classes.txt").write_text(classes)
+        keys.add(key_of(stage, recipe))
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("stage", [name for name in CACHED if "check_labels" in STAGES[name].reads])
 def test_results_that_are_taken_over_from_a_file_lead_to_the_same_key(folder, stage):
     recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
     manifests = {split: Manifest(split, 3, f"digest of {split}", Artifact("run", split)) for split in SPLITS}

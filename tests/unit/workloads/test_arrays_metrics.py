@@ -44,6 +44,23 @@ def test_accuracy_takes_outputs_of_one_number_without_an_axis_of_their_own():
     assert figure({"p": np.array([0.9, 0.2, 0.7, 0.1])}, np.array([1, 0, 0, 0])) == 75
 
 
+@pytest.mark.parametrize(
+    ("answers", "labels"),
+    [
+        ([[0.1], [np.nan], [0.2], [np.nan]], [0, 0, 0, 1]),
+        ([0.1, np.nan, 0.2, np.nan], [0, 0, 0, 1]),
+        ([[0.9, 0.1], [np.nan, np.nan], [0.8, 0.2], [np.nan, 0.3]], [0, 0, 0, 0]),
+        # Logits of what can not be.
+        ([[0.9, -np.inf], [np.nan, np.nan], [0.8, -np.inf], [np.nan, 0.3]], [[1, 0]] * 4),
+        ([[[0.9, 0.1], [np.nan, 0.1]], [[0.9, 0.1], [0.1, np.nan]]], [[0, 0], [0, 0]]),
+    ],
+)
+def test_an_answer_that_is_nan_is_no_hit(answers, labels):
+    for dtype in (np.float16, np.float32):
+        assert figure({"y": np.array(answers, dtype)}, np.array(labels)) == 50
+        assert np.isnan(figure({"y": np.full_like(answers, np.nan, dtype)}, np.array(labels)))
+
+
 def test_labels_that_are_words_have_no_accuracy():
     with pytest.raises(ValueError, match=r"accuracy needs labels that are numbers, and these are <U3; write class"):
         figure({"p": np.zeros((2, 2))}, np.array(["cat", "dog"]))

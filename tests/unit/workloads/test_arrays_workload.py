@@ -313,6 +313,12 @@ def test_a_corpus_is_split_by_content_and_equal_inputs_stay_together(folder):
     seen = [set(frame["input_digest"]) for frame in frames.values()]
     assert all(not one & other for one, other in [(seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])])
     assert all(len(frame) for frame in frames.values())
+    # A label that is corrected moves no example.
+    np.savez(folder / "data" / "all.npz", x=x, labels=np.zeros(200, np.int64))
+    again = load_workload("arrays").read(recipe.data, 3)
+    assert {name: list(frame["id"]) for name, frame in again.items()} == {
+        name: list(frame["id"]) for name, frame in frames.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,13 @@ def test_an_empty_translation_scores_zero_without_a_warning(recwarn):
     statistics = bleu_statistics(["", ""], ["a train", "a station"], "13a")
     assert corpus_bleu(statistics, np.array([[1, 1], [2, 0]])).tolist() == [0.0, 0.0]
     assert not recwarn.list
+
+
+def test_letters_in_parts_are_the_same_text():
+    composed = ["Où est l'hôtel, s'il te plaît ?"]
+    decomposed = [unicodedata.normalize("NFD", text) for text in composed]
+    assert corpus_bleu(bleu_statistics(composed, decomposed, "13a"))[0] == pytest.approx(100)
+    assert corpus_bleu(bleu_statistics(decomposed, composed, "13a"))[0] == pytest.approx(100)
 
 
 def test_chinese_is_compared_by_character():

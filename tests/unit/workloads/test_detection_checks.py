@@ -1,6 +1,7 @@
 """Label checks of images and boxes: each defect is named with its reason, clean data has none, and no file crashes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ from optops.recipe_file import parse_recipe
 from optops.workloads.base import load_workload
 from optops.workloads.detection.boxes import Box
 from optops.workloads.detection.classes import class_names
-from optops.workloads.detection.image_checks import near_elsewhere
+from optops.workloads.detection.image_checks import find_conflicts, near_elsewhere
 from optops.workloads.detection.inspection import THUMBNAIL, Look
 from optops.workloads.detection.scenes import write_scenes, write_voc
 from optops.workloads.detection.settings import DetectionData
@@ -151,6 +152,18 @@ def test_images_that_stand_twice_are_named_whatever_their_files_are(scenes):
     assert found["overlap"] == {"train/scene_00002": "the same image stands in test, test/leak"}
 
 
+def test_an_image_that_stands_there_thousands_of_times_with_other_labels_is_named_at_once():
+    boxes = [(Box("disc", 0, 0, 9, 9),), (Box("cross", 0, 0, 9, 9),), ()]
+    rows = pd.DataFrame({"pixels": "same", "boxes": [boxes[0]] * 10_000 + [boxes[1]] * 10_000 + [boxes[2]] * 2})
+    rows["id"] = [f"train/{index}" for index in rows.index]
+    found = find_conflicts(rows)
+    assert len(found) == len(rows)
+    assert found[0] == "labelled otherwise in train/10000, train/10001, train/10002 and 9999 more"
+    assert found[20_000] == "labelled otherwise in train/0, train/1, train/2 and 19997 more"
+    few = find_conflicts(rows.iloc[[0, 1, 20_000, 20_001]])
+    assert few[0] == "labelled otherwise in train/20000, train/20001"
+
+
 def test_nearly_the_same_image_in_a_later_split_is_a_warning(scenes):
     images = scenes / "data" / "images"
     Image.open(images / "scene_00003.png").save(images / "scene_00010.png".replace("png", "jpg"), quality=70)
@@ -217,6 +230,21 @@ def test_a_split_without_a_box_to_be_found_is_refused_with_what_it_has_instead(t
         label_checks(tmp_path, text)
 
 
+def test_a_list_of_classes_in_each_folder_of_labels_is_no_annotation(tmp_path):
+    text = write_yolo(tmp_path).replace("train: train.txt", "corpus: {}")
+    text = text.replace("  validation: validation.txt\n  test: test.txt\n", "")
+    data = tmp_path / "data"
+    for number, path in enumerate(sorted((data / "images").iterdir())):
+        part = "train" if number < 9 else "val"
+        for old in (path, data / "labels" / f"{path.stem}.txt"):
+            (old.parent / part).mkdir(exist_ok=True)
+            old.rename(old.parent / part / old.name)
+            (data / "labels" / part).mkdir(exist_ok=True)
+            (data / "labels" / part / "classes.txt").write_text("disc\ntriangle\ncross\n")
+    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)
+    assert sum(map(len, frames.values())) == 12
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".TXT"])
 def test_an_annotation_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix):
     text = write_yolo(tmp_path, suffix=suffix)
@@ -230,6 +258,7 @@ def test_an_annotation_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix
         ("names.txt", "disc\n\ncross\n", r"names\.txt: line 2 is empty; give the class a name"),
         ("names.yaml", "names: [disc, '', cross]", r"names\.yaml: class 1 is empty"),
         ("names.yaml", "names: {0: disc, 1: null}", r"names\.yaml: class 1 is empty"),
+        ("names.yaml", "names: [disc, 2024-02-30]", r"names\.yaml: no YAML: day is out of range"),
     ],
 )
 def test_a_class_without_a_name_does_not_shift_the_numbers_of_the_others(tmp_path, file, content, message):
@@ -365,6 +394,22 @@ def test_whole_numbers_that_a_table_wrote_with_a_point_are_ids(tmp_path):
     recipe = parse_recipe(COCO, tmp_path / "recipe.yaml")
     boxes = WORKLOAD.read(recipe.data, 1)["train"]["boxes"].iloc[0]
     assert [box.label for box in boxes] == ["disc", "cross"]
+
+
+def test_the_classes_of_coco_json_are_looked_up_once_until_the_file_changes(tmp_path):
+    write_coco(tmp_path)
+    data = parse_recipe(COCO, tmp_path / "recipe.yaml").data
+    assert class_names(data) == ("disc", "cross")
+    path = tmp_path / "data" / "train.json"
+    written, status = path.read_text(), path.stat()
+    path.write_text(" " * len(written))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert class_names(data) == ("disc", "cross")
+    path.write_text(written.replace("disc", "ring and disc"))
+    assert class_names(data) == ("ring and disc", "cross")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"train\.json: no JSON that is read"):
+        class_names(data)
 
 
 def test_two_categories_of_one_id_are_refused(tmp_path):

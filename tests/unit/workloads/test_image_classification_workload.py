@@ -64,6 +64,20 @@ def folder(shapes, tmp_path):
     return tmp_path / "data"
 
 
+def test_an_image_of_which_the_model_says_nan_is_taken_for_no_class(recipe, splits, assets):
+    def execute(inputs):
+        logits = np.zeros((len(inputs["image"]), len(SHAPES)), np.float16)
+        logits[0] = np.nan
+        logits[1, -1] = 9
+        logits[2, -1] = np.inf
+        return {"logits": logits}
+
+    examples = splits["test"].head(4).assign(label=[SHAPES[0], SHAPES[-1], SHAPES[-1], SHAPES[0]])
+    predictions = WORKLOAD.predict(execute, examples, assets)
+    assert predictions == [None, SHAPES[-1], None, SHAPES[0]]
+    assert WORKLOAD.metric(WORKLOAD.statistics(predictions, examples, recipe.data))[0] == 50
+
+
 def found(folder, extra=""):
     recipe = parse_recipe(RECIPE + extra, folder.parent / "tiny.yaml")
     report = WORKLOAD.check(WORKLOAD.read(recipe.data, 1), recipe, folder.parent / "docs")

@@ -160,10 +160,11 @@ def test_an_input_that_is_no_image_is_named(value, message):
 
 
 def test_a_folder_gives_its_images_in_order_and_nothing_else(tmp_path):
-    for name in ("b.PNG", "a.jpg", "sub/c.bmp", ".hidden.png", "notes.txt"):
+    for name in ("b.PNG", "a.jpg", "d.jfif", "e.jpe", "sub/c.bmp", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)] == ["a.jpg", "b.PNG", "sub/c.bmp"]
+    found = [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)]
+    assert found == ["a.jpg", "b.PNG", "d.jfif", "e.jpe", "sub/c.bmp"]
     with pytest.raises(ValueError, match="does not exist"):
         image_files(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -139,6 +139,20 @@ def test_labels_in_json_may_be_any_finite_number(tmp_path):
     assert frame["flaw"][3] == "has float for 'label', not text or a finite number"
 
 
+def test_a_column_that_no_json_object_has_is_refused_with_the_nearest_name(tmp_path):
+    path = write(tmp_path / "data.jsonl", '{"txet": "a", "label": 1}\n{broken\n{"txet": "b", "lable": 0}\n')
+    with pytest.raises(CorpusError, match=r"data\.jsonl has no column 'text'; did you mean 'txet'\?"):
+        read_texts(path, "jsonl", "text", "label")
+    assert list(read_texts(path, "jsonl", "txet", "label")["flaw"])[2] == "has no column 'label'"
+
+
+def test_true_and_false_in_json_are_labels_as_they_stand_there_and_no_texts(tmp_path):
+    lines = ['{"text": "a", "label": true}', '{"text": "b", "label": false}', '{"text": true, "label": "a"}']
+    frame = read_texts(write(tmp_path / "data.jsonl", "\n".join(lines)), "jsonl", "text", "label")
+    assert list(frame["label"]) == ["true", "false", "a"]
+    assert list(frame["flaw"]) == ["", "", "has bool for 'text', not text"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_same_examples_are_read_from_every_format(packed, tmp_path):
     rows = [('He said: "go, now"', "0"), ("two\twords".replace("\t", " "), "1"), ("日本語 😀", "1")]
@@ -183,6 +197,21 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame["text"][5] == "half \ufffd pair"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n\r\n", "\n\n\n"])
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("data.csv", "text,label\ngood,0\n\nbad,1\n", ("text", "label")),
+        ("data.tsv", "good\t0\n\nbad\t1\n", (1, 2)),
+        ("data.jsonl", '{"text": "good", "label": 0}\n\n{"text": "bad", "label": 1}\n', ("text", "label")),
+    ],
+)
+def test_empty_lines_at_the_end_are_no_examples_and_those_before_it_are_defects(end, name, content, columns, tmp_path):
+    frame = read_texts(write(tmp_path / name, content + end), name.partition(".")[2], *columns)
+    assert list(frame["text"]) == ["good", "", "bad"]
+    assert list(frame["flaw"]) == ["", "is an empty line", ""]
+
+
 @pytest.mark.parametrize("later", ["", 'so "good" a bed,0\n', '"He said: ""go""",0\n', '"two\nlines",1\n'])
 def test_a_quote_that_is_not_closed_costs_its_line_and_no_other(later, tmp_path):
     rows = [f"room {number},{number % 2}\n" for number in range(1000)]
@@ -213,7 +242,7 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
     [
         (b"", "is empty"),
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
-        (b"text,label\n", "holds a header and no example"),
+        (b"text,label\n", "holds no example, but at most a header"),
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),
@@ -237,6 +266,15 @@ def test_equal_texts_stay_in_one_split_whatever_the_order(corpus):
     assert {len(found) for found in homes.values()} == {1}
     again = split_texts(twice.sample(frac=1, random_state=2), shares, seed=1)
     assert set(again["test"].index) == set(parts["test"].index)
+
+
+def test_a_text_stays_in_its_split_when_labels_are_corrected_and_spellings_are_added(corpus):
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    parts = split_texts(corpus, shares, seed=1)
+    grown = pd.concat([corpus.assign(label="question"), corpus.assign(text=corpus["text"].str.upper())])
+    grown = grown.reset_index(drop=True)
+    for split, part in split_texts(grown, shares, seed=1).items():
+        assert set(part.index) == {*parts[split].index, *(parts[split].index + len(corpus))}
 
 
 def test_the_generated_corpus_is_the_same_every_time_and_balanced(tmp_path):

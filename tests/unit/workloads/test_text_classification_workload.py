@@ -110,6 +110,18 @@ def test_the_live_model_and_what_is_lowered_from_it_say_the_same(recipe, workloa
     assert set(live) <= set(CLASSES)
 
 
+def test_a_text_of_which_the_model_says_nan_is_taken_for_no_class(recipe, workload, trained):
+    folder, _ = trained
+
+    def execute(inputs):
+        return {"probabilities": np.full((len(inputs["ids"]), len(CLASSES)), np.nan, np.float32)}
+
+    examples = workload.read(recipe.data, recipe.seed)["validation"]
+    predictions = workload.predict(execute, examples, folder / "assets")
+    assert set(predictions) == {None}
+    assert workload.metric(workload.statistics(predictions, examples, recipe.data))[0] == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [

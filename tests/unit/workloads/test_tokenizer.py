@@ -1,12 +1,79 @@
 """The tokenizer learns from any script."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from optops.models.token_ids import UNKNOWN
 from optops.workloads.translation.tokenizer import Tokenizer, train_tokenizer
+
+WRITTEN = {
+    "zh": ["今天天气很好，我们去公园吧！（…）", "真的吗？是的；“好”：ＡＢＣ"],
+    "ja": ["日本語の「テスト」です。がぎぐ、ｶﾀｶﾅ～"],
+    "th": ["น้ำ คำ ทำ", "ราคา ๒๐ บาท"],
+    "ko": ["안녕하세요, 반갑습니다!", "ㅋㅋㅋ 감사합니다"],
+    "vi": ["Tiếng Việt rất đẹp, được ạ?"],
+    "fa": ["می\N{ZERO WIDTH NON-JOINER}خواهم"],
+    "de": ["Warten Sie… 20 m² für ½ € ™", "ﬁne Große ①"],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    texts = [text for written in WRITTEN.values() for text in written] * 2
+    train_tokenizer(texts, texts, 600, path)
+    return path
+
+
+@pytest.mark.parametrize("language", WRITTEN)
+def test_what_a_text_is_written_with_can_be_written_again(language, trained):
+    tokenizer, texts = Tokenizer(trained), WRITTEN[language]
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
+
+
+@pytest.mark.parametrize("language", ["ja", "ko", "vi"])
+def test_letters_in_parts_are_read_and_learnt_as_whole_ones(language, trained, tmp_path):
+    decomposed = [unicodedata.normalize("NFD", text) for text in WRITTEN[language]]
+    assert Tokenizer(trained).encode(decomposed) == Tokenizer(trained).encode(WRITTEN[language])
+    for name, texts in (("whole", WRITTEN[language]), ("parts", decomposed)):
+        train_tokenizer(texts * 3, texts, 100, tmp_path / name)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_marks_may_stand_in_any_order_and_be_half_composed(trained):
+    spellings = ["ệ", "e\u0323\u0302", "e\u0302\u0323", "\u1eb9\u0302", "\u00ea\u0323"]
+    assert len({tuple(ids) for ids in Tokenizer(trained).encode(spellings)}) == 1
+
+
+def test_white_space_of_any_kind_separates_words_and_controls_are_left_out(trained):
+    tokenizer = Tokenizer(trained)
+    (usual,) = tokenizer.encode(["20 m² für"])
+    for text in ("20\tm²\u3000für", "\ufeff20 \n m²\u00a0 für\u2028", "20 m² f\x01ür\x7f", "20 m² \ufffd für"):
+        assert tokenizer.encode([text]) == [usual]
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "identity"])
+def test_a_model_that_was_made_in_another_way_reads_as_it_did(rule, tmp_path):
+    texts = [text for written in WRITTEN.values() for text in written]
+    texts += [unicodedata.normalize("NFD", text) for text in texts]
+    prefix = str(tmp_path / "given")
+    ids = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 3),
+        model_prefix=prefix,
+        model_type="bpe",
+        vocab_size=400,
+        hard_vocab_limit=False,
+        normalization_rule_name=rule,
+        minloglevel=2,
+        **ids,
+    )
+    given = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    assert Tokenizer(tmp_path / "given.model").encode(texts) == given.encode(texts)
 
 
 def ideographs(exponent):

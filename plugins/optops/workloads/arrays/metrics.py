@@ -1,6 +1,7 @@
 """What quality means for arrays: accuracy, explained variance, or a function that the recipe names."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -101,11 +102,11 @@ def _load(path: str) -> _Function:
 
 def _source(path: str) -> Path | None:
     """Returns the file that a function is written in; of what has none of its own, the module that is named."""
-    module = import_module(path.partition(":")[0])
+    function = _load(path)
     try:
-        found = inspect.getsourcefile(_load(path))
+        found = inspect.getsourcefile(function)
     except TypeError:  # a partial, an object that is called, a function of C
-        found = getattr(module, "__file__", None)
+        found = getattr(sys.modules[path.partition(":")[0]], "__file__", None)
     return Path(found) if found else None
 
 
@@ -123,7 +124,7 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
 
     Whole numbers, one for each label, are class numbers as they are (what `argmax` gives), unless each row of labels
     holds the probabilities of one example's classes. Of anything else, one number is class 1 above the threshold, and
-    of several the largest counts.
+    of several the largest counts. NaN is no class; where every place is NaN, so is the share.
     """
     single = output.ndim == 1 or output.shape[-1] == 1
     shares = output.shape == labels.shape and _are_probabilities(labels)
@@ -137,6 +138,7 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             "function of your own"
         )
     found = output if told else output > threshold if single else output.argmax(axis=-1)
+    unsaid = np.isnan(output) if told or single else np.isnan(output).any(axis=-1)
     rows = labels.ndim > 1 and labels.shape[-1] > 1 and labels[..., 0].size == found.size
     classes = _class_of_rows(labels) if rows else labels
     found, classes = found.reshape(len(output), -1), classes.reshape(len(labels), -1)
@@ -151,7 +153,9 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             f"accuracy: an output of one {output.dtype} tells class 1 from class 0, and a label is {other:g}; write 0 "
             "and 1, let the model give class numbers as integers, or name a function of your own"
         )
-    return np.asarray((found == classes).mean(axis=1))
+    if unsaid.all():
+        return np.full(len(output), np.nan)
+    return np.asarray(((found == classes) & ~unsaid.reshape(found.shape)).mean(axis=1))
 
 
 def _are_probabilities(labels: np.ndarray) -> bool:

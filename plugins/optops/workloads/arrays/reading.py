@@ -39,8 +39,7 @@ def read_splits(data: ArrayData, seed: int) -> dict[str, pd.DataFrame]:
         corpus = frames.pop("corpus")
         wanted = data.shares()
         # What has the same inputs stays in one split.
-        groups, _ = pd.factorize(corpus["input_digest"])
-        chosen = assign_splits(groups, corpus["digest"].to_numpy(), wanted, seed)
+        chosen = assign_splits(corpus["input_digest"], wanted, seed)
         frames |= {name: corpus[chosen == name].reset_index(drop=True) for name in wanted}
     return {name: frames[name] for name in SPLIT_NAMES}
 

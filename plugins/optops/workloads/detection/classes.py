@@ -19,11 +19,11 @@ def class_names(data: DetectionData) -> tuple[str, ...]:
         return data.classes
     if data.classes is not None:
         return _read(Path(data.path(data.classes) or ""))
-    from optops.workloads.detection.coco import read_coco
+    from optops.workloads.detection.coco import read_categories
 
     sets = data.sets()
     first = sets.get("train") or sets["corpus"]
-    return tuple(dict.fromkeys(read_coco(Path(first.annotations or "")).categories))
+    return read_categories(Path(first.annotations or ""))
 
 
 def _read(path: Path) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def _read(path: Path) -> tuple[str, ...]:
 def _from_yaml(path: Path, text: str) -> list[str]:
     try:
         data: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: no YAML: {error}") from None
     names = data.get("names") if isinstance(data, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):

@@ -3,24 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
 from optops.workloads.detection.boxes import Box
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """What a file says.
-
-    Attributes:
-        images: Name of the file and labels of each image, in the order of `images`; then what belongs to no image.
-        categories: Names, in the order of the file.
-    """
-
-    images: Sequence[tuple[str, Annotation]]
-    categories: Sequence[str]
 
 
 @dataclass
@@ -36,8 +24,31 @@ class _Image:
         return self.name, Annotation(tuple(self.boxes), tuple(self.faults), self.width, self.height)
 
 
-def read_coco(path: Path) -> CocoFile:
+def read_categories(path: Path) -> tuple[str, ...]:
+    """Returns the names of the categories, in the order of the file; kept in memory until the file changes.
+
+    Raises:
+        ValueError: As `read_coco` does.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path}: no JSON that is read: {error}") from None
+    return _read_categories(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_categories(path: Path, changed: int, size: int) -> tuple[str, ...]:
+    # A metric asks for the classes again and again, and a file may have a million boxes.
+    del changed, size
+    return tuple(dict.fromkeys(_categories(path, _parse(path)["categories"]).values()))
+
+
+def read_coco(path: Path) -> Sequence[tuple[str, Annotation]]:
     """Returns what a file says; what is wrong with single entries becomes a fault of their image.
+
+    Returns:
+        Name of the file and labels of each image, in the order of `images`; then what belongs to no image.
 
     Raises:
         ValueError: If it is no JSON, lacks one of its three lists, or a category has no name; names the file.
@@ -60,7 +71,7 @@ def read_coco(path: Path) -> CocoFile:
             images[key].boxes.append(_box(entry, categories))
         except FaultyValueError as error:
             images[key].faults.append(f"annotations[{index}]: {error}")
-    return CocoFile([image.labels for image in images.values()], list(categories.values()))
+    return [image.labels for image in images.values()]
 
 
 def _parse(path: Path) -> dict[str, list[Any]]:

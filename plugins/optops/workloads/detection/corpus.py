@@ -45,8 +45,7 @@ def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
         frames[name] = frame.assign(id=ids)
     if "corpus" in frames:
         corpus = frames.pop("corpus")
-        groups = pd.factorize(corpus["content"])[0]
-        splits = assign_splits(groups, corpus["content"].to_numpy(object), data.shares(), seed)
+        splits = assign_splits(corpus["content"], data.shares(), seed)
         frames |= {name: corpus[splits == name].reset_index(drop=True) for name in data.shares()}
     return {name: frames[name] for name in SPLIT_NAMES}
 
@@ -77,7 +76,7 @@ Found = Iterable[tuple[str, Path, Path, int, Annotation]]
 def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
-    entries = read_coco(labels).images
+    entries = read_coco(labels)
     known = {_stem(name) for name, _ in entries}
     listed = {line: _meant(line, known) for line in _lines(Path(part.list))} if part.list else {}
     wanted = set(listed.values()) if part.list else known
@@ -102,8 +101,8 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         known = images.keys() | annotated.keys()
         names = [_meant(line, known) or _stem(Path(_named(line)).name) for line in _lines(Path(part.list))]
     else:
-        # An annotation without an image is a defect to name, but not the list of classes that lies among them.
-        alone = [name for name in annotated if name not in images and not (form == "yolo" and name == "classes")]
+        # An annotation without an image is a defect to name, but not a list of classes that lies among them.
+        alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
         names = sorted([*images, *alone])
     read: Callable[[Path, Path], Annotation] = (
         (lambda path, image: read_voc(path)) if form == "voc" else (lambda path, image: read_yolo(path, image, classes))
@@ -113,6 +112,10 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         file = annotated.get(name, labels / f"{name}{suffix}")
         annotation = Annotation(faults=("there is no annotation file",)) if _lacks(form, file) else read(file, image)
         yield name, image, file, 1, annotation
+
+
+def _lists_classes(form: str, name: str) -> bool:
+    return form == "yolo" and Path(name).name == "classes"
 
 
 def _lacks(form: str, file: Path) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from optops.workloads.detection.boxes import Box
 from optops.workloads.detection.inspection import THUMBNAIL, Look
 from optops.workloads.splits import SPLIT_NAMES
 
@@ -51,11 +53,16 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
     labels = {index: tuple(sorted(boxes)) for index, boxes in known["boxes"].items()}
     reasons = {}
     for _, same in known.groupby("pixels", sort=False):
-        for index in same.index:
-            others = [str(same.at[other, "id"]) for other in same.index if labels[other] != labels[index]]
-            if others:
-                more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-                reasons[index] = f"labelled otherwise in {', '.join(others[:_NAMED])}{more}"
+        # By their labels, for one image may stand there thousands of times: a placeholder, a black frame.
+        names: dict[tuple[Box, ...], list[str]] = {}
+        for index, name in same["id"].items():
+            names.setdefault(labels[index], []).append(str(name))
+        for index in same.index if len(names) > 1 else ():
+            own = labels[index]
+            others = chain.from_iterable(found for label, found in names.items() if label != own)
+            rest = len(same) - len(names[own]) - _NAMED
+            more = f" and {rest} more" if rest > 0 else ""
+            reasons[index] = f"labelled otherwise in {', '.join(islice(others, _NAMED))}{more}"
     return pd.Series(reasons, dtype=str)
 
 

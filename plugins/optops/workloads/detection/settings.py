@@ -1,14 +1,15 @@
 """The sections of a recipe that are detection's own: data, model, thresholds. Light: read while Airflow parses."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.sections import Section, StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
+from optops.workloads.yaml_words import class_list
 
 CHECKS = {
     "malformed": StandardCheck("critical", 0.002, "an annotation that can not be read, or a number in it that is none"),
@@ -82,7 +83,7 @@ class DetectionData(SplitData):
     format: Literal["voc", "coco", "yolo"] = Field(
         description="Of the annotations: Pascal VOC XML, COCO JSON, or YOLO text (`class cx cy width height`)."
     )
-    classes: tuple[str, ...] | str | None = Field(
+    classes: Annotated[tuple[str, ...] | str | None, BeforeValidator(class_list)] = Field(
         None,
         description="Names of the classes, or the file that has them: YAML with `names`, or text with one a line. For "
         "`coco` the categories of the training file if not given.",

@@ -205,12 +205,16 @@ class DetectionWorkload(Workload):
         return same / max(len(ours), 1)
 
     def metric_signature(self, data: BaseModel) -> str:
-        """Returns what was computed, and pycocotools' version."""
+        """Returns what was computed over which classes, and pycocotools' version."""
         from importlib.metadata import version
 
+        from optops.workloads.detection.classes import class_names
+
+        # They may stand in a file: what changes there changes the metric, and nothing else says so.
+        classes = class_names(section(DetectionData, data))
         return (
             "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image, none difficult "
-            f"or crowd; pycocotools {version('pycocotools')}"
+            f"or crowd, over {len(classes)} classes: {', '.join(classes)}; pycocotools {version('pycocotools')}"
         )
 
     # Serving and timing

@@ -80,7 +80,8 @@ def classify(
     remaining = iter(images)
     while batch := list(islice(remaining, BATCH)):
         logits = executable(model_input(batch))[OUTPUT].astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # an infinite logit makes NaN, which is no class
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         found.append(powers / powers.sum(axis=1, keepdims=True))
         report(sum(map(len, found)))
     return np.concatenate(found)

@@ -55,8 +55,7 @@ def listed_images(place: Path) -> Iterator[Path]:
 def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
     """Splits images by what stands in their files; equal ones stay together, whatever their labels."""
     contents = frame["file"].map(lambda file: _digest(Path(file), ""))
-    groups, _ = pd.factorize(contents)
-    chosen = assign_splits(groups, contents.to_numpy(object), fractions, seed)
+    chosen = assign_splits(contents, fractions, seed)
     return {name: frame[chosen == name] for name in fractions}
 
 

@@ -1,14 +1,15 @@
 """The sections of a recipe that are image classification's own: data, model, thresholds. Light: read while parsing."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from optops.paths import resolve_path
 from optops.sections import Section, StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import Fractions, SplitData
+from optops.workloads.yaml_words import class_list
 
 CHECKS = {
     "unreadable": StandardCheck("critical", 0.0, "an image that is not there or can not be decoded to its last pixel"),
@@ -38,7 +39,9 @@ STARTING_VALUES = {
 class ClassifiedImages(SplitData):
     """Images with a class each: a folder or a CSV file for each split, or a corpus that is split by seed."""
 
-    classes: tuple[str, ...] = Field(min_length=2, description="All classes, as the labels name them.")
+    classes: Annotated[tuple[str, ...], BeforeValidator(class_list)] = Field(
+        min_length=2, description="All classes, as the labels name them."
+    )
     folder: str = Field(".", description="Folder that the others are in; relative to the recipe.")
     train: str | None = Field(
         None,

@@ -163,8 +163,9 @@ class ImageClassificationWorkload(Workload):
     def predict(
         self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
     ) -> list[Any]:
-        """Returns the most probable class of each image."""
+        """Returns the most probable class of each image, None where the model tells none."""
         from optops.workloads.image_classification.classifying import Classes, classify, load_image
+        from optops.workloads.most_probable import most_probable
 
         classes = Classes.load(assets)
 
@@ -173,7 +174,7 @@ class ImageClassificationWorkload(Workload):
                 report(f"{done} of {len(examples)} images classified")
 
         images = (load_image(file, classes.image_size) for file in examples["file"])
-        return [classes.names[int(row.argmax())] for row in classify(executable, images, tell)]
+        return most_probable(classify(executable, images, tell), classes.names)
 
     def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
         """Returns whether each image is classified right, float64 [images, 1]."""

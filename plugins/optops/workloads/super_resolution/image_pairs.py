@@ -54,8 +54,7 @@ def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
 
 def split_images(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
     """Splits images by what stands in their files; equal ones stay together."""
-    groups, _ = pd.factorize(frame["digest"])
-    chosen = assign_splits(groups, frame["digest"].to_numpy(object), fractions, seed)
+    chosen = assign_splits(frame["digest"], fractions, seed)
     return {name: frame[chosen == name] for name in fractions}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 NONE = -1
 
 
-def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+def class_statistics(predictions: Sequence[str | None], labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Returns what accuracy and macro F1 follow from, int32 (examples, 3).
 
     Columns: the number of the predicted class, the number of the label, how many classes there are. A label that is no
@@ -15,7 +15,7 @@ def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes:
     know other classes.
 
     Args:
-        predictions: The predicted classes.
+        predictions: The predicted classes, None where a model tells none.
         labels: The labels.
         classes: All of them.
 
@@ -24,7 +24,7 @@ def class_statistics(predictions: Sequence[str], labels: Sequence[str], classes:
     """
     if len(predictions) != len(labels):
         raise ValueError(f"{len(predictions)} predictions but {len(labels)} labels")
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
     rows = [
         (numbers.get(prediction, NONE), numbers.get(label, NONE), len(classes))
         for prediction, label in zip(predictions, labels, strict=True)

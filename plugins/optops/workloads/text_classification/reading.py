@@ -26,6 +26,8 @@ UNCLOSED = f"is no CSV: it opens a quote that is not closed within {LONGEST_FIEL
 MOST_UNCLOSED = 100
 """Of so many such quotes each is a defect; with more of them, quotes mean something else in the file."""
 
+EMPTY_LINE = "is an empty line"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -64,8 +66,11 @@ def read_texts(path: Path, kind: Format, text: Column, label: Column) -> pd.Data
     """
     lines, decodable = read_lines(path)
     records = list(_RECORDS[kind](path, lines, (text, label)))
+    # Within a file an empty line may be an example that was lost; at its end it is none.
+    while records and records[-1].flaw == EMPTY_LINE:
+        records.pop()
     if not records:
-        raise CorpusError(f"{path} holds a header and no example; check how the file was made")
+        raise CorpusError(f"{path} holds no example, but at most a header; check how the file was made")
     flaws = [record.flaw or _missing(record.fields, (text, label)) for record in records]
     return pd.DataFrame(
         {
@@ -92,18 +97,17 @@ def example_digests(frame: pd.DataFrame) -> pd.Series[str]:
 def split_texts(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
     """Split examples so that no text, up to case and white space, stands in two splits.
 
-    Where a text goes depends on its content and the seed alone.
+    Where a text goes depends on its content and the seed alone, whatever its label is.
 
     Args:
-        frame: Columns `text` and `label`.
+        frame: Column `text`.
         fractions: Share of each split, in (0, 1], together 1.
         seed: Another seed gives another split.
 
     Returns:
         The rows of each split, in the frame's order and with its index.
     """
-    groups, _ = pd.factorize(pd.Series([normalise(text) for text in frame["text"]], dtype=object))
-    chosen = assign_splits(np.asarray(groups, np.int64), example_digests(frame).to_numpy(), fractions, seed)
+    chosen = assign_splits(map(normalise, frame["text"]), fractions, seed)
     return {name: frame[chosen == name] for name in fractions}
 
 
@@ -170,7 +174,7 @@ def _from_rows(
                 )
     for line, count, fields, flaw in rows:
         if flaw or not fields:
-            yield Record(line, count, {}, flaw or "is an empty line")
+            yield Record(line, count, {}, flaw or EMPTY_LINE)
         elif header is None:
             yield Record(line, count, dict(enumerate(fields, 1)))
         elif len(fields) != len(header):
@@ -181,30 +185,43 @@ def _from_rows(
 
 
 def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else "is an empty line")
+            yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else EMPTY_LINE)
             continue
         if not isinstance(value, dict):
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
             continue
+        names |= dict.fromkeys(value)
         found = {column: value[column] for column in columns if column in value}
         _, label = columns
         odd = {column for column, field in found.items() if not _is_told(field, column == label)}
         flaw = f"has {type(found[min(odd, key=str)]).__name__} for {min(odd, key=str)!r}, not text" if odd else ""
         if odd == {label}:
             flaw += " or a finite number"
-        told: dict[Column, str] = {c: without_surrogates(str(found[c])) for c in found if c not in odd}
+        told: dict[Column, str] = {c: without_surrogates(_as_text(found[c])) for c in found if c not in odd}
         yield Record(number, 1, told, flaw)
     if all(not line.strip() for line in lines):
         raise CorpusError(f"{path} holds no JSON object; it must hold one a line")
+    for column in columns:
+        # What some objects lack is their defect, what all lack is misspelt.
+        if names and column not in names:
+            raise CorpusError(f"{path} has no column {column!r}; {hint(str(column), names)}")
 
 
 def _is_told(field: object, is_label: bool) -> bool:
+    if isinstance(field, bool):
+        return is_label
     # Labels are often numbers, such as stars from 1.0 to 5.0.
     return isinstance(field, str | int) or (is_label and isinstance(field, float) and math.isfinite(field))
+
+
+def _as_text(field: object) -> str:
+    # As the file has it: `true`, not Python's `True`.
+    return json.dumps(field) if isinstance(field, bool) else str(field)
 
 
 _RECORDS: dict[Format, Callable[[Path, Sequence[str], Sequence[Column]], Iterator[Record]]] = {

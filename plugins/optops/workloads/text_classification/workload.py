@@ -184,12 +184,12 @@ class TextClassificationWorkload(Workload):
     def predict(
         self, executable: "Executable", examples: "pd.DataFrame", assets: Path, report: Report | None = None
     ) -> list[Any]:
-        """Returns the label that is most probable for each text."""
+        """Returns the label that is most probable for each text, None where the model tells none."""
+        from optops.workloads.most_probable import most_probable
         from optops.workloads.text_classification.classifying import classify, load_classes
 
-        labels = list(load_classes(assets))
         found = classify(executable, list(examples["text"]), assets, report)
-        return [labels[number] for number in found.argmax(axis=1)]
+        return most_probable(found, list(load_classes(assets)))
 
     def statistics(self, predictions: Sequence[Any], examples: "pd.DataFrame", data: BaseModel) -> "np.ndarray":
         """Returns the predicted class and the label of each example, by their numbers."""

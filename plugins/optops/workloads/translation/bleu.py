@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optops.workloads.translation.normalisation import composed
 from optops.workloads.translation.scripts import language_scripts
 
 ORDER = 4
@@ -35,8 +36,10 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], tokeni
     """
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} translations but {len(references)} references")
+    # A translator writes composed letters, a corpus may have them in parts: they are the same text.
+    ours, theirs = ([composed(text) for text in texts] for texts in (hypotheses, references))
     # sacrebleu's own significance tests resample these rows (sacrebleu.significance); it offers no public name.
-    rows = _metric(tokenizer)._extract_corpus_statistics(list(hypotheses), [list(references)])
+    rows = _metric(tokenizer)._extract_corpus_statistics(ours, [theirs])
     return np.asarray(rows, dtype=np.int64).reshape(len(hypotheses), 2 + 2 * ORDER)
 
 
@@ -69,10 +72,10 @@ def corpus_bleu(statistics: np.ndarray, weights: np.ndarray | None = None) -> np
 
 
 def bleu_signature(tokenizer: str) -> str:
-    """Returns sacrebleu's signature: tokenizer, smoothing, version."""
+    """Returns sacrebleu's signature (tokenizer, smoothing, version), and that letters are composed first."""
     metric = _metric(tokenizer)
     metric.corpus_score(["a"], [["a"]])
-    return f"BLEU {metric.get_signature().format()}"
+    return f"BLEU {metric.get_signature().format()}, of text in NFC"
 
 
 def _metric(tokenizer: str):  # type: ignore[no-untyped-def]

@@ -89,8 +89,9 @@ def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
 
     Pairs whose normalised sources or targets agree are linked, and what is linked, however indirectly, stays
     together. (An empty side links nothing.) Where a group goes depends on its content and the seed alone, not on the
-    order of the rows, the machine, or what else is in the corpus. So the fractions are met as closely as independent
-    draws meet them: within about `2 * sqrt(fraction * (1 - fraction) * rows)` rows when groups are small.
+    order of the rows, the machine, or what else is in the corpus; a new pair may move those that it is linked to. So
+    the fractions are met as closely as independent draws meet them: within about
+    `2 * sqrt(fraction * (1 - fraction) * rows)` rows when groups are small.
 
     Args:
         frame: Columns `source` and `target`.
@@ -104,7 +105,9 @@ def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
         CorpusError: Fractions that are no shares of a whole.
     """
     try:
-        chosen = assign_splits(_linked_groups(frame), example_digests(frame).to_numpy(), fractions, seed)
+        # A group goes by the smallest digest of its pairs.
+        keys = example_digests(frame).groupby(_linked_groups(frame)).transform("min")
+        chosen = assign_splits(keys, fractions, seed)
     except ValueError as error:
         raise CorpusError(str(error)) from None
     return {name: frame[chosen == name] for name in fractions}

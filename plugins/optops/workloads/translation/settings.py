@@ -3,13 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.sections import Distill, Prune, Section, StandardCheck
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
+from optops.workloads.yaml_words import require_words
 
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
+
+def _require_word(value: Any) -> Any:
+    # Norwegian is `no`.
+    require_words([value], what="language")
+    return value
+
+
+Language = Annotated[str, BeforeValidator(_require_word), Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
 
 CHECKS = {
     "empty_side": StandardCheck("critical", 0.002, "a side without text"),

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import tempfile
 from bisect import bisect
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from optops.models.token_ids import BEGIN, END, PADDING, UNKNOWN
 from optops.workloads.text_lines import without_surrogates
+from optops.workloads.translation.normalisation import composed, normalisation_rules, rules_file
 
 TOKENIZER_FILE = "tokenizer.model"
 
@@ -42,21 +44,25 @@ def train_tokenizer(sources: Sequence[str], targets: Sequence[str], vocabulary: 
     if not any(text.strip() for text in texts):
         raise ValueError("the training split has no text to learn a vocabulary from")
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        character_coverage=_character_coverage(texts, vocabulary),
-        max_sentence_length=16384,
-        pad_id=PADDING,
-        bos_id=BEGIN,
-        eos_id=END,
-        unk_id=UNKNOWN,
-        num_threads=2,
-        minloglevel=2,
-    )
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as rules:
+        rules.write(rules_file(normalisation_rules()))
+        rules.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            character_coverage=_character_coverage(texts, vocabulary),
+            max_sentence_length=16384,
+            normalization_rule_tsv=rules.name,
+            pad_id=PADDING,
+            bos_id=BEGIN,
+            eos_id=END,
+            unk_id=UNKNOWN,
+            num_threads=2,
+            minloglevel=2,
+        )
     path.write_bytes(_numbered_by_use(model.getvalue(), targets))
 
 
@@ -78,13 +84,15 @@ def _numbered_by_use(model: bytes, targets: Sequence[str]) -> bytes:
         piece.CopyFrom(proto.pieces[index])
     del proto.pieces[first:]
     proto.pieces.extend(pieces)
+    # The model holds the rules themselves; the name of a file that is gone would differ in every model.
+    proto.normalizer_spec.ClearField("normalization_rule_tsv")
     return bytes(proto.SerializeToString())
 
 
 def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:
     # Rare characters of an alphabet (an initial umlaut) must stay; of thousands of ideographs the rarest would crowd
     # out the pieces that make sentences short.
-    counts = Counter(character for text in texts for character in text if not character.isspace())
+    counts = Counter(character for text in texts for character in composed(text) if not character.isspace())
     if len(counts) <= vocabulary // 2:
         return 1.0
     # Sentencepiece refuses a vocabulary that can not hold all characters it must keep.
