@@ -44,6 +44,8 @@ class Sections:
         prune: Model of the section `prune`, likewise.
         starting_values: What `optops init` writes for keys that have no default, by dotted key; `{name}` stands for
             the recipe's name.
+        ignored: Keys of any section that change nothing for the workload's models, by dotted key, with the reason; a
+            recipe that gives them a value is refused.
     """
 
     data: type[BaseModel]
@@ -53,6 +55,7 @@ class Sections:
     distill: type[Distill] = Distill
     prune: type[Prune] = Prune
     starting_values: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def student_sizes(self) -> tuple[str, ...]:
