@@ -98,6 +98,13 @@ class Phase:
 class Workload(ABC):
     """The kind of model.
 
+    Life cycle: while a recipe is read, `sections` says what it may hold, and `for_recipe` sets the workload up for it.
+    `check_labels` calls `files`, `read`, `digests` and `check`; from then on, stages hand on data frames of examples.
+    `train` calls `prepare`, `build`, `batches` and `loss`, or `import_model`; `distill` and `prune` call `student` and
+    `distillation_loss`. Whatever is executed is judged by `predict`, `statistics` and `metric` and timed on
+    `benchmark_inputs`; the registered model answers by `serve`. Built-in workloads are listed in `WORKLOADS`, others
+    come from the entry point group `optops.workloads`.
+
     Examples travel as pandas data frames with the columns `id` (unique, stable), `file`, `line` and the workload's
     own. `assets` is a folder that belongs to the model, such as a tokenizer; every artifact carries it, beside its
     `serving/`.
