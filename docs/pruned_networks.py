@@ -25,6 +25,8 @@ from optops.models.keras import keras
 FOLDER = Path(__file__).parent
 RECORD, PAGE = FOLDER / "pruned_networks.json", FOLDER / "pruned_networks.md"
 SIZE, CLASSES, RATIOS = 96, 10, (0.3, 0.5)
+SATURATED = 1e-10
+"""A difference below it, far below the rounding of float32, says that a softmax gave one class everything."""
 
 
 def networks() -> list[str]:
@@ -47,6 +49,7 @@ def examine(name: str) -> dict[str, Any]:
     images = random.random((2, SIZE, SIZE, 3))
     graph = follow_channels(model)
     row: dict[str, Any] = {
+        "compared": f"logits in {keras.backend.floatx()}",
         "groups": len(graph.groups),
         "channels": sum(len(group.channels) for group in graph.groups),
         "parameters": model.count_params(),
@@ -75,13 +78,19 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     small, half = RATIOS
     text = (
         "# Networks of tf_keras.applications, pruned\n\n"
-        f"Random weights in float64, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes "
-        f"each by {small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this "
-        "page. The difference is the largest of an output from that of the whole network with everything that reads a "
-        "removed channel set to "
-        "zero, as a share of the largest output. Outputs are logits; where a softmax, or an `Activation` that mixes "
-        "all channels, is among what is left whole, they are probabilities.\n"
+        f"Random weights, inputs of {SIZE} x {SIZE}, {CLASSES} classes. `docs/pruned_networks.py` prunes each by "
+        f"{small:.0%} and by {half:.0%} of the channels that may go, widths in multiples of 8, and writes this page. "
+        "The difference is the largest of an output from that of the whole network with everything that reads a "
+        "removed channel set to zero, as a share of the largest output.\n"
     )
+    measured = [row for row in rows.values() if "error" not in row]
+    if any("compared" in row for row in measured):
+        text += (
+            "\nOutputs are logits in float64; where a softmax, or an `Activation` that mixes all channels, is among "
+            "what is left whole, they are probabilities.\n"
+        )
+    if not all("compared" in row for row in measured):
+        text += f"\n{_of_earlier_rows(rows)}\n"
     lines = [
         f"| network | groups | channels | parameters | at {small:.0%} | at {half:.0%} | difference | left whole |",
         "|---|---|---|---|---|---|---|---|",
@@ -91,11 +100,25 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
             lines.append(f"| {name} | | | | | | | {row['error']} |")
             continue
         shares = " | ".join(f"{row[f'parameters at {ratio}'] / row['parameters']:.0%}" for ratio in RATIOS)
-        worst = max(row[f"difference at {ratio}"] for ratio in RATIOS)
         whole = "; ".join(f"{count}: {reason}" for reason, count in row["left_whole"].items())
         sizes = f"{row['groups']} | {row['channels']:,} | {row['parameters']:,}"
-        lines.append(f"| {name} | {sizes} | {shares} | {worst:.0e} | {whole} |")
+        mark = "" if "compared" in row else " \\*"
+        lines.append(f"| {name}{mark} | {sizes} | {shares} | {_worst(row):.0e} | {whole} |")
     return text + "\n" + "\n".join(lines) + "\n"
+
+
+def _worst(row: dict[str, Any]) -> float:
+    return max(row[f"difference at {ratio}"] for ratio in RATIOS)
+
+
+def _of_earlier_rows(rows: dict[str, dict[str, Any]]) -> str:
+    """Returns what the rows show that do not say what they compare: they were made before the script noted it."""
+    earlier = {name: row for name, row in rows.items() if "error" not in row and "compared" not in row}
+    saturated = sorted(name for name, row in earlier.items() if _worst(row) < SATURATED)
+    text = "Rows marked \\* are still of float32 and with a softmax behind the logits."
+    if saturated:
+        text += f" Random weights saturate it in {', '.join(saturated)}: these differences say nothing."
+    return text
 
 
 def main() -> None:

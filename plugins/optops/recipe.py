@@ -124,6 +124,27 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _gives_no_key_that_is_ignored(self) -> Self:
+        from optops.workloads.base import load_workload
+
+        errors = []
+        for key, why in load_workload(self.workload).sections().ignored.items():
+            *parents, name = key.split(".")
+            owner: Any = self
+            for part in parents:
+                owner = getattr(owner, part, OFF)
+            if not isinstance(owner, BaseModel):
+                continue
+            value = getattr(owner, name)
+            # 0 and `false` say that it is not done, which is true.
+            if value and value != type(owner).model_fields[name].get_default(call_default_factory=True):
+                message = f"workload {self.workload!r} has no use for it: {why}; remove it"
+                errors.append({**_error(name, message), "loc": (*parents, name), "input": value})
+        if errors:
+            raise SectionError(errors, type(self), "")
+        return self
+
+    @model_validator(mode="after")
     def _zeros_serve_the_objective(self) -> Self:
         if isinstance(self.prune, Prune) and self.prune.method != STRUCTURED and self.benchmark.objective != "size":
             message = (

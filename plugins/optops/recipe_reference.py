@@ -22,6 +22,8 @@ A recipe is a YAML file. `optops init NAME` writes one to start from, `optops va
 prints its JSON schema for editors. A wrong key is reported with file, line, and the nearest right key. Paths are
 relative to the recipe; `~` and environment variables are expanded.
 
+Some of the keys of all workloads change nothing for the models of one of them: it refuses them, as its part says.
+
 This page is generated from the models (`make docs`).
 """
 
@@ -44,6 +46,8 @@ def reference() -> str:
                 lines += [f"### `{prefix}`", "", "What is this workload's own, beside the keys above.", ""]
                 lines += [*_table(model, f"{prefix}.", shown, _own_fields(model, common)), ""]
         lines += ["### `check_labels.checks`", "", *_checks(sections.checks)]
+        if sections.ignored:
+            lines += ["", "### What it has no use for", "", *_ignored(sections.ignored)]
         shown |= {inner: f"{key} of workload `{name}`" for inner, key in shown.items() if inner not in before}
     return "\n".join(lines).rstrip() + "\n"
 
@@ -53,6 +57,13 @@ def _checks(checks: Mapping[str, StandardCheck]) -> list[str]:
         f"| `{name}` | {check.severity} | {100 * check.limit:g} % | {check.finds} |" for name, check in checks.items()
     ]
     return ["| check | severity | limit | a defect is |", "|---|---|---|---|", *rows]
+
+
+def _ignored(ignored: Mapping[str, str]) -> list[str]:
+    keys: dict[str, list[str]] = {}
+    for key, why in ignored.items():
+        keys.setdefault(why, []).append(f"`{key}`")
+    return ["| keys | refused, because |", "|---|---|", *(f"| {', '.join(keys[why])} | {why} |" for why in keys)]
 
 
 def _paragraph(model: type[BaseModel]) -> list[str]:

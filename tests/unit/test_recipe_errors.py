@@ -10,6 +10,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
 from optops.spelling import edits
 
@@ -337,11 +338,18 @@ def test_zeros_among_the_weights_are_refused_where_speed_is_the_objective() -> N
     assert parse_recipe(text_of(data), PATH)
 
 
-def test_an_import_can_not_have_sizes() -> None:
-    data = changed("model", {"keras": "m.keras", "tokenizer": "bpe.model", "width": 128})
-    assert "width can not be chosen for an imported model" in message_of(
+@pytest.mark.parametrize("own", [{"width": 128}, {"serving": {"beam": 2}}])
+def test_an_import_can_not_have_what_is_a_trained_models_own(own: dict[str, Any]) -> None:
+    data = changed("model", {"keras": "m.keras", "tokenizer": "bpe.model", **own})
+    assert f"{next(iter(own))} can not be chosen for an imported model" in message_of(
         text_of(data | {"distill": "off", "prune": "off"})
     )
+
+
+def test_an_import_is_read_again_from_what_was_read() -> None:
+    data = changed("model", {"keras": "m.keras", "tokenizer": "bpe.model"}) | {"distill": "off", "prune": "off"}
+    read = parse_recipe(text_of(data), PATH)
+    assert Recipe.model_validate(read.model_dump(mode="json")) == read
 
 
 def test_one_corpus_may_stand_for_three_splits_but_its_fractions_must_add_up() -> None:

@@ -1,6 +1,6 @@
 """Writes a recipe in YAML with every key, its description and its default."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -28,8 +28,9 @@ def recipe_text(name: str, workload: str) -> str:
         "distill": sections.distill,
         "prune": sections.prune,
     }
-    head = f"# The recipe {name}. Every key is here; `optops schema` has the limits of their values.\n"
-    return head + "\n".join(_lines(Recipe, "", values, models)) + "\n"
+    leave_out = frozenset(sections.ignored)
+    head = f"# The recipe {name}. Every key that counts is here; `optops schema` has the limits of their values.\n"
+    return head + "\n".join(_lines(Recipe, "", values, models, leave_out)) + "\n"
 
 
 def _named(value: Any, name: str) -> Any:
@@ -41,11 +42,14 @@ def _lines(
     prefix: str,
     values: Mapping[str, Any],
     models: Mapping[str, type[BaseModel]],
+    leave_out: Collection[str],
     defaults: BaseModel | None = None,
 ) -> Iterator[str]:
     indent = "  " * prefix.count(".")
     for key, field in model.model_fields.items():
         dotted = f"{prefix}{key}"
+        if dotted in leave_out:
+            continue
         default = field.get_default(call_default_factory=True) if defaults is None else getattr(defaults, key)
         value = values.get(dotted, default)
         section = models.get(dotted) or _section(field)
@@ -58,11 +62,13 @@ def _lines(
             yield f"{indent}{_entry(key, value)}"
         elif value != OFF and (dotted in models or value is not None):
             yield f"{indent}{key}:"
-            yield from _lines(section, f"{dotted}.", values, models, value if isinstance(value, section) else None)
+            given = value if isinstance(value, section) else None
+            yield from _lines(section, f"{dotted}.", values, models, leave_out, given)
         else:
             # A section that is off, or left out: its keys stand there for who wants it.
             yield f"{indent}{_entry(key, value)}"
-            shown = [*([f"{indent}{key}:"] if value == OFF else []), *_lines(section, f"{dotted}.", values, models)]
+            inner = _lines(section, f"{dotted}.", values, models, leave_out)
+            shown = [*([f"{indent}{key}:"] if value == OFF else []), *inner]
             yield from (f"{indent}# {line.removeprefix(indent)}" for line in shown)
 
 

@@ -42,11 +42,20 @@ def recipe_schema() -> dict[str, Any]:
         student = definitions[f"{name}.distill"]["properties"]["student"]
         student["propertyNames"] = {"enum": list(sections.student_sizes)}
         chosen = {"properties": {"workload": {"const": name}}, "required": ["workload"]}
-        rules.append({"if": chosen, "then": {"properties": resolved}})
+        refused = [_without(key) for key in sections.ignored]
+        rules.append({"if": chosen, "then": {"properties": resolved, "allOf": refused or [{}]}})
     for name in ("data", "model", "distill", "prune"):
         whole["properties"][name] = {"description": whole["properties"][name]["description"]}
     whole["properties"]["workload"]["enum"] = workload_names()
     return {"$schema": DIALECT, **whole, "allOf": rules}
+
+
+def _without(key: str) -> dict[str, Any]:
+    """Returns a schema that refuses a dotted key."""
+    schema: Any = False
+    for part in reversed(key.split(".")):
+        schema = {"properties": {part: schema}}
+    return dict(schema)
 
 
 def _define(definitions: dict[str, Any], name: str, model: "type[BaseModel]") -> dict[str, str]:

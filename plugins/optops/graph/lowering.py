@@ -7,6 +7,7 @@ from pathlib import Path
 from optops.candidate import Candidate
 from optops.models.base import Description, LoweringFunction, load_architecture, load_function
 from optops.precision import PrecisionPlan
+from optops.runtimes.base import IMPORTED, RUNTIMES, load_runtime, runtime_names
 
 STOCK = "stock"
 SERVING_ONLY = {
@@ -38,7 +39,13 @@ class Lowering:
 
 def lowerings_of(candidate: Candidate) -> Mapping[str, LoweringFunction]:
     """Returns what lowers a candidate, by runtime, `stock` among them."""
-    return load_architecture(candidate.architecture).lowerings() if candidate.trainable else SERVING_ONLY
+    return _lowerings_of(candidate.architecture if candidate.trainable else IMPORTED)
+
+
+def _lowerings_of(architecture: str) -> Mapping[str, LoweringFunction]:
+    own = SERVING_ONLY if architecture == IMPORTED else load_architecture(architecture).lowerings()
+    plugged = {name: load_runtime(name).lowerings() for name in runtime_names() if name not in RUNTIMES}
+    return {**{name: found[architecture] for name, found in plugged.items() if architecture in found}, **own}
 
 
 def unfit(lowerings: Mapping[str, LoweringFunction], runtime: str, precisions: Collection[str]) -> str | None:
@@ -67,7 +74,7 @@ def lower(trainable: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> L
         LoweringError: If the architecture has no lowering to this runtime, or the plan does not fit it.
     """
     name = Description.load(trainable).architecture
-    return _lower(f"architecture {name!r}", load_architecture(name).lowerings(), trainable, plan, runtime, folder)
+    return _lower(f"architecture {name!r}", _lowerings_of(name), trainable, plan, runtime, folder)
 
 
 def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path) -> Lowering:
@@ -82,7 +89,7 @@ def lower_serving(serving: Path, plan: PrecisionPlan, runtime: str, folder: Path
     Raises:
         LoweringError: If the model can not be lowered to this runtime in this precision.
     """
-    return _lower("an imported model", SERVING_ONLY, serving, plan, runtime, folder)
+    return _lower("an imported model", _lowerings_of(IMPORTED), serving, plan, runtime, folder)
 
 
 def _lower(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optops.models.base import LoweringFunction
 from optops.runtimes.constraints import violation
 from optops.runtimes.fixed_batch import call_in_batches, fixed_batch
 
@@ -21,6 +22,8 @@ SERVED_ONLY = "served_only"
 """The fact that says why an imported model can be served, and no more."""
 FORMAT_VERSION = 1
 STRING = "string"
+IMPORTED = "imported"
+"""Stands for the architecture of models that came without anything to train, among what a runtime lowers."""
 
 Arrays = Mapping[str, np.ndarray]
 Executable = Callable[[Arrays], dict[str, np.ndarray]]
@@ -150,9 +153,9 @@ class LoadedExecutable:
 class Runtime(ABC):
     """Loads and executes `serving/` folders.
 
-    Life cycle: `unavailable` tells whether this machine can run it at all; `load` returns an executable that is
-    called many times, from one thread at a time. Built-in runtimes are listed in `RUNTIMES`, others come from the
-    entry point group `optops.runtimes`.
+    Life cycle: `unavailable` tells whether this machine can run it at all; what `lowerings` names turns a model into a
+    folder for it; `load` returns an executable that is called many times, from one thread at a time. Built-in runtimes
+    are listed in `RUNTIMES`, others come from the entry point group `optops.runtimes`.
     """
 
     name: ClassVar[str]
@@ -161,6 +164,15 @@ class Runtime(ABC):
     @abstractmethod
     def unavailable(self) -> str | None:
         """Returns why this machine can not run it and what would help, or None if it can."""
+
+    def lowerings(self) -> Mapping[str, LoweringFunction]:
+        """Returns architecture -> what lowers its models to this runtime, beside what architectures themselves name.
+
+        The key `imported` stands for models that came without anything to train: their function gets the folder of a
+        SavedModel with its `executable.json` instead of a `trainable/` folder. Each writes `executable.json` with the
+        name of this runtime. By default there is none: the built-in architectures name the built-in runtimes.
+        """
+        return {}
 
     @abstractmethod
     def load(self, folder: Path, info: ExecutableInfo, threads: int) -> Executable:

@@ -44,6 +44,8 @@ class Sections:
         prune: Model of the section `prune`, likewise.
         starting_values: What `optops init` writes for keys that have no default, by dotted key; `{name}` stands for
             the recipe's name.
+        ignored: Keys of any section that change nothing for the workload's models, by dotted key, with the reason; a
+            recipe that gives them a value is refused.
     """
 
     data: type[BaseModel]
@@ -53,6 +55,7 @@ class Sections:
     distill: type[Distill] = Distill
     prune: type[Prune] = Prune
     starting_values: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def student_sizes(self) -> tuple[str, ...]:
@@ -94,6 +97,13 @@ class Phase:
 
 class Workload(ABC):
     """The kind of model.
+
+    Life cycle: while a recipe is read, `sections` says what it may hold, and `for_recipe` sets the workload up for it.
+    `check_labels` calls `files`, `read`, `digests` and `check`; from then on, stages hand on data frames of examples.
+    `train` calls `prepare`, `build`, `batches` and `loss`, or `import_model`; `distill` and `prune` call `student` and
+    `distillation_loss`. Whatever is executed is judged by `predict`, `statistics` and `metric` and timed on
+    `benchmark_inputs`; the registered model answers by `serve`. Built-in workloads are listed in `WORKLOADS`, others
+    come from the entry point group `optops.workloads`.
 
     Examples travel as pandas data frames with the columns `id` (unique, stable), `file`, `line` and the workload's
     own. `assets` is a folder that belongs to the model, such as a tokenizer; every artifact carries it, beside its

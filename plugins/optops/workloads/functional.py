@@ -1,10 +1,23 @@
 """Sections of the recipe that workloads share whose models are functional Keras models. Light: read while parsing."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from optops.sections import Distill, Prune
+
+_WITHOUT_FEATURES: Final = "functional models have no features that could be compared"
+
+IGNORED: Final[Mapping[str, str]] = {
+    **{
+        f"{stage}.{key}": _WITHOUT_FEATURES
+        for stage in ("distill", "prune")
+        for key in ("beta", "beta_until", "features")
+    },
+    "quantize.train.label_smoothing": "what is trained for int8 learns from what it gives in float, not from labels",
+}
+"""Keys that change nothing for functional models, and why."""
 
 
 class FunctionalDistill(Distill):
@@ -13,7 +26,6 @@ class FunctionalDistill(Distill):
     labels: Literal["given"] = Field(
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
     )
-    beta: Literal[0] = Field(0, description="Functional models have no features that could be compared: leave it out.")
 
 
 class ChannelPrune(Prune):
@@ -32,7 +44,6 @@ class ChannelPrune(Prune):
         "given",
         description="A pruned model learns from the given labels and, weighted by `alpha`, from what it was before.",
     )
-    beta: Literal[0] = Field(0, description="Functional models have no features that could be compared: leave it out.")
     criterion: Literal["batch_norm_scale", "l1_norm", "l2_norm", "taylor"] = Field(
         "l2_norm",
         description="What tells how much a channel matters: the scale of its batch norm (Network Slimming), the norm "

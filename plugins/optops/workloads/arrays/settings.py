@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.sections import NAMES_CODE, OFF, Section, StandardCheck
+from optops.workloads import functional
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData
 
@@ -30,6 +31,14 @@ STARTING_VALUES = {
     "model.saved_model": "../../data/{name}/saved_model",
 }
 """What a new recipe says of its data and model, to be changed."""
+
+IGNORED = {
+    **{key: why for key, why in functional.IGNORED.items() if not key.startswith("distill.")},
+    "train": "a finished model is not trained; what is pruned learns by `prune.train`",
+    "prune.temperature": "outputs are learnt by their squared error, whatever they mean",
+    "prune.train.label_smoothing": "labels are learnt by the Keras loss that `model.loss` names",
+}
+"""Keys that change nothing for finished models, and why."""
 
 
 class Metric(Section):

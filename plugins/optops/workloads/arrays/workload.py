@@ -11,6 +11,7 @@ from optops.recipe import Recipe
 from optops.sections import Teaching, Train
 from optops.workloads.arrays.settings import (
     CHECKS,
+    IGNORED,
     STARTING_VALUES,
     ArrayData,
     ArrayModel,
@@ -60,7 +61,13 @@ class ArraysWorkload(Workload):
     def sections(self) -> Sections:
         """Returns the models of the recipe's sections."""
         return Sections(
-            ArrayData, ArrayModel, ArrayThresholds, CHECKS, prune=ArrayPrune, starting_values=STARTING_VALUES
+            ArrayData,
+            ArrayModel,
+            ArrayThresholds,
+            CHECKS,
+            prune=ArrayPrune,
+            starting_values=STARTING_VALUES,
+            ignored=IGNORED,
         )
 
     def trainable(self, model: BaseModel) -> bool:

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.sections import Section, StandardCheck
+from optops.workloads import functional
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 from optops.workloads.yaml_words import class_list
@@ -50,6 +51,9 @@ STARTING_VALUES = {
     "prune.train.label_smoothing": 0.0,
 }
 """What a new recipe says of its data, to be changed."""
+
+IGNORED = {**functional.IGNORED, "distill.initialize": "students start afresh"}
+"""Keys that change nothing for detectors, and why."""
 
 STRIDE = 32
 

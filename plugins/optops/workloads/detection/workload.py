@@ -12,6 +12,7 @@ from optops.sections import Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, section
 from optops.workloads.detection.settings import (
     CHECKS,
+    IGNORED,
     STARTING_VALUES,
     DetectionData,
     DetectionDistill,
@@ -55,6 +56,7 @@ class DetectionWorkload(Workload):
             distill=DetectionDistill,
             prune=ChannelPrune,
             starting_values=STARTING_VALUES,
+            ignored=IGNORED,
         )
 
     # Data

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import Report, Sections, Workload, section
-from optops.workloads.functional import ChannelPrune
+from optops.workloads.functional import IGNORED, ChannelPrune
 from optops.workloads.image_classification.settings import (
     CHECKS,
     STARTING_VALUES,
@@ -53,6 +53,7 @@ class ImageClassificationWorkload(Workload):
             distill=ClassifierDistill,
             prune=ChannelPrune,
             starting_values=STARTING_VALUES,
+            ignored=IGNORED,
         )
 
     # Data

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from optops.paths import resolve_path
 from optops.sections import Section, StandardCheck
+from optops.workloads import functional
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
@@ -43,6 +44,14 @@ STARTING_VALUES = {
     "prune.train.batch_tokens": 16,
 }
 """What a new recipe says of its data and of its batches, to be changed."""
+
+_PIXELS = "images are learnt by their absolute error, without classes"
+IGNORED = {
+    **functional.IGNORED,
+    **{f"{stage}.temperature": _PIXELS for stage in ("distill", "prune")},
+    **{f"{section}.label_smoothing": _PIXELS for section in ("train", "distill.train", "prune.train")},
+}
+"""Keys that change nothing for networks that enlarge images, and why."""
 
 
 class ImageFolders(Section):

@@ -13,6 +13,7 @@ from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.super_resolution.settings import (
     CHECKS,
+    IGNORED,
     STARTING_VALUES,
     ImageFolders,
     SuperResolutionData,
@@ -56,6 +57,7 @@ class SuperResolutionWorkload(Workload):
             distill=SuperResolutionDistill,
             prune=ChannelPrune,
             starting_values=STARTING_VALUES,
+            ignored=IGNORED,
         )
 
     # Data

@@ -151,10 +151,14 @@ class TranslationModel(Section):
             raise ValueError(f"`{imports[0]}` needs `tokenizer`: the sentencepiece model it was trained with")
         if self.tokenizer is not None and not imports:
             raise ValueError("`tokenizer` belongs to an imported model; a trained one gets its own")
-        sizes = {"vocabulary", "width", "heads", "feed_forward", "encoder_layers", "decoder_layers", "dropout"}
-        given = sorted(sizes & self.model_fields_set)
-        if imports and given and any(getattr(self, n) != type(self).model_fields[n].default for n in given):
-            raise ValueError(f"{', '.join(given)} can not be chosen for an imported model; remove them")
+        chosen = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name not in (*imports, "tokenizer")
+            and getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
+        if imports and chosen:
+            raise ValueError(f"{', '.join(chosen)} can not be chosen for an imported model; remove them")
         return self
 
 
