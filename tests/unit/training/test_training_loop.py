@@ -129,8 +129,8 @@ def test_a_cosine_runs_to_its_end_whatever_validation_says(small, tmp_path):
     assert (len(history.records), history.best_epoch, history.stopped_early) == (6, 1, False)
 
 
-@pytest.mark.parametrize("together", [0.27, 0.9])
-def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_epochs_on_average(small, tmp_path, together):
+@pytest.mark.parametrize("together", [0.31, 0.9])
+def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_second_best_epoch(small, tmp_path, together):
     seen = []
 
     def validate(model):
@@ -143,16 +143,26 @@ def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_epoch
         np.testing.assert_allclose(weight, np.mean(trained, axis=0), rtol=1e-6)
 
 
-def test_the_best_epoch_is_kept_if_the_mean_is_worse_than_its_epochs_on_average(small, tmp_path):
+@pytest.mark.parametrize(
+    ("scores", "together", "count", "best"),
+    [
+        ([0.1, 0.4, 0.3, 0.2], 0.29, 3, 2),
+        ([0.1, 0.25, 0.38, 0.4], 0.35, 4, 4),  # on a slope, where the first epochs pull the average down
+        ([0.1, 0.2, 0.3, 0.4], 0.34, 2, 4),
+    ],
+)
+def test_the_best_epoch_is_kept_if_the_mean_is_no_better_than_its_second_best_epoch(
+    small, tmp_path, scores, together, count, best
+):
     seen = []
 
     def validate(model):
         seen.append(model.get_weights())
-        return [0.1, 0.4, 0.3, 0.2, 0.26][len(seen) - 1]
+        return [*scores, together][len(seen) - 1]
 
-    model, history = small.train(tmp_path, average_checkpoints=3, validate=validate)
-    assert (history.averaged, history.chosen) == ((), "epoch 2")
-    for weight, trained in zip(model.get_weights(), seen[1], strict=True):
+    model, history = small.train(tmp_path, average_checkpoints=count, validate=validate)
+    assert (history.averaged, history.chosen, history.validation) == ((), f"epoch {best}", 0.4)
+    for weight, trained in zip(model.get_weights(), seen[best - 1], strict=True):
         np.testing.assert_array_equal(weight, trained)
 
 

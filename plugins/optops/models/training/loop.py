@@ -48,7 +48,7 @@ def fit(
     saved: Callable[[Path], None] = lambda checkpoint: None,
     after_update: Callable[[], Any] = lambda: None,
 ) -> History:
-    """Trains a model and leaves in it the weights that validate best.
+    """Trains a model and leaves in it the weights of the epoch that validates best, or the mean of those around it.
 
     Killed at any moment and called again with the same arguments, it goes on after the last complete checkpoint and
     ends with what an uninterrupted run ends with.
