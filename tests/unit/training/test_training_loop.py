@@ -317,6 +317,13 @@ def test_no_batches_is_an_error(small, tmp_path):
         small.train(tmp_path, batches=lambda epoch: [])
 
 
+def test_a_model_that_can_not_learn_is_an_error(small, tmp_path):
+    frozen = small.build()
+    frozen.trainable = False
+    with pytest.raises(ValueError, match=r"no weight of model .* is trainable"):
+        small.train(tmp_path, model=frozen)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -70,7 +70,7 @@ def fit(
     Raises:
         TrainingDivergedError: If loss or gradient is NaN or infinite; checkpoints are left as they were.
         CheckpointError: If a checkpoint can't be written, or belongs to another run.
-        ValueError: If there are no batches, or `validate` gives NaN.
+        ValueError: If there are no batches, no weight of the model is trainable, or `validate` gives NaN.
     """
     trainer = _Trainer(model, batches, loss, settings, report, after_update)
     store = CheckpointFolder(checkpoints)
@@ -102,6 +102,8 @@ class _Trainer:
         first = batches(1)
         if not len(first):
             raise ValueError("the first epoch has no batches; there is nothing to train on")
+        if not model.trainable_variables:
+            raise ValueError(f"no weight of model {model.name!r} is trainable; set `model.trainable = True`")
         self.total_steps = -(-len(first) // settings.accumulate) * settings.epochs
         self.step = 0
         use_generators(model)
