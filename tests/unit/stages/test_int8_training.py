@@ -90,7 +90,7 @@ def folder(optops_home, tmp_path):
 
 
 def test_what_was_trained_is_lowered_and_descends_from_the_model(folder, capsys):
-    run = Run(folder, {**ON, "gate.tolerance": 0.2})
+    run = Run(folder, {**ON, "gate.tolerance": 0.12})
     _, result = run.to_quantize()
     (baseline,), (trained,) = run.results["train"][0].candidates, result.candidates
     assert trained.parents == (baseline.key,)
@@ -115,6 +115,14 @@ def test_what_training_does_not_mend_goes_back_to_float(folder, capsys):
     assert not result.candidates
     assert any("the judge wants it in float" in note for note in run.plan_of(result).notes.values())
     assert "layers go back to float instead" in capsys.readouterr().out
+
+
+def test_what_diverges_when_it_is_trained_goes_back_to_float(folder, capsys):
+    run = Run(folder, {"quantize.train": {"epochs": 1, "learning_rate": 1e38, "replicas": 1}, "gate.tolerance": 0.02})
+    _, result = run.to_quantize()
+    assert not result.candidates
+    assert any("the judge wants it in float" in note for note in run.plan_of(result).notes.values())
+    assert "lower learning_rate" in capsys.readouterr().out
 
 
 def test_what_is_good_enough_is_not_trained(folder, capsys):

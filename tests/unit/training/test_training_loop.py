@@ -108,7 +108,7 @@ def test_a_gradient_that_is_infinite_where_the_loss_is_finite_is_an_error(small,
 
 
 def test_a_validation_that_is_nan_is_an_error(small, tmp_path):
-    with pytest.raises(ValueError, match="validation after epoch 1 is NaN"):
+    with pytest.raises(TrainingDivergedError, match="validation after epoch 1 is NaN"):
         small.train(tmp_path, validate=lambda model: float("nan"))
 
 

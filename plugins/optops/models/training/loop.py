@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingDivergedError(ArithmeticError):
-    """The loss or its gradient became NaN or infinite."""
+    """The loss or its gradient became NaN or infinite, or validation NaN."""
 
 
 def fit(
@@ -68,9 +68,10 @@ def fit(
             gives one. It has no state of its own, since checkpoints would not keep it.
 
     Raises:
-        TrainingDivergedError: If loss or gradient is NaN or infinite; checkpoints are left as they were.
+        TrainingDivergedError: If loss or gradient is NaN or infinite, or validation NaN; checkpoints are left as they
+            were.
         CheckpointError: If a checkpoint can't be written, or belongs to another run.
-        ValueError: If there are no batches, no weight of the model is trainable, or `validate` gives NaN.
+        ValueError: If there are no batches, or no weight of the model is trainable.
     """
     trainer = _Trainer(model, batches, loss, settings, report, after_update)
     store = CheckpointFolder(checkpoints)
@@ -150,7 +151,10 @@ class _Trainer:
                 self.report(meter.progress())
         validation = float(validate(self.model))
         if np.isnan(validation):
-            raise ValueError(f"validation after epoch {epoch} is NaN; make it a number, higher being better")
+            raise TrainingDivergedError(
+                f"validation after epoch {epoch} is NaN: the model gives numbers that are not finite, or what judges "
+                f"it does; lower learning_rate, or make it a number, higher being better"
+            )
         meter.validation = validation
         self.report(meter.progress())
         means = meter.means()
