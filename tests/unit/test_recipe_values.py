@@ -60,6 +60,20 @@ def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:
     assert recipe.is_off("prune")
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        "distill: {initialize: false, student: {encoder_layers: 12, decoder_layers: 1}}",
+        "distill: {student: {encoder_layers: 12, width: 128}}",
+        "distill: {beta: 1, features: relations, student: {decoder_layers: 1, heads: 4}}",
+        "distill: {features: relations, student: {heads: 2}}",
+        "prune: {beta: 1, features: relations, heads: false}",
+    ],
+)
+def test_students_of_any_size_and_features_that_can_be_compared_are_accepted(section: str) -> None:
+    assert read(f"{section}\n")
+
+
 def test_a_check_can_be_switched_off() -> None:
     recipe = read("check_labels: {checks: {overlap: off}}\n")
     assert recipe.check_labels.checks["overlap"].severity == "off"

@@ -1,5 +1,6 @@
 """The student of a translation model, and the sentences its teacher writes for it."""
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
 
     from optops.runtimes.base import Executable
 
+logger = logging.getLogger(__name__)
+
 
 def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: int) -> Any:
     """Returns a Transformer with the teacher's sizes but for those that `distill.student` names.
 
     Raises:
-        ValueError: If it asks for the teacher's layers at another width.
+        ValueError: If it asks for more layers or units than the teacher has, whose layers it starts from.
     """
     from optops.models.keras import keras
     from optops.models.transformer.config import TransformerConfig
@@ -31,6 +34,8 @@ def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: 
     )
     keras.utils.set_random_seed(seed)
     same_shape = config.width == teacher.config.width and config.head_size == teacher.config.head_size
+    if distill.initialize and not same_shape:
+        logger.info("the student starts afresh, not from the teacher's layers: it has another width or size of heads")
     return from_teacher(teacher, config) if distill.initialize and same_shape else Transformer(config)
 
 
