@@ -45,6 +45,21 @@ def test_adam_equals_the_reference():
     assert optimizer.variables[0].numpy() == 5
 
 
+def test_weights_keep_to_their_constraints():
+    layer = keras.layers.Dense(8, kernel_constraint="non_neg")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    batch = {"input": np.ones((4, 4), np.float32)}
+
+    def loss(model, batch, progress):
+        return tf.reduce_sum(model(batch["input"], training=True))
+
+    step = TrainingStep(model, loss, common_signature([batch]), TrainingSettings(epochs=1))
+    for _ in range(3):
+        step([batch], 0.5, 0.0)
+    np.testing.assert_array_equal(layer.kernel, np.zeros((4, 8)))
+    assert layer.bias.numpy().max() < 0, "what has no constraint is free"
+
+
 @pytest.mark.parametrize("interrupted_in", [2, 4])
 def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(small, tmp_path, interrupted_in):
     straight, expected = small.train(tmp_path / "straight")
