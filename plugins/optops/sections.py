@@ -198,6 +198,14 @@ class Distill(Teaching):
 STRUCTURED: Literal["structured"] = "structured"
 
 
+class PruneTrain(Train):
+    """How a pruned model is fine-tuned."""
+
+    epochs: int = Field(3, ge=1, description="At most so many passes over the training split.")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the learning rate.")
+    warmup_steps: int = Field(50, ge=0, description="Steps until the learning rate reaches its peak.")
+
+
 class Prune(Teaching):
     """How pruning makes models smaller; each learns from what it was before."""
 
@@ -225,10 +233,7 @@ class Prune(Teaching):
         ge=1,
         description="Training examples that the importance is measured on; fewer if their arrays take over 1 GiB.",
     )
-    train: Train = Field(
-        default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
-        description="How each pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
-    )
+    train: PruneTrain = Field(default_factory=lambda: PruneTrain(), description="How each pruned model is fine-tuned.")
 
     @on_field("ratios")
     @classmethod

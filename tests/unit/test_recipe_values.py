@@ -10,7 +10,9 @@ import yaml
 from optops.pipeline import recipe_json
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
-from optops.sections import Int8Train, Quantize
+from optops.sections import Int8Train, PruneTrain, Quantize
+from optops.workloads.arrays.settings import ArrayPrune
+from optops.workloads.functional import ChannelPruneTrain
 from optops.workloads.translation.settings import TranslationDistill, TranslationPrune
 
 MINIMAL = """
@@ -52,6 +54,15 @@ def test_training_for_int8_is_off_until_it_is_asked_for() -> None:
     assert read("quantize: {train: {epochs: 5}}\n").quantize == Quantize(train=Int8Train(epochs=5))
     with pytest.raises(RecipeError, match="add int8, or write `train: off`"):
         read("quantize: {precisions: [fp32], train: on}\n")
+
+
+def test_what_a_fine_tuning_does_not_name_is_preset_for_fine_tuning() -> None:
+    train = read("prune: {train: {epochs: 7, learning_rate: 0.001}}\n").prune.train
+    assert (train.epochs, train.learning_rate) == (7, 0.001)
+    assert (train.warmup_steps, train.batch_tokens) == (50, 2048)
+    assert read("prune: on\n").prune.train == PruneTrain(epochs=3, learning_rate=3e-4, warmup_steps=50)
+    # Of what is no text, a batch is counted in examples.
+    assert ArrayPrune(train={"epochs": 7}).train == ChannelPruneTrain(epochs=7, warmup_steps=50, batch_tokens=16)
 
 
 def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:

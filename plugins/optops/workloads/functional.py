@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from optops.sections import Distill, Prune
+from optops.sections import Distill, Prune, PruneTrain
 
 
 class FunctionalDistill(Distill):
@@ -14,6 +14,14 @@ class FunctionalDistill(Distill):
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
     )
     beta: Literal[0] = Field(0, description="Functional models have no features that could be compared: leave it out.")
+
+
+class ChannelPruneTrain(PruneTrain):
+    """How a pruned functional model is fine-tuned."""
+
+    batch_tokens: int = Field(
+        16, ge=1, description="Size of a batch in the workload's unit: examples, images, patches."
+    )
 
 
 class ChannelPrune(Prune):
@@ -45,6 +53,10 @@ class ChannelPrune(Prune):
     )
     sparsity_epochs: int = Field(
         0, ge=0, description="Epochs of sparsity training before pruning, for `batch_norm_scale`; 0 for none."
+    )
+
+    train: ChannelPruneTrain = Field(
+        default_factory=lambda: ChannelPruneTrain(), description="How each pruned model is fine-tuned."
     )
 
     @model_validator(mode="after")

@@ -327,6 +327,13 @@ def test_checkpoints_of_another_model_are_refused(small, tmp_path):
         small.train(tmp_path, model=other)
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(9, False), (10, True), (40, True)])
+def test_a_training_that_never_leaves_its_warm_up_is_told(small, tmp_path, caplog, warmup, told):
+    small.train(tmp_path, epochs=2, warmup_steps=warmup)
+    assert ("training ends in its warm-up" in caplog.text) == told
+    assert ("reaches 0.0075, not 0.03; lower warmup_steps" in caplog.text) == (warmup == 40)
+
+
 def test_no_batches_is_an_error(small, tmp_path):
     with pytest.raises(ValueError, match="nothing to train on"):
         small.train(tmp_path, batches=lambda epoch: [])

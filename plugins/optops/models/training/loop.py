@@ -106,6 +106,15 @@ class _Trainer:
         if not model.trainable_variables:
             raise ValueError(f"no weight of model {model.name!r} is trainable; set `model.trainable = True`")
         self.total_steps = -(-len(first) // settings.accumulate) * settings.epochs
+        if settings.warmup_steps >= self.total_steps:
+            log.warning(
+                "training ends in its warm-up of %d steps: it has %d in all, and its learning rate reaches %.2g, "
+                "not %.2g; lower warmup_steps or batch_tokens, or raise epochs",
+                settings.warmup_steps,
+                self.total_steps,
+                learning_rate_at(self.total_steps, settings, self.total_steps),
+                settings.learning_rate,
+            )
         self.step = 0
         use_generators(model)
         signature = common_signature(first)
