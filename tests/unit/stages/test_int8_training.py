@@ -117,6 +117,26 @@ def test_what_training_does_not_mend_goes_back_to_float(folder, capsys):
     assert "layers go back to float instead" in capsys.readouterr().out
 
 
+def test_at_a_tolerance_of_zero_the_judge_is_strict_rather_than_absent(folder, capsys):
+    _, result = (run := Run(folder, {"gate.tolerance": 0})).to_quantize()
+    assert any("the judge wants it in float" in note for note in run.plan_of(result).notes.values())
+    assert "without a judge" not in capsys.readouterr().out
+
+
+def test_what_has_lost_too_much_already_is_neither_judged_nor_trained(folder, capsys):
+    run = Run(folder, {**ON, "gate.tolerance": 0.1})
+    (baseline,) = run.stage("train", train).candidates
+    run.results["prune"] = (StageResult("prune", "0", candidates=(baseline,)),)
+    (item,) = run.stage("plan", plan).output["quantize"]
+    worse = replace(baseline, key="prune-1", metrics={**baseline.metrics, "accuracy": 80.0})
+    run.results["prune"] = (StageResult("prune", "0", candidates=(baseline, worse)),)
+    result = run.stage("quantize", quantize, {**item, "candidate": worse.key})
+    assert not result.candidates
+    assert "lost 20.00 accuracy already, more than it may: it is planned without a judge, and not trained" in (
+        capsys.readouterr().out
+    )
+
+
 def test_what_diverges_when_it_is_trained_goes_back_to_float(folder, capsys):
     run = Run(folder, {"quantize.train": {"epochs": 1, "learning_rate": 1e38, "replicas": 1}, "gate.tolerance": 0.02})
     _, result = run.to_quantize()
