@@ -1,5 +1,6 @@
 """What a recipe may say, section by section. Light enough to be read while Airflow parses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    ValidationInfo,
     model_validator,
 )
 from pydantic import field_validator as on_field
@@ -158,11 +160,51 @@ class Distill(Teaching):
     student: dict[str, Any] = Field(
         default_factory=dict, description="Sizes of the student that differ from the model's."
     )
-    initialize: bool = Field(True, description="Start the student from evenly spaced layers of the teacher.")
+    initialize: bool = Field(
+        True,
+        description="Start the student from evenly spaced layers of the teacher; one of another width or size of heads "
+        "starts afresh.",
+    )
     train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
+
+    @model_validator(mode="after")
+    def _relations_are_of_as_many_heads(self, info: ValidationInfo) -> Self:
+        theirs = getattr((info.context or {}).get("model"), "heads", None)
+        mine = self.student.get("heads", theirs)
+        if self.beta and self.features == "relations" and theirs is not None and mine != theirs:
+            raise ValueError(
+                f"relations are compared head by head, and the student has {mine} heads for the model's {theirs}; "
+                "give it the same, or write `features: layers`"
+            )
+        return self
+
+    def refuse_larger(self, parts: Iterable[tuple[str, Any, int]]) -> None:
+        """Refuses a student that is larger somewhere than the model it starts from.
+
+        Args:
+            parts: What there is of each part, for people; the student's number, of whatever type it was given; and the
+                model's.
+
+        Raises:
+            ValueError: Names the first part that is larger.
+        """
+        for name, mine, most in parts:
+            if isinstance(mine, int) and mine > most:
+                raise ValueError(
+                    f"the student has {mine} {name} and starts from a model with {most}; give it fewer in `student` or "
+                    "write `initialize: false`"
+                )
 
 
 STRUCTURED: Literal["structured"] = "structured"
+
+
+class PruneTrain(Train):
+    """How a pruned model is fine-tuned."""
+
+    epochs: int = Field(3, ge=1, description="At most so many passes over the training split.")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak of the learning rate.")
+    warmup_steps: int = Field(50, ge=0, description="Steps until the learning rate reaches its peak.")
 
 
 class Prune(Teaching):
@@ -192,10 +234,7 @@ class Prune(Teaching):
         ge=1,
         description="Training examples that the importance is measured on; fewer if their arrays take over 1 GiB.",
     )
-    train: Train = Field(
-        default_factory=lambda: Train(epochs=3, learning_rate=3e-4, warmup_steps=50),
-        description="How each pruned model is fine-tuned; if absent, 3 epochs at 3e-4.",
-    )
+    train: PruneTrain = Field(default_factory=lambda: PruneTrain(), description="How each pruned model is fine-tuned.")
 
     @on_field("ratios")
     @classmethod
@@ -203,6 +242,16 @@ class Prune(Teaching):
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError(f"ratios {list(value)} must rise: each is the share removed in all")
         return value
+
+    @model_validator(mode="after")
+    def _heads_stay_where_they_are_compared(self) -> Self:
+        cut = self.method == STRUCTURED and getattr(self, "heads", False)  # which sections of Transformers have
+        if cut and self.beta and self.features == "relations":
+            raise ValueError(
+                "relations are compared head by head, and `heads` are removed; write `heads: false` or `features: "
+                "layers`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_the_method(self) -> Self:

@@ -123,6 +123,19 @@ def test_the_full_recipe_is_right() -> None:
         ("distill.student.vocabulary", 200, "distill.student.vocabulary: 'vocabulary' is no size of a student; known"),
         ("distill.student.serving", {"beam": 1}, "distill.student.serving: 'serving' is no size of a student; known"),
         ("distill.student.width", 100, "distill.student.width: Input should be a multiple of 8"),
+        ("distill", {"student": {"encoder_layers": 3}}, "has 3 encoder layers and starts from a model with 2; give it"),
+        ("distill", {"student": {"decoder_layers": 3}}, "or write `initialize: false`"),
+        ("distill", {"student": {"feed_forward": 256}}, "has 256 feed_forward units and starts from a model with 128"),
+        (
+            "distill",
+            {"beta": 1, "features": "relations", "student": {"heads": 2}},
+            "the student has 2 heads for the model's 4; give it the same, or write `features: layers`",
+        ),
+        (
+            "prune",
+            {"beta": 1, "features": "relations"},
+            "relations are compared head by head, and `heads` are removed; write `heads: false`",
+        ),
         ("distill", "of", "distill: Input should be a valid dictionary or instance of Distill (it is 'of')"),
         ("prune.ratios", [0.5, 0.3], "prune.ratios: ratios [0.5, 0.3] must rise: each is the share removed in all"),
         (

@@ -10,7 +10,9 @@ import yaml
 from optops.pipeline import recipe_json
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, parse_recipe, read_recipe
-from optops.sections import Int8Train, Quantize
+from optops.sections import Int8Train, PruneTrain, Quantize
+from optops.workloads.arrays.settings import ArrayPrune
+from optops.workloads.functional import ChannelPruneTrain
 from optops.workloads.translation.settings import TranslationDistill, TranslationPrune
 
 MINIMAL = """
@@ -54,10 +56,33 @@ def test_training_for_int8_is_off_until_it_is_asked_for() -> None:
         read("quantize: {precisions: [fp32], train: on}\n")
 
 
+def test_what_a_fine_tuning_does_not_name_is_preset_for_fine_tuning() -> None:
+    train = read("prune: {train: {epochs: 7, learning_rate: 0.001}}\n").prune.train
+    assert (train.epochs, train.learning_rate) == (7, 0.001)
+    assert (train.warmup_steps, train.batch_tokens) == (50, 2048)
+    assert read("prune: on\n").prune.train == PruneTrain(epochs=3, learning_rate=3e-4, warmup_steps=50)
+    # Of what is no text, a batch is counted in examples.
+    assert ArrayPrune(train={"epochs": 7}).train == ChannelPruneTrain(epochs=7, warmup_steps=50, batch_tokens=16)
+
+
 def test_without_a_word_the_student_is_taught_and_nothing_is_pruned() -> None:
     recipe = read()
     assert recipe.distill == TranslationDistill()
     assert recipe.is_off("prune")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "distill: {initialize: false, student: {encoder_layers: 12, decoder_layers: 1}}",
+        "distill: {student: {encoder_layers: 12, width: 128}}",
+        "distill: {beta: 1, features: relations, student: {decoder_layers: 1, heads: 4}}",
+        "distill: {features: relations, student: {heads: 2}}",
+        "prune: {beta: 1, features: relations, heads: false}",
+    ],
+)
+def test_students_of_any_size_and_features_that_can_be_compared_are_accepted(section: str) -> None:
+    assert read(f"{section}\n")
 
 
 def test_a_check_can_be_switched_off() -> None:

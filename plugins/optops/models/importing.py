@@ -79,6 +79,7 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
 
     One of Keras 3 becomes the same of Keras 2; see `to_keras_2`.
 
+    All of its layers can be trained, also those that were frozen when it was saved: what is pruned or rounded learns.
     An input whose name a SavedModel can not have is renamed, `in-put` to `in_put`: training calls it as serving does.
 
     Args:
@@ -98,6 +99,7 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
     of_keras_2 = _keras_version(source).startswith("2.")
     try:
         model = with_served_names(_load_keras_2(source) if of_keras_2 else to_keras_2(_load_keras_3(source)))
+        model.trainable = True
         to_config(model)
     except UNREADABLE as error:
         raise ServedOnlyError(str(error)) from error

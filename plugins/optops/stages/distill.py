@@ -28,8 +28,8 @@ def run(job: Job) -> StageResult:
         job.log(f"{STUDENT} is dropped: {error}")
         return job.hand_on(candidates=job.result("train").candidates, dropped={STUDENT: str(error)})
     loss = job.workload.distillation_loss(teacher, student, settings)
-    fit_model(job, student, baseline.architecture, examples, loss, settings.train, folder / "assets", STUDENT)
     try:
+        fit_model(job, student, baseline.architecture, examples, loss, settings.train, folder / "assets", STUDENT)
         candidate = publish(job, folder, student, baseline.architecture, name=STUDENT, parents=(baseline.key,))
     except NotFiniteError as error:
         job.log(f"{STUDENT} is dropped: {error}")

@@ -8,7 +8,7 @@ from optops.precision import Judge, PrecisionPlan
 from optops.sections import Int8Train, Teaching
 from optops.stages.base import Job
 from optops.stages.teaching import with_assets
-from optops.stages.training import fit_model, publish
+from optops.stages.training import NotFiniteError, fit_model, publish
 
 
 def train_for(
@@ -41,12 +41,16 @@ def train_for(
     name, folder = f"{candidate.name} trained for int8", with_assets(job, candidate)
     job.log(f"{candidate.name} loses more in int8 than the {judge.allowed:.2g} it may: it is trained for it")
     loss = job.workload.distillation_loss(exact, form.model, Teaching(labels="given", alpha=1.0, train=settings))
-    history = fit_model(
-        *(job, form.model, candidate.architecture, job.examples(TRAIN), loss, settings, folder / "assets"),
-        name=name.replace(" ", "-"),
-    )
-    if not history.validation >= required:
-        job.log(f"{name} is still not good enough: layers go back to float instead")
-        return None
-    made = publish(job, folder, form.trained, candidate.architecture, name=name, parents=(candidate.key,))
-    return form.plan, (made,)
+    try:
+        history = fit_model(
+            *(job, form.model, candidate.architecture, job.examples(TRAIN), loss, settings, folder / "assets"),
+            name=name.replace(" ", "-"),
+        )
+        if history.validation >= required:
+            made = publish(job, folder, form.trained, candidate.architecture, name=name, parents=(candidate.key,))
+            return form.plan, (made,)
+        reason = f"{name} is still not good enough"
+    except NotFiniteError as error:
+        reason = str(error)
+    job.log(f"{reason}: layers go back to float instead")
+    return None

@@ -55,16 +55,23 @@ def _prune(
     steps = _structured if settings.method == STRUCTURED else _sparse
     made: list[Candidate] = []
     for step in steps(job, settings, candidate, examples, whole):
-        name = f"{candidate.name} pruned {100 * step.ratio:g}" if step.ratio else f"{candidate.name} before pruning"
+        name = _name(candidate, step.ratio) if step.ratio else f"{candidate.name} before pruning"
         folder = with_assets(job, candidate)
         loss = job.workload.distillation_loss(whole, step.model, settings)
         if step.penalty is not None:
             loss = PenalizedLoss(loss, step.penalty)
         train = settings.train if step.epochs is None else settings.train.model_copy(update={"epochs": step.epochs})
         checkpoints = name.replace(" ", "-")
-        fit_model(
-            job, step.model, architecture, examples, loss, train, folder / "assets", checkpoints, step.after_update
-        )
+        try:
+            fit_model(
+                job, step.model, architecture, examples, loss, train, folder / "assets", checkpoints, step.after_update
+            )
+        except NotFiniteError as error:
+            # The later ones would be cut from it.
+            lost = [_name(candidate, ratio) for ratio in settings.ratios if ratio >= step.ratio]
+            job.log(f"{', '.join(lost)} dropped: {error}")
+            dropped |= dict.fromkeys(lost, str(error))
+            break
         if not step.ratio:
             continue
         parents, key = (candidate.key,), job.derived_key(parent=candidate.key, ratio=step.ratio)
@@ -74,6 +81,10 @@ def _prune(
             job.log(f"{name} is dropped: {error}")
             dropped[name] = str(error)
     return made
+
+
+def _name(candidate: Candidate, ratio: float) -> str:
+    return f"{candidate.name} pruned {100 * ratio:g}"
 
 
 def _structured(

@@ -61,14 +61,17 @@ def _plan(job: Job, candidate: Candidate, precision: str) -> tuple[PrecisionPlan
 
 
 def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:
-    """Returns what tells a planner when its plan makes a model too bad; None if the tolerance is used up already."""
+    """Returns what tells a planner when its plan makes a model too bad; None if it has lost too much already."""
     workload, name = job.workload, job.workload.metric_name
     sign = 1 if workload.higher_is_better else -1
     lost = sign * (job.baseline.metrics[name] - candidate.metrics[name])
     # Half of what is left: the gate asks for a proof, on other examples.
     allowed = (allowed_loss(job) - lost) / 2
-    if allowed <= 0:
-        job.log(f"{candidate.name} has lost {lost:.2f} {name} already: int8 is planned without a judge")
+    if allowed < 0:
+        job.log(
+            f"{candidate.name} has lost {lost:.2f} {name} already, more than it may: it is planned without a judge, "
+            "and not trained for int8"
+        )
         return None
 
     def evaluate(model: Any) -> float:

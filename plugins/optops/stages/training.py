@@ -11,7 +11,8 @@ import numpy as np
 from optops.candidate import Candidate
 from optops.graph.lowering import STOCK, lower
 from optops.models.base import load_architecture, load_function
-from optops.models.training.loop import fit
+from optops.models.training.checkpoints import CheckpointError
+from optops.models.training.loop import TrainingDivergedError, fit
 from optops.models.training.settings import History, Loss, Progress, TrainingSettings
 from optops.pipeline import VALIDATION
 from optops.precision import PrecisionPlan
@@ -26,7 +27,7 @@ VALIDATED_EXAMPLES = 300
 
 
 class NotFiniteError(StageError):
-    """A model whose quality on the validation split is no finite number."""
+    """A model whose training diverged, or whose quality on the validation split is no finite number."""
 
 
 def fit_model(
@@ -52,6 +53,9 @@ def fit_model(
         assets: The model's assets.
         name: Names the checkpoints, among several models of one stage.
         after_update: See `fit`.
+
+    Raises:
+        NotFiniteError: If the training diverges; the weights may be no numbers any more.
     """
     workload = job.workload
     sample = validation_sample(job)
@@ -92,17 +96,22 @@ def _fit(
 
     folder = job.work_folder / "checkpoints" / name
     restore(job, folder, name)
-    history = fit(
-        model,
-        batches=phase.batches,
-        loss=phase.loss,
-        validate=phase.validate,
-        settings=training_settings(phase.train, job.recipe.seed),
-        checkpoints=folder,
-        report=report,
-        saved=lambda checkpoint: keep(job, checkpoint, name),
-        after_update=after_update,
-    )
+    try:
+        history = fit(
+            model,
+            batches=phase.batches,
+            loss=phase.loss,
+            validate=phase.validate,
+            settings=training_settings(phase.train, job.recipe.seed),
+            checkpoints=folder,
+            report=report,
+            saved=lambda checkpoint: keep(job, checkpoint, name),
+            after_update=after_update,
+        )
+    except TrainingDivergedError as error:
+        raise NotFiniteError(f"{name}: {error}") from error
+    except CheckpointError as error:
+        raise StageError(f"{name}: {error}") from error
     for record in history.records:
         values = {f"{name}.loss": record.loss, f"{name}.validation": sign * record.validation}
         job.tracking.log_metrics(job.run_id, values, step=record.epoch)

@@ -5,7 +5,7 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from optops.sections import Distill, Prune
+from optops.sections import Distill, Prune, PruneTrain
 
 _WITHOUT_FEATURES: Final = "functional models have no features that could be compared"
 
@@ -25,6 +25,14 @@ class FunctionalDistill(Distill):
 
     labels: Literal["given"] = Field(
         "given", description="It learns from the given labels and, weighted by `alpha`, from what the teacher predicts."
+    )
+
+
+class ChannelPruneTrain(PruneTrain):
+    """How a pruned functional model is fine-tuned."""
+
+    batch_tokens: int = Field(
+        16, ge=1, description="Size of a batch in the workload's unit: examples, images, patches."
     )
 
 
@@ -56,6 +64,10 @@ class ChannelPrune(Prune):
     )
     sparsity_epochs: int = Field(
         0, ge=0, description="Epochs of sparsity training before pruning, for `batch_norm_scale`; 0 for none."
+    )
+
+    train: ChannelPruneTrain = Field(
+        default_factory=lambda: ChannelPruneTrain(), description="How each pruned model is fine-tuned."
     )
 
     @model_validator(mode="after")

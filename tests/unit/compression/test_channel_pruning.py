@@ -335,6 +335,19 @@ def test_taylor_leaves_a_model_as_it_is_where_it_can_not_measure_it(what):
         np.testing.assert_array_equal(value, wanted)
 
 
+def test_taylor_says_whether_batches_are_missing_or_weights_that_can_learn():
+    model = build(residual)
+
+    def loss(model, batch):
+        return tf.reduce_mean(model(batch, training=True))
+
+    with pytest.raises(ValueError, match="there are no batches"):
+        taylor(model, loss, [])
+    model.trainable = False
+    with pytest.raises(ValueError, match="no trainable weight"):
+        taylor(model, loss, inputs_of(model))
+
+
 def normed(scales):
     """Convolutions of 16 channels with batch norms of these scales, between a first and a last one."""
     x = keras.Input([8, 8, 3])

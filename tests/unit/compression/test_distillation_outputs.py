@@ -8,6 +8,8 @@ import pytest
 
 from optops.compression.distillation.outputs import check_outputs, mixed_loss, teacher_loss
 from optops.models.keras import keras, tf
+from optops.models.training import TrainingSettings
+from optops.models.training.step import TrainingStep, common_signature
 
 
 def two_outputs(seed: int) -> keras.Model:
@@ -45,6 +47,39 @@ def test_soft_and_hard_losses_are_mixed_by_alpha() -> None:
     mixed = mixed_loss(lambda *_: 2.0, lambda *_: 10.0, 0.25)
     assert mixed(None, None, 0.0) == pytest.approx(0.25 * 2 + 0.75 * 10)
     assert mixed_loss(lambda *_: 2.0, None, 0.25)(None, None, 0.0) == 2.0
+
+
+@pytest.mark.parametrize(("alpha", "alone"), [(1.0, 2.0), (0.0, 10.0)])
+def test_a_loss_that_counts_for_nothing_is_not_computed(alpha: float, alone: float) -> None:
+    computed = []
+
+    def losing(value: float) -> Any:
+        return lambda *_: computed.append(value) or value
+
+    assert mixed_loss(losing(2.0), losing(10.0), alpha)(None, None, 0.0) == alone
+    assert computed == [alone]
+
+
+def test_losses_that_are_mixed_share_one_pass_through_the_student() -> None:
+    def network() -> keras.Model:
+        image = keras.Input((4, 4, 2), name="x")
+        wide = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(8, 3)(image))
+        return keras.Model(image, keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(wide)))
+
+    def hard(model: Any, batch: Any, progress: Any) -> Any:
+        return tf.reduce_mean(tf.square(model(batch["x"], training=True) - batch["labels"]))
+
+    teacher, student = network(), network()
+    random = np.random.default_rng(1)
+    x = random.normal(5, 1, size=(16, 4, 4, 2)).astype(np.float32)
+    batch = {"x": x, "labels": random.normal(size=(16, 8)).astype(np.float32)}
+    mean = student.layers[1](x).numpy().mean(axis=(0, 1, 2))
+    settings = TrainingSettings(epochs=1, replicas=1)
+    step = TrainingStep(student, mixed_loss(teacher_loss(teacher), hard, 0.5), common_signature([batch]), settings)
+    assert sum(node.op == "Conv2D" for node in step.traced.graph.as_graph_def().node) == 2
+    step([batch], 1e-3, 0.0)
+    # Once for a batch: momentum 0.99 of a mean that was zero.
+    np.testing.assert_allclose(student.get_layer("norm").moving_mean, 0.01 * mean, rtol=1e-4)
 
 
 def test_what_losses_report_and_train_beside_the_model_is_kept_when_they_are_mixed() -> None:

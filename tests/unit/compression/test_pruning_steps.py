@@ -67,6 +67,18 @@ def test_each_ratio_is_the_share_removed_in_all(model: Any, data: PruningData, c
     assert "32 channels: conv_0" in lines[0]
 
 
+def test_the_floor_is_a_share_of_the_whole_model_at_every_ratio(model: Any, data: PruningData) -> None:
+    # The first layer matters least by far.
+    kernel = model.get_layer("conv_0").kernel
+    values = np.full(kernel.shape, 1e-4, np.float32)
+    values[..., :4] = 1
+    kernel.assign(values)
+    settings = Settings(ratios=(0.25, 0.5, 0.6, 0.7), floor=0.25)
+    steps = list(prune_steps(model, settings, data, lambda line: None))
+    assert [step.model.get_layer("conv_0").filters for step in steps] == [16, 8, 8, 8]
+    assert [sum(widths(step.model)) for step in steps] == [48, 32, 24, 20]
+
+
 def test_batch_norms_of_a_pruned_model_are_measured_anew(model: Any, data: PruningData) -> None:
     step = next(prune_steps(model, Settings(), data, lambda line: None))
     kept = step.model.get_layer("norm_0").moving_mean.numpy()

@@ -240,3 +240,22 @@ def test_what_has_nothing_to_learn_is_refused(quantized):
         replace(quantized, plan=PrecisionPlan("int8")).train(in_batches({"image": images(16, seed=0)}))
     with pytest.raises(ValueError, match="not the model's input 'image'"):
         quantized.train(in_batches({"picture": images(16, seed=0)}), settings=SETTINGS)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_constraints_of_weights_hold_in_training_or_it_is_refused(folded):
+    x = keras.Input((6,), name="x")
+    wide = L.Dense(8, kernel_constraint="non_neg", kernel_initializer="ones", name="wide")(x)
+    wide = L.BatchNormalization()(wide) if folded else wide
+    model = keras.Model(x, L.Dense(2, name="scores")(L.ReLU()(wide)))
+    data = np.abs(np.random.default_rng(0).normal(size=(32, 6))).astype(np.float32)
+    plan = PrecisionPlan("int8", {"wide": "int8"}, dynamic=False, ranges={"x": (0.0, 3.0)})
+    if folded:
+        with pytest.raises(ValueError, match="of the constraints on wide/kernel:0, some are on weights"):
+            training_form(model, plan)
+        return
+    quantized = replace(quantize(model, [data]), plan=plan)
+    settings = replace(SETTINGS, epochs=1, learning_rate=3.0)
+    trained = quantized.train(in_batches({"x": data}), settings=settings)
+    kernel = trained.model.get_layer("wide").kernel.numpy()
+    assert kernel.min() >= 0 and (kernel != 1).any()

@@ -245,6 +245,19 @@ def test_a_functional_keras_file_can_be_trained_on_and_is_served(tmp_path):
         outputs_of(tmp_path / "model" / "serving", features * 0 - 2)
 
 
+def test_what_was_frozen_when_it_was_saved_can_learn(tmp_path):
+    image = keras_2.Input((8, 8, 3))
+    backbone = keras_2.layers.Conv2D(4, 3, use_bias=False)(image)
+    backbone = keras_2.Model(image, keras_2.layers.BatchNormalization()(backbone))
+    backbone.trainable = False
+    x = keras_2.Input((8, 8, 3), name="image")
+    pooled = keras_2.layers.GlobalAveragePooling2D()(backbone(x, training=False))
+    keras_2.Model(x, keras_2.layers.Dense(2)(pooled)).save(tmp_path / "model.keras")
+    import_functional(tmp_path / "model.keras", tmp_path / "model", {})
+    taken = load_architecture("functional").load(tmp_path / "model" / "trainable")
+    assert len(taken.trainable_variables) == 5, "a kernel, scale and offset of the backbone, and the head"
+
+
 def _two_inputs(keras):
     first, second = keras.Input((4,), name="in-put"), keras.Input((4,), name="a/b")
     mixed = keras.layers.Dense(8, name="a_b")(first) + keras.layers.Dense(8)(second)

@@ -29,25 +29,29 @@ registry: {name: mine}
 
 @pytest.fixture
 def pruned(optops_home, arrays):
-    """Gives a function that runs `train` and `prune` on a small model and returns the result of the latter."""
+    """Gives a function that runs `train` and `prune` on a small model and returns the result of the latter.
+
+    It takes values of the recipe by dotted key.
+    """
     del optops_home
     x = keras.Input((8,), name="x")
     model = keras.Model(x, keras.layers.Dense(3, name="scores")(keras.layers.Dense(64, activation="relu")(x)))
     model.save(arrays / "model.keras")
-    recipe, tracking = parse_recipe(RECIPE, arrays / "mine.yaml"), Tracking()
+    tracking = Tracking()
     manifest = Manifest("", 1, "", Artifact("", ""))
     checked = StageResult("check_labels", "0", manifests=dict.fromkeys((TRAIN, VALIDATION), manifest))
     results = {"check_labels": (checked,)}
 
-    def stage(name, module):
+    def stage(recipe, name, module):
         run_id = tracking.open_run(recipe.experiment, name, {})
         spec = make_spec(name, recipe, RunReference("", recipe.experiment, "", run_id), results)
         job = replace(new_job(spec, tracking), run_id=run_id)
         return module.run(replace(job, _frames=job.workload.read(recipe.data, recipe.seed)))
 
-    def run():
-        results["train"] = results["distill"] = (stage("train", train),)
-        return stage("prune", prune)
+    def run(**overrides):
+        recipe = parse_recipe(RECIPE, arrays / "mine.yaml", overrides)
+        results["train"] = results["distill"] = (stage(recipe, "train", train),)
+        return stage(recipe, "prune", prune)
 
     return run
 
@@ -76,3 +80,11 @@ def test_a_pruned_model_whose_answers_are_no_numbers_is_dropped_by_name(pruned, 
     result = pruned()
     assert [candidate.name for candidate in result.candidates] == ["baseline", "baseline pruned 98"]
     assert result.dropped == {"baseline pruned 97.5": "baseline pruned 97.5: accuracy is nan on validation"}
+
+
+def test_a_pruned_model_whose_training_diverges_is_dropped_by_name_with_those_that_would_be_cut_from_it(pruned, capsys):
+    result = pruned(**{"prune.train.learning_rate": 1e38})
+    assert [candidate.name for candidate in result.candidates] == ["baseline"]
+    assert list(result.dropped) == ["baseline pruned 97.5", "baseline pruned 98"]
+    assert all("baseline-pruned-97.5: step 2: the loss is" in reason for reason in result.dropped.values())
+    assert "baseline pruned 97.5, baseline pruned 98 dropped: " in capsys.readouterr().out

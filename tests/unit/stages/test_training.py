@@ -9,7 +9,7 @@ from optops.models.keras import keras
 from optops.pipeline import VALIDATION, make_spec
 from optops.recipe_file import parse_recipe
 from optops.stage_spec import RunReference
-from optops.stages.base import new_job
+from optops.stages.base import StageError, new_job
 from optops.stages.training import fit_model
 from optops.tracking import Tracking
 from optops.workloads.arrays.loss import labels_loss
@@ -61,3 +61,7 @@ def test_a_metric_of_which_less_is_better_is_shown_and_logged_in_its_own_sign(
     lines = [line for line in capsys.readouterr().out.splitlines() if "squared error" in line]
     assert len(lines) >= len(logged)
     assert not [line for line in lines if "squared error -" in line]
+
+    longer = recipe.prune.train.model_copy(update={"epochs": 4})
+    with pytest.raises(StageError, match=r"pruned: .* its checkpoints are from a run with other settings"):
+        fit_model(job, model, "functional", splits["train"], loss, longer, tmp_path, "pruned")

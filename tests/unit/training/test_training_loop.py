@@ -45,6 +45,21 @@ def test_adam_equals_the_reference():
     assert optimizer.variables[0].numpy() == 5
 
 
+def test_weights_keep_to_their_constraints():
+    layer = keras.layers.Dense(8, kernel_constraint="non_neg")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    batch = {"input": np.ones((4, 4), np.float32)}
+
+    def loss(model, batch, progress):
+        return tf.reduce_sum(model(batch["input"], training=True))
+
+    step = TrainingStep(model, loss, common_signature([batch]), TrainingSettings(epochs=1))
+    for _ in range(3):
+        step([batch], 0.5, 0.0)
+    np.testing.assert_array_equal(layer.kernel, np.zeros((4, 8)))
+    assert layer.bias.numpy().max() < 0, "what has no constraint is free"
+
+
 @pytest.mark.parametrize("interrupted_in", [2, 4])
 def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(small, tmp_path, interrupted_in):
     straight, expected = small.train(tmp_path / "straight")
@@ -108,7 +123,7 @@ def test_a_gradient_that_is_infinite_where_the_loss_is_finite_is_an_error(small,
 
 
 def test_a_validation_that_is_nan_is_an_error(small, tmp_path):
-    with pytest.raises(ValueError, match="validation after epoch 1 is NaN"):
+    with pytest.raises(TrainingDivergedError, match="validation after epoch 1 is NaN"):
         small.train(tmp_path, validate=lambda model: float("nan"))
 
 
@@ -129,8 +144,8 @@ def test_a_cosine_runs_to_its_end_whatever_validation_says(small, tmp_path):
     assert (len(history.records), history.best_epoch, history.stopped_early) == (6, 1, False)
 
 
-@pytest.mark.parametrize("together", [0.27, 0.9])
-def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_epochs_on_average(small, tmp_path, together):
+@pytest.mark.parametrize("together", [0.31, 0.9])
+def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_second_best_epoch(small, tmp_path, together):
     seen = []
 
     def validate(model):
@@ -143,16 +158,26 @@ def test_the_final_weights_are_the_mean_around_the_best_if_better_than_its_epoch
         np.testing.assert_allclose(weight, np.mean(trained, axis=0), rtol=1e-6)
 
 
-def test_the_best_epoch_is_kept_if_the_mean_is_worse_than_its_epochs_on_average(small, tmp_path):
+@pytest.mark.parametrize(
+    ("scores", "together", "count", "best"),
+    [
+        ([0.1, 0.4, 0.3, 0.2], 0.29, 3, 2),
+        ([0.1, 0.25, 0.38, 0.4], 0.35, 4, 4),  # on a slope, where the first epochs pull the average down
+        ([0.1, 0.2, 0.3, 0.4], 0.34, 2, 4),
+    ],
+)
+def test_the_best_epoch_is_kept_if_the_mean_is_no_better_than_its_second_best_epoch(
+    small, tmp_path, scores, together, count, best
+):
     seen = []
 
     def validate(model):
         seen.append(model.get_weights())
-        return [0.1, 0.4, 0.3, 0.2, 0.26][len(seen) - 1]
+        return [*scores, together][len(seen) - 1]
 
-    model, history = small.train(tmp_path, average_checkpoints=3, validate=validate)
-    assert (history.averaged, history.chosen) == ((), "epoch 2")
-    for weight, trained in zip(model.get_weights(), seen[1], strict=True):
+    model, history = small.train(tmp_path, average_checkpoints=count, validate=validate)
+    assert (history.averaged, history.chosen, history.validation) == ((), f"epoch {best}", 0.4)
+    for weight, trained in zip(model.get_weights(), seen[best - 1], strict=True):
         np.testing.assert_array_equal(weight, trained)
 
 
@@ -302,9 +327,23 @@ def test_checkpoints_of_another_model_are_refused(small, tmp_path):
         small.train(tmp_path, model=other)
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(9, False), (10, True), (40, True)])
+def test_a_training_that_never_leaves_its_warm_up_is_told(small, tmp_path, caplog, warmup, told):
+    small.train(tmp_path, epochs=2, warmup_steps=warmup)
+    assert ("training ends in its warm-up" in caplog.text) == told
+    assert ("reaches 0.0075, not 0.03; lower warmup_steps" in caplog.text) == (warmup == 40)
+
+
 def test_no_batches_is_an_error(small, tmp_path):
     with pytest.raises(ValueError, match="nothing to train on"):
         small.train(tmp_path, batches=lambda epoch: [])
+
+
+def test_a_model_that_can_not_learn_is_an_error(small, tmp_path):
+    frozen = small.build()
+    frozen.trainable = False
+    with pytest.raises(ValueError, match=r"no weight of model .* is trainable"):
+        small.train(tmp_path, model=frozen)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from optops.models.token_ids import END
+from optops.models.token_ids import END, PADDING, pad_rows
+from optops.models.transformer.search import SearchSettings
 from optops.recipe_file import RecipeError, parse_recipe
 from optops.runtimes.base import ExecutableInfo, LoadedExecutable
+from optops.runtimes.beam_search import Hypothesis
 from optops.testing import check_workload
 from optops.workloads.base import load_workload
 from optops.workloads.representative_calls import representative_calls
@@ -226,3 +228,29 @@ def test_every_check_that_a_recipe_may_name_exists():
     )
     _, checks = translation_checks(frame, "en", "de", Thresholds())
     assert sorted(CHECKS) == sorted(check.label.name for check in checks)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "interpolated"])
+def test_translations_that_were_cut_off_at_their_limit_are_not_taught(assets, recipe, tmp_path, kind):
+    examples = WORKLOAD.read(recipe.data, 1)["train"][:4]
+    tokenizer = Tokenizer(assets / TOKENIZER_FILE)
+    said, search = tokenizer.encode(list(examples["target"])), SearchSettings()
+    loops = {tuple(tokenizer.encode([examples["source"].iloc[0]])[0])}
+
+    def hypotheses(row):
+        ids = [token for token in row if token != PADDING]
+        (limit,) = search.limits(np.array([len(ids)]))
+        loop = [said[0][0]] * (limit - 1)
+        # The shortest is one id from its limit.
+        given = [loop] if tuple(ids[:-1]) in loops else [loop, loop[:-1]]
+        return [Hypothesis((*ids, END), 0.0) for ids in given]
+
+    def call(inputs):
+        return {"ids": pad_rows([hypotheses(row)[-1].ids for row in inputs["ids"].tolist()])}
+
+    call.n_best = lambda inputs: [hypotheses(row) for row in inputs["ids"].tolist()]
+    ids = {"dtype": "int32", "shape": [None, None]}
+    info = ExecutableInfo("onnxruntime", "fp32", {"ids": ids}, {}, settings=search.to_json())
+    executable = LoadedExecutable(info, call)
+    taught = WORKLOAD.teacher_labels(examples, executable, "baseline-1", assets, tmp_path, print, kind)
+    assert list(taught["id"]) == list(examples["id"])[1:]

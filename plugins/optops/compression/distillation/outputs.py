@@ -76,11 +76,14 @@ def _output_shapes(model: Any) -> list[tuple[str, Any]]:
 
 
 def mixed_loss(soft: Loss, hard: Loss | None, alpha: float) -> Loss:
-    """Returns `alpha * soft + (1 - alpha) * hard`, or `soft` alone if there is no hard one.
+    """Returns `alpha * soft + (1 - alpha) * hard`, or one of them alone where the other one counts for nothing.
 
     What the two report by name is reported (of equal names, what the hard one says), and weights of their own learn.
+    They share one pass through the model, if they call it with the same arguments.
     """
-    return soft if hard is None else _MixedLoss(soft, hard, alpha)
+    if hard is None or alpha == 1:
+        return soft
+    return hard if alpha == 0 else _MixedLoss(soft, hard, alpha)
 
 
 class _MixedLoss:
@@ -89,10 +92,32 @@ class _MixedLoss:
         self.variables: Sequence[Any] = [*getattr(soft, "variables", ()), *getattr(hard, "variables", ())]
 
     def __call__(self, model: Any, batch: Any, progress: Any) -> Any:
+        # Two passes would take twice as long, differ in their dropout, and move the batch norms' statistics twice.
+        model = _CalledOnce(model)
         soft, of_soft = _value_and_scalars(self._soft(model, batch, progress))
         hard, of_hard = _value_and_scalars(self._hard(model, batch, progress))
         value, scalars = self._alpha * soft + (1 - self._alpha) * hard, {**of_soft, **of_hard}
         return (value, scalars) if scalars else value
+
+
+class _CalledOnce:
+    """A model that answers the same arguments with what it gave for them before."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._answers: list[tuple[list[Any], Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        asked = tf.nest.flatten((args, kwargs))
+        for known, answer in self._answers:
+            if len(known) == len(asked) and all(one is other for one, other in zip(known, asked, strict=True)):
+                return answer
+        answer = self._model(*args, **kwargs)
+        self._answers.append((asked, answer))
+        return answer
 
 
 def _value_and_scalars(result: Any) -> tuple[Any, Mapping[str, Any]]:

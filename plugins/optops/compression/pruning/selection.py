@@ -16,6 +16,7 @@ def select(
     block: int | Mapping[str, int] = 1,
     floor: float = 0.0,
     comparable: bool = False,
+    whole: Mapping[str, int] | None = None,
 ) -> dict[str, list[int]]:
     """Returns the indices to keep in each group, sorted.
 
@@ -31,6 +32,7 @@ def select(
             one for each.
         floor: Share of every group that stays in any case.
         comparable: Whether importance means the same in all groups, and is taken as it is.
+        whole: How many units each group had before any were removed, of which `ratio` and `floor` are shares.
 
     Raises:
         ValueError: If the ratio is out of range.
@@ -39,6 +41,7 @@ def select(
     """
     if not 0 <= ratio < 1:
         raise ValueError(f"pruning ratio is {ratio}; it must be in [0, 1)")
+    sizes = whole or {name: len(values) for name, values in importance.items()}
     keep: dict[str, list[int]] = {}
     others: list[tuple[float, str, list[int]]] = []
     for name, values in importance.items():
@@ -46,10 +49,10 @@ def select(
         ranked = np.argsort(-scaled, kind="stable")
         size = block if isinstance(block, int) else block[name]
         blocks = [ranked[start : start + size].tolist() for start in range(0, len(ranked), size)]
-        certain = max(1, ceil(floor * len(ranked) / size))
+        certain = max(1, ceil(floor * sizes[name] / size))
         keep[name] = [unit for units in blocks[:certain] for unit in units]
         others += [(float(scaled[units].mean()), name, units) for units in blocks[certain:]]
-    wanted = (1 - ratio) * sum(len(values) for values in importance.values())
+    wanted = (1 - ratio) * sum(sizes[name] for name in importance)
     kept = sum(len(units) for units in keep.values())
     for _, name, units in sorted(others, key=lambda other: -other[0]):
         if kept + len(units) / 2 > wanted:

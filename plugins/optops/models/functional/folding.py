@@ -69,7 +69,7 @@ def fold_batch_norms(model: Any) -> Any:
         if mixed:
             args, kwargs = arguments_in_full_precision((args, kwargs))
         if call.layer not in copies:
-            changes: dict[str, Any] = {"use_bias": True} if call.layer in folds else {}
+            changes = _changes_for_norm(call.layer) if call.layer in folds else {}
             changes |= {"activation": "linear"} if call.layer in activations else {}
             copies[call.layer] = _copy(call.layer, calls.names[call.layer], changes, calls.names.values())
         given = copies[call.layer](*args, **kwargs)
@@ -158,6 +158,11 @@ def _foldable(layer: Any, norm: Any) -> bool:
 def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
     takes = "training" in call.layer._call_spec.arg_names
     return {**kwargs, "training": call.training} if takes else kwargs
+
+
+def _changes_for_norm(layer: Any) -> dict[str, Any]:
+    # Constraints are on the weights without the norm.
+    return {"use_bias": True, **{key: None for key in settings_of(layer) if key.endswith("_constraint")}}
 
 
 def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[str]) -> Any:

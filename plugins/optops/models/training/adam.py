@@ -32,7 +32,7 @@ class Adam:
         return [self._step, *self._first, *self._second]
 
     def apply(self, gradients: Sequence[Any], learning_rate: Any) -> None:
-        """Updates the variables with dense gradients, one each, in their order."""
+        """Updates the variables with dense gradients, one each, in their order, and keeps them to their constraints."""
         step = tf.cast(self._step.assign_add(1), tf.float32)
         first_power, second_power = tf.pow(BETA_1, step), tf.pow(BETA_2, step)
         slots = zip(self._trained, self._first, self._second, gradients, strict=True)
@@ -49,3 +49,5 @@ class Adam:
                 epsilon=EPSILON,
                 grad=gradient,
             )
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))

@@ -1,4 +1,4 @@
-"""Chooses the weights a run ends with: the best epoch's, or the mean over the epochs around it if that is better."""
+"""Chooses the weights a run ends with: the best epoch's, or the mean over the epochs around it if that is as good."""
 
 import logging
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ def choose_weights(
 ) -> History:
     """Leaves in the model the mean of the epochs around the best one, or that one alone, and says which.
 
-    The best of many epochs owes some of its lead to luck, so the mean is not held against it, but against what the
-    mean's own epochs validate at on average.
+    The best of many epochs owes some of its lead to luck, so the mean is not held against it, but must validate better
+    than the second best of its own epochs. Where validation rises or falls steeply, that is still close to the best.
 
     Raises:
         CheckpointError: If the best epoch's checkpoint is damaged.
@@ -65,7 +65,9 @@ def choose_weights(
     if len(epochs) > 1:
         model.set_weights(mean_weights(arrays))
         together = float(validate(model))
-        if together > np.mean([validations[epoch] for epoch in epochs]):
+        values = [validations[epoch] for epoch in epochs]
+        # The second best of two is the worse.
+        if together > max(sorted(values)[-2], float(np.mean(values))):
             averaged, validation = epochs, together
     if not averaged:
         model.set_weights(store.weights(best))

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingDivergedError(ArithmeticError):
-    """The loss or its gradient became NaN or infinite."""
+    """The loss or its gradient became NaN or infinite, or validation NaN."""
 
 
 def fit(
@@ -48,7 +48,7 @@ def fit(
     saved: Callable[[Path], None] = lambda checkpoint: None,
     after_update: Callable[[], Any] = lambda: None,
 ) -> History:
-    """Trains a model and leaves in it the weights that validate best.
+    """Trains a model and leaves in it the weights of the epoch that validates best, or the mean of those around it.
 
     Killed at any moment and called again with the same arguments, it goes on after the last complete checkpoint and
     ends with what an uninterrupted run ends with.
@@ -68,9 +68,10 @@ def fit(
             gives one. It has no state of its own, since checkpoints would not keep it.
 
     Raises:
-        TrainingDivergedError: If loss or gradient is NaN or infinite; checkpoints are left as they were.
+        TrainingDivergedError: If loss or gradient is NaN or infinite, or validation NaN; checkpoints are left as they
+            were.
         CheckpointError: If a checkpoint can't be written, or belongs to another run.
-        ValueError: If there are no batches, or `validate` gives NaN.
+        ValueError: If there are no batches, or no weight of the model is trainable.
     """
     trainer = _Trainer(model, batches, loss, settings, report, after_update)
     store = CheckpointFolder(checkpoints)
@@ -102,7 +103,18 @@ class _Trainer:
         first = batches(1)
         if not len(first):
             raise ValueError("the first epoch has no batches; there is nothing to train on")
+        if not model.trainable_variables:
+            raise ValueError(f"no weight of model {model.name!r} is trainable; set `model.trainable = True`")
         self.total_steps = -(-len(first) // settings.accumulate) * settings.epochs
+        if settings.warmup_steps >= self.total_steps:
+            log.warning(
+                "training ends in its warm-up of %d steps: it has %d in all, and its learning rate reaches %.2g, "
+                "not %.2g; lower warmup_steps or batch_tokens, or raise epochs",
+                settings.warmup_steps,
+                self.total_steps,
+                learning_rate_at(self.total_steps, settings, self.total_steps),
+                settings.learning_rate,
+            )
         self.step = 0
         use_generators(model)
         signature = common_signature(first)
@@ -148,7 +160,10 @@ class _Trainer:
                 self.report(meter.progress())
         validation = float(validate(self.model))
         if np.isnan(validation):
-            raise ValueError(f"validation after epoch {epoch} is NaN; make it a number, higher being better")
+            raise TrainingDivergedError(
+                f"validation after epoch {epoch} is NaN: the model gives numbers that are not finite, or what judges "
+                f"it does; lower learning_rate, or make it a number, higher being better"
+            )
         meter.validation = validation
         self.report(meter.progress())
         means = meter.means()

@@ -145,7 +145,8 @@ class History:
     Attributes:
         records: One per epoch.
         best_epoch: The epoch that validated best.
-        averaged: Epochs whose mean the model holds; empty if the best epoch alone validated at least as well.
+        averaged: Epochs whose mean the model holds; empty if it holds the best epoch's weights, since the mean
+            validated no better than the second best of its epochs.
         validation: Of the chosen weights.
         stopped_early: Whether `patience` ran out before the last epoch.
     """

@@ -1,5 +1,6 @@
 """The models of a recipe: fresh, from a checkpoint, or a student of a trained one; and what they learn first."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from optops.workloads.text_classification.classifying import load_classes
 from optops.workloads.text_classification.settings import Pretrain, TextModel
 from optops.workloads.text_classification.tokenizer import load_tokenizer
 
+logger = logging.getLogger(__name__)
 LAYER_SIZES = ("width", "heads", "feed_forward", "layers", "groups")
 OTHER_SIZES = ("embedding_width", "dropout", "activation", "pooling")
 HELD_OUT, MOST_HELD_OUT = 20, 256
@@ -74,4 +76,6 @@ def make_student(model: TextModel, distill: Distill, teacher: Bert, seed: int) -
     keras.utils.set_random_seed(seed)
     same = ("width", "head_size", "embedding_width")
     alike = all(getattr(config, name) == getattr(theirs, name) for name in same)
+    if distill.initialize and not alike:
+        logger.info("the student starts afresh, not from the teacher's layers: it has another width or size of heads")
     return from_teacher(teacher, config) if distill.initialize and alike else Bert(config)

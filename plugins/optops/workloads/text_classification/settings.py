@@ -269,15 +269,12 @@ class TextDistill(Distill):
         sizes = {**theirs, **self.student}
         if any(sizes[name] != theirs[name] for name in ("width", "heads", "embedding_width")):
             return self  # a student of another width starts afresh
-        for name, mine, most in (
-            ("layers with weights of their own", _own_layers(sizes), _own_layers(theirs)),
-            ("feed_forward units", sizes["feed_forward"], theirs["feed_forward"]),
-        ):
-            if isinstance(mine, int) and mine > most:
-                raise ValueError(
-                    f"the student has {mine} {name} and starts from a model with {most}; give it fewer in `student` or "
-                    "write `initialize: false`"
-                )
+        self.refuse_larger(
+            (
+                ("layers with weights of their own", _own_layers(sizes), _own_layers(theirs)),
+                ("feed_forward units", sizes["feed_forward"], theirs["feed_forward"]),
+            )
+        )
         return self
 
 

@@ -192,6 +192,23 @@ class TranslationDistill(Distill):
         description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
     )
 
+    @model_validator(mode="after")
+    def _starts_from_layers_that_there_are(self, info: ValidationInfo) -> Self:
+        model = (info.context or {}).get("model")
+        if not isinstance(model, TranslationModel) or not self.initialize:
+            return self
+        theirs = model.model_dump()
+        sizes = {**theirs, **self.student}
+        if any(sizes[name] != theirs[name] for name in ("width", "heads")):
+            return self  # a student of another width starts afresh
+        parts = {
+            "encoder_layers": "encoder layers",
+            "decoder_layers": "decoder layers",
+            "feed_forward": "feed_forward units",
+        }
+        self.refuse_larger((name, sizes[size], theirs[size]) for size, name in parts.items())
+        return self
+
 
 class TranslationPrune(Prune):
     """How pruning makes Transformers smaller; each learns from what it was before."""

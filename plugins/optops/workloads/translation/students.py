@@ -1,8 +1,12 @@
 """The student of a translation model, and the sentences its teacher writes for it."""
 
+import logging
 from collections.abc import Callable, Iterable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from optops.sections import Distill
 from optops.workloads.base import Report
@@ -13,12 +17,14 @@ if TYPE_CHECKING:
 
     from optops.runtimes.base import Executable
 
+logger = logging.getLogger(__name__)
+
 
 def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: int) -> Any:
     """Returns a Transformer with the teacher's sizes but for those that `distill.student` names.
 
     Raises:
-        ValueError: If it asks for the teacher's layers at another width.
+        ValueError: If it asks for more layers or units than the teacher has, whose layers it starts from.
     """
     from optops.models.keras import keras
     from optops.models.transformer.config import TransformerConfig
@@ -31,6 +37,8 @@ def make_student(model: TranslationModel, distill: Distill, teacher: Any, seed: 
     )
     keras.utils.set_random_seed(seed)
     same_shape = config.width == teacher.config.width and config.head_size == teacher.config.head_size
+    if distill.initialize and not same_shape:
+        logger.info("the student starts afresh, not from the teacher's layers: it has another width or size of heads")
     return from_teacher(teacher, config) if distill.initialize and same_shape else Transformer(config)
 
 
@@ -45,7 +53,8 @@ def translate_for_student(
 ) -> "pd.DataFrame":
     """Returns the pairs with the teacher's translations as targets (Kim & Rush 2016, sections 3.2 and 3.3).
 
-    What is done is kept in `folder`, so that a killed process goes on where it was.
+    A translation that was cut off at its limit on length is none: a student would learn to stop in mid-sentence. What
+    is done is kept in `folder`, so that a killed process goes on where it was.
 
     Raises:
         ValueError: If all of the teacher's hypotheses are wanted, and its runtime tells only the best.
@@ -58,18 +67,23 @@ def translate_for_student(
     tokenizer = load_tokenizer(assets)
     sources = source_rows(tokenizer, list(examples["source"]), longest_input(executable))
 
-    def text(ids: Iterable[int]) -> list[int]:
-        return [token for token in ids if token not in (END, PADDING)]
+    def text(ids: Iterable[int], limit: float) -> list[int]:
+        written = [token for token in ids if token not in (END, PADDING)]
+        return written if len(written) + 1 < limit else []  # one more is the end
 
     def translate(batch: list[list[int]]) -> list[list[int]]:
-        return [text(row) for row in executable({"ids": pad_rows(batch)})["ids"].tolist()]
+        found = executable({"ids": pad_rows(batch)})["ids"].tolist()
+        return [text(row, limit) for row, limit in zip(found, _limits(executable, batch), strict=True)]
 
     def translate_all(batch: list[list[int]]) -> list[list[list[int]]]:
         found = _n_best_of(executable)({"ids": pad_rows(batch)})
-        return [[text(hypothesis.ids) for hypothesis in hypotheses] for hypotheses in found]
+        return [
+            [written for hypothesis in hypotheses if (written := text(hypothesis.ids, limit))] or [[]]
+            for hypotheses, limit in zip(found, _limits(executable, batch), strict=True)
+        ]
 
     common: dict[str, Any] = {
-        "teacher": teacher,
+        "teacher": f"{teacher}, what is complete",
         "folder": folder,
         "report": lambda done, total: report(f"teacher translated {done} of {total} sentences"),
     }
@@ -78,7 +92,22 @@ def translate_for_student(
     else:
         targets = interpolated_targets(sources, tokenizer.encode(list(examples["target"])), translate_all, **common)
     written = examples.assign(target=tokenizer.decode(targets))
-    return written[written["target"].str.strip() != ""]
+    answered = written[written["target"].str.strip() != ""]
+    if len(answered) < len(written):
+        missing = len(written) - len(answered)
+        logger.info("%d of %d sentences are left out: the teacher says nothing, or no end", missing, len(written))
+    return answered
+
+
+def _limits(executable: "Executable", batch: list[list[int]]) -> list[float]:
+    """Returns how many ids, the end included, each translation of a batch may get at most."""
+    from optops.models.transformer.search import SearchSettings
+
+    info = getattr(executable, "info", None)
+    if info is None or not info.settings:
+        return [inf] * len(batch)
+    limits: list[float] = SearchSettings.from_mapping(info.settings).limits(np.array(list(map(len, batch)))).tolist()
+    return limits
 
 
 def _n_best_of(executable: "Executable") -> Callable[[dict[str, Any]], Any]:

@@ -65,7 +65,7 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
         batches: Real data; a few hundred examples do.
 
     Raises:
-        ValueError: If there are no batches, or a gradient is not finite.
+        ValueError: If there are no batches, the loss depends on no trainable weight, or a gradient is not finite.
     """
     # By variable and axis: products of all weights and batches would not fit into memory.
     sums: dict[tuple[int, int], NDArray[np.float64]] = {}
@@ -85,8 +85,10 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
     finally:
         for variable, value in statistics:
             variable.assign(value)
-    if not sums:
+    if not count:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
+    if not sums:
+        raise ValueError("the loss depends on no trainable weight of the model; set `model.trainable = True`")
 
     def criterion(weight: Weight) -> NDArray[np.float64] | None:
         found = None if weight.produces is None else sums.get((id(weight.variable), weight.produces))

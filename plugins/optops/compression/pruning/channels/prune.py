@@ -6,7 +6,7 @@ import numpy as np
 
 from optops.compression.pruning.channels.constants import constant_contributions
 from optops.compression.pruning.channels.criteria import Criterion, importance, l2_norm
-from optops.compression.pruning.channels.graph import ChannelGraph, follow_channels
+from optops.compression.pruning.channels.graph import ChannelGraph, ChannelGroup, follow_channels
 from optops.compression.pruning.channels.rebuild import without_channels
 from optops.compression.pruning.selection import select
 
@@ -19,6 +19,7 @@ def prune_channels(
     multiple: int = 8,
     floor: float = 0.1,
     inputs: Any = None,
+    whole: Any = None,
 ) -> Any:
     """Returns a smaller model without the channels that matter least, with the weights of the rest.
 
@@ -36,6 +37,8 @@ def prune_channels(
         inputs: A batch that the model takes. With it, what removed channels say without their batch norms' scales, a
             constant, is added to the biases of what reads them, where that is exact: not where zeros are padded. For
             `batch_norm_scale`, whose removed channels have hardly a scale.
+        whole: What `model` was before it was pruned the first time, if it was: the model of whose channels `ratio` and
+            `floor` are shares.
 
     Raises:
         TypeError: If the model is neither functional nor sequential.
@@ -44,22 +47,26 @@ def prune_channels(
     Source: Molchanov et al. 2017 (global ranking, norm per layer); Fang et al. 2023 (groups of tied channels).
     """
     graph = follow_channels(model)
-    removed = least_important(graph, ratio, criterion, multiple, floor)
+    before = None if whole is None else follow_channels(whole)
+    removed = least_important(graph, ratio, criterion, multiple, floor, before)
     biases = None if inputs is None else constant_contributions(model, graph, removed, inputs)
     return without_channels(model, graph, removed, biases)
 
 
 def least_important(
-    graph: ChannelGraph, ratio: float, criterion: Criterion = l2_norm, multiple: int = 8, floor: float = 0.1
+    graph: ChannelGraph,
+    ratio: float,
+    criterion: Criterion = l2_norm,
+    multiple: int = 8,
+    floor: float = 0.1,
+    whole: ChannelGraph | None = None,
 ) -> set[int]:
     """Returns the atoms of the channels that `prune_channels` removes; its arguments are these."""
     if not 0 <= floor < 1 or multiple < 1:
         raise ValueError(f"floor is {floor}, multiple {multiple}; give a share in [0, 1) and a number of at least 1")
     scores = importance(graph, criterion)
     groups = {
-        str(number): group
-        for number, group in enumerate(graph.groups)
-        if all(atom in scores for atom in group.channels.tolist())
+        name: group for name, group in _named(graph).items() if all(atom in scores for atom in group.channels.tolist())
     }
     if not groups:
         raise ValueError(f"prune_channels: no channel may be pruned by this criterion:\n{graph}")
@@ -69,5 +76,17 @@ def least_important(
         block={name: group.block(multiple) for name, group in groups.items()},
         floor=floor,
         comparable=criterion.comparable,
+        whole={name: len(group.channels) for name, group in (groups | _named(whole or graph)).items()},
     )
     return {atom for name, group in groups.items() for atom in np.delete(group.channels, kept[name]).tolist()}
+
+
+def _named(graph: ChannelGraph) -> dict[str, ChannelGroup]:
+    """Returns the groups by names that they keep when channels are pruned."""
+    named: dict[str, ChannelGroup] = {}
+    for group in graph.groups:
+        name = " ".join(group.layers)
+        while name in named:  # layers of several nested models may have the same names
+            name += "'"
+        named[name] = group
+    return named

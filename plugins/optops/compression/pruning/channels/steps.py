@@ -57,7 +57,7 @@ def prune_steps(
     Raises:
         ValueError: If a batch lacks one of the model's inputs.
     """
-    whole = model.count_params()
+    parameters = model.count_params()
     graph = follow_channels(model)
     report(f"{len(graph.groups)} groups of channels that go together:\n{graph}")
     smaller = model
@@ -71,22 +71,19 @@ def prune_steps(
             epochs=settings.sparsity_epochs,
         )
     inputs = [model_inputs(model, batch) for batch in data.batches]
-    removed = 0.0
     for ratio in settings.ratios:
-        # The ratio is of all channels; the pruner counts from what is left of them.
-        share = 1 - (1 - ratio) / (1 - removed)
         smaller = prune_channels(
             smaller,
-            share,
+            ratio,
             criterion=_criterion(settings.criterion, smaller, data),
             multiple=settings.multiple,
             floor=settings.floor,
             inputs=inputs[0] if settings.criterion == "batch_norm_scale" else None,
+            whole=model,
         )
         measure_batch_norms(smaller, inputs)
-        report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
+        report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
         yield Step(ratio, smaller)
-        removed = ratio
 
 
 def _criterion(name: CriterionName, model: Any, data: PruningData) -> Criterion:

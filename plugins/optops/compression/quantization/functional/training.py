@@ -41,12 +41,14 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
         plan: Its plan, with layers in int8 or float.
 
     Raises:
-        ValueError: If the plan does not fit the model, or nothing can be learnt from an output; names it.
+        ValueError: If the plan does not fit the model, nothing can be learnt from an output, or a constraint of the
+            model's weights would be lost; names it.
     """
     _check_outputs(model)
     # With nothing but corrections, the simulation is the canonical form with other biases.
     corrected = simulate(model, PrecisionPlan("int8", dynamic=False, bias_corrections=plan.bias_corrections))
     network = Network.of(corrected)
+    _check_constraints(model, network.model)
     rounded: dict[int, Any] = {}
     wrapped: dict[Any, Any] = {}
 
@@ -80,6 +82,18 @@ def _check_outputs(model: Any) -> None:
                 f"output {name!r} is {tensor.dtype.name}, which has no gradient; train the model up to the numbers "
                 "that it is made from"
             )
+
+
+def _check_constraints(model: Any, canonical: Any) -> None:
+    constrained, kept = (
+        [weight.name for weight in each.trainable_variables if weight.constraint is not None]
+        for each in (model, canonical)
+    )
+    if len(kept) < len(constrained):
+        raise ValueError(
+            f"of the constraints on {', '.join(constrained)}, some are on weights that become others when batch norms "
+            "are folded and separable convolutions taken apart, and training for int8 would break them; do without it"
+        )
 
 
 class _Int8Layer(keras.layers.Layer):
