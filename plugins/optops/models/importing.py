@@ -78,8 +78,8 @@ def import_functional(source: Path, folder: Path, serving: Mapping[str, Any]) ->
     """Takes over a functional or sequential model of Keras so that it can be pruned, taught and quantised.
 
     One of Keras 3 becomes the same of Keras 2; see `to_keras_2`. All of its layers can be trained, also those that were
-    frozen when it was saved: what is pruned or rounded learns. An input whose name a
-    SavedModel can not have is renamed, `in-put` to `in_put`: training calls it as serving does.
+    frozen when it was saved: what is pruned or rounded learns. An input whose name a SavedModel can not have is
+    renamed, `in-put` to `in_put`: training calls it as serving does.
 
     Args:
         source: A .keras file.

@@ -102,8 +102,7 @@ class ArrayModel(Section):
     )
     keras: str | None = Field(
         None,
-        description="A `.keras` file. A functional model saved by Keras 2 (tf_keras) can be pruned; any other is "
-        "served as it is.",
+        description="A `.keras` file. A functional model can be pruned; any other is served as it is.",
     )
     loss: str = Field(
         "",
