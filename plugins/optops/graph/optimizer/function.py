@@ -1,6 +1,7 @@
 """Makes a function that TensorFlow can call of a signature's graph."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from optops.graph.optimizer.graph import Graph
@@ -32,6 +33,21 @@ def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) 
         return {name: tf.identity(tensor) for name, tensor in named.items()}
 
     return serve
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Lets TensorFlow compute node by node, without what it fuses itself on this processor.
+
+    On x86 with AVX-512 TensorFlow 2.21 fuses layer norms of constant weights, and computes them with an epsilon of 0.001
+    whatever theirs is. Of a model that has some, nothing could be rewritten.
+    """
+    fuses = tf.config.optimizer.get_experimental_options().get("remapping", True)
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": fuses})
 
 
 def imported(signature: Signature, graph: Graph, weights: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
 from optops.graph.optimizer.errors import OptimizerError
-from optops.graph.optimizer.function import as_function, weights_apart
+from optops.graph.optimizer.function import as_function, unfused, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.lookup_shapes import note_lookup_shapes
@@ -63,10 +64,12 @@ class Work:
         self.made[level] = list(self.report.rewrites), dict(self.report.tidied)
 
     def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
-        """Compares a graph with the original on all samples, as it is written if it is finished."""
+        """Compares a graph with the original on all samples; if it is finished, as it is written and executed."""
         try:
             function = as_function(self.signature, graph, weights_apart(graph)[0] if finished else graph.weights())
-            return compare(self.wanted, [_call(function, _ordered(self, sample)) for sample in self.samples], precision)
+            with nullcontext() if finished else unfused():
+                found = [_call(function, _ordered(self, sample)) for sample in self.samples]
+            return compare(self.wanted, found, precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
@@ -311,7 +314,8 @@ def _choose(work: Work, benchmark: bool) -> Graph | None:
 def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
     """Compares graphs as they are written with the original, the furthest first, and drops those that do not fit.
 
-    While a graph was rewritten its weights were no constants, in which TensorFlow computes beforehand what it can.
+    While a graph was rewritten its weights were no constants, in which TensorFlow computes beforehand what it can, and
+    TensorFlow fused nothing itself.
 
     Args:
         work: Whose graphs.
