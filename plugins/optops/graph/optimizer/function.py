@@ -39,8 +39,8 @@ def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) 
 def unfused() -> Iterator[None]:
     """Lets TensorFlow compute node by node, without what it fuses itself on this processor.
 
-    On x86 with AVX-512 TensorFlow 2.21 fuses layer norms of constant weights, and computes them with an epsilon of 0.001
-    whatever theirs is. Of a model that has some, nothing could be rewritten.
+    On x86 with AVX-512 TensorFlow 2.21 fuses layer norms of constant weights, and computes them with an epsilon of
+    0.001 whatever theirs is. Of a model that has some, nothing could be rewritten.
     """
     fuses = tf.config.optimizer.get_experimental_options().get("remapping", True)
     tf.config.optimizer.set_experimental_options({"remapping": False})
