@@ -10,6 +10,8 @@ import pytest
 from optops.graph import optimize
 from optops.graph.lowering import lower_serving
 from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.function import MUCH
+from optops.graph.optimizer.graph import LARGE
 from optops.models.importing import import_saved_model
 from optops.models.keras import tf
 from optops.precision import PrecisionPlan
@@ -68,6 +70,16 @@ def branching() -> tuple[Named, Named]:
     x, offset = v1.placeholder(tf.float32, [None, 4], name="x"), tf.constant([1.0, 2.0, 3.0, 4.0])
     chosen = v1.cond(tf.constant(value=True), lambda: x * tf.exp(offset), lambda: x - tf.exp(offset))
     return {"x": x}, {"y": tf.math.add(chosen, tf.exp(tf.constant(2.0)), name="sum")}
+
+
+def detecting() -> tuple[Named, Named]:
+    """As detectors have it: where nothing is found, the answer is a constant, also one as large as weights are."""
+    x = v1.placeholder(tf.float32, [None, 4], name="x")
+
+    def found(rows: int) -> tf.Tensor:
+        return v1.cond(tf.reduce_max(x) > 100, lambda: tf.exp(tf.tanh(x)), lambda: tf.constant(7.0, shape=[rows, 4]))
+
+    return {"x": x}, {"few": found(1), "many": found(LARGE)}
 
 
 def looked_up() -> tuple[Named, Named]:
@@ -133,3 +145,16 @@ def test_a_constant_in_a_branch_that_is_never_taken_keeps_no_other_from_being_fo
     assert report.signatures[0].tidied.get("constant folding", 0) >= 2, report.lines()
     (found,) = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(X)).values()
     np.testing.assert_allclose(found, X * np.exp([1, 2, 3, 4]) + np.exp(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("much", [MUCH, 0], ids=["constants stay", "weights are variables"])
+def test_a_constant_in_a_branch_is_the_answer_where_that_branch_is_taken_alone(
+    much: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optops.graph.optimizer.function.MUCH", much)
+    report = optimize(save(tmp_path / "model", detecting), tmp_path / "out", kernels=False, benchmark=False)
+    assert report.signatures[0].level == "plain", report.lines()
+    function = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    assert function(x=tf.constant(X))["few"].numpy().tolist() == [[7.0] * 4]
+    for value in function(x=tf.fill([1, 4], 200.0)).values():
+        np.testing.assert_allclose(value, np.full([1, 4], np.e), rtol=1e-5)

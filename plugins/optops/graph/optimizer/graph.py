@@ -103,10 +103,13 @@ class Graph:
         return with_own_functions(graph_def)
 
     def weights(self) -> dict[str, tf.Tensor]:
-        """Returns the large constants by tensor; the same ones each time, for TensorFlow to hold once."""
+        """Returns the large constants by tensor; the same ones each time, for TensorFlow to hold once.
+
+        Those that wait for something are none: what takes a constant's place does not wait.
+        """
         weights = {}
         for node in self.nodes.values():
-            if is_large(node):
+            if is_large(node) and not node.controls:
                 if node not in _tensors:
                     _tensors[node] = tf.constant(tf.make_ndarray(node.attributes["value"].tensor))
                 weights[f"{node.name}:0"] = _tensors[node]
