@@ -301,6 +301,39 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
     assert [int(loaded.signatures["count"](words=tf.constant(["a", "b"]))["asked"]) for _ in range(2)] == [2, 4]
 
 
+class Restorable(tf.Module):
+    """As TensorFlow Lite's guide to training on devices has it: what one signature sets, another computes with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = tf.Variable(tf.ones(3))
+
+    @tf.function(input_signature=[tf.TensorSpec([3], name="x")])
+    def infer(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x * self.scale}
+
+    @tf.function(input_signature=[tf.TensorSpec([3], name="scale")])
+    def restore(self, scale: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scale": self.scale.assign(scale) + 0.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([3], name="x")])
+    def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.identity(x) * 2.0}
+
+
+def test_a_signature_computes_with_what_another_has_changed(tmp_path: Path) -> None:
+    model = Restorable()
+    functions = {name: getattr(model, name) for name in ("infer", "restore", "double")}
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures=functions)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    by_name = {each.name: each for each in report.signatures}
+    assert by_name["infer"].notes == ["left as it is: it reads what signature 'restore' changes"]
+    assert by_name["double"].level != "original"
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    loaded.signatures["restore"](scale=tf.constant([5.0, 6.0, 7.0]))
+    assert loaded.signatures["infer"](x=tf.ones(3))["y"].numpy().tolist() == [5.0, 6.0, 7.0]
+
+
 def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:
     words = Words(tmp_path / "vocabulary.txt")
     tf.saved_model.save(words, str(tmp_path / "model"), signatures={"serving_default": words.embed})

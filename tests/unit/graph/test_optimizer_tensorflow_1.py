@@ -158,3 +158,18 @@ def test_a_constant_in_a_branch_is_the_answer_where_that_branch_is_taken_alone(
     assert function(x=tf.constant(X))["few"].numpy().tolist() == [[7.0] * 4]
     for value in function(x=tf.fill([1, 4], 200.0)).values():
         np.testing.assert_allclose(value, np.full([1, 4], np.e), rtol=1e-5)
+
+
+def test_a_signature_computes_with_the_weights_that_another_has_changed(tmp_path: Path) -> None:
+    builder = v1.saved_model.Builder(str(tmp_path / "model"))
+    with tf.Graph().as_default(), v1.Session() as session:
+        x, kernel = v1.placeholder(tf.float32, [4, 4], name="x"), weights()
+        results = {"infer": {"y": x @ kernel}, "restore": {"y": tf.identity(v1.assign(kernel, x))}}
+        session.run(v1.global_variables_initializer())
+        signatures = {name: v1.saved_model.predict_signature_def({"x": x}, given) for name, given in results.items()}
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+    builder.save()
+    optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False)
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures
+    loaded["restore"](x=tf.eye(4) * 5.0)
+    np.testing.assert_array_equal(loaded["infer"](x=tf.eye(4))["y"], np.eye(4) * 5.0)

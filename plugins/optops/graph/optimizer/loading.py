@@ -1,6 +1,6 @@
 """Reads what is to be optimised: SavedModels, Keras files and models, tf.Modules and frozen graphs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
@@ -25,12 +25,13 @@ CHANGES = (
     "LookupTableInsert",
     "LookupTableRemove",
 )
+CHANGING = "it changes variables or tables"
 UNFIT: Mapping[str, Callable[[str], bool]] = {
     "its results are random": lambda op: any(part in op for part in RANDOM) and not op.startswith("Stateless"),
     "it calls Python": lambda op: op in CALLS_PYTHON,
     "it makes a table that only TensorFlow 1 can fill": lambda op: op in TABLES,
     "it has a loop of TensorFlow 1": lambda op: op in LOOPS,
-    "it changes variables or tables": lambda op: op.startswith(CHANGES),
+    CHANGING: lambda op: op.startswith(CHANGES),
 }
 """Why a signature with an operator must stay as it is."""
 
@@ -91,7 +92,9 @@ def load(source: Any, scratch: Path) -> Model:
         raise OptimizerError(_explained(folder, error)) from error
     if not getattr(loaded, "signatures", None):
         raise OptimizerError(f"{folder} has no signature; save it with `signatures=`")
-    return Model(folder, loaded, {name: _signature(name, function) for name, function in loaded.signatures.items()})
+    reasons = _reasons(loaded.signatures)
+    signatures = {name: _signature(name, function, reasons[name]) for name, function in loaded.signatures.items()}
+    return Model(folder, loaded, signatures)
 
 
 def _as_saved_model(source: Any, scratch: Path) -> Path:
@@ -209,9 +212,31 @@ def _explained(path: Path, error: Exception) -> str:
     return f"{path} can not be loaded: {type(error).__name__}: {text}"
 
 
-def _signature(name: str, function: Any) -> Signature:
+def _reasons(functions: Mapping[str, Any]) -> dict[str, str]:
+    """Returns by name why signatures must stay as they are; empty for those that need not."""
+    operators = {name: _operators(function) for name, function in functions.items()}
+    reasons = {name: _unfit(function, operators[name]) for name, function in functions.items()}
+    changed: dict[Any, str] = {}
+    for name, function in functions.items():
+        if any(map(UNFIT[CHANGING], operators[name])):
+            # Which of them it changes, functions that it calls may decide: all count.
+            changed |= dict.fromkeys(_resources(function), name)
+    for name, function in functions.items():
+        changing = next((changed[each] for each in _resources(function) if each in changed), None)
+        if changing is not None and not reasons[name]:
+            reasons[name] = f"it reads what signature {changing!r} changes"
+    return reasons
+
+
+def _resources(function: Any) -> set[Any]:
+    """Returns the variables and tables of a loaded function, by what tells that another function has them too."""
+    captured = {id(resource) for resource, _ in function.graph.captures if resource.dtype == tf.resource}
+    named = {node.attr["shared_name"].s for node in function.graph.as_graph_def().node}  # as TensorFlow 1 has them
+    return captured | (named - {b""})
+
+
+def _signature(name: str, function: Any, reason: str) -> Signature:
     outputs = sorted(function.structured_outputs)
-    reason = _unfit(function)
     if reason:
         return Signature(name, function, outputs, None, {}, reason)
     try:
@@ -229,12 +254,9 @@ def _signature(name: str, function: Any) -> Signature:
     return Signature(name, function, outputs, graph, captures)
 
 
-def _unfit(function: Any) -> str:
+def _unfit(function: Any, operators: Sequence[str]) -> str:
     """Returns why a function must stay as it is; empty if its inputs alone decide what plain tensors it gives."""
-    graph_def = function.graph.as_graph_def()
-    ops = {node.op for node in graph_def.node}
-    ops |= {node.op for called in graph_def.library.function for node in called.node_def}
-    for op in sorted(ops):
+    for op in operators:
         for reason, is_meant in UNFIT.items():
             if is_meant(op):
                 return f"{reason} ({op})"
@@ -242,3 +264,10 @@ def _unfit(function: Any) -> str:
         if not isinstance(output, tf.TensorSpec | tf.Tensor):
             return f"its output {name!r} is no plain tensor ({type(output).__name__})"
     return ""
+
+
+def _operators(function: Any) -> list[str]:
+    """Returns the kinds of nodes of a function and of those that it calls."""
+    graph_def = function.graph.as_graph_def()
+    called = (node for each in graph_def.library.function for node in each.node_def)
+    return sorted({node.op for node in (*graph_def.node, *called)})
