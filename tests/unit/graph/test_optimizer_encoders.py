@@ -23,6 +23,8 @@ from optops.runtimes import load_executable
 
 WIDTH, HEADS, UNITS, VOCABULARY = 32, 4, 48, 20
 SIZE = WIDTH // HEADS
+BLOCK = 128
+"""No random inputs are longer."""
 
 
 def gelu_by_erf(x: tf.Tensor) -> tf.Tensor:
@@ -280,6 +282,31 @@ def test_sentences_without_positions_give_none_as_they_did(weigh: Any, tmp_path:
     loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
     nothing = tf.zeros([2, 0], tf.int32)
     assert loaded(ids=nothing, mask=nothing)["states"].shape == (2, 0, WIDTH)
+
+
+def heads_of_blocks(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    made = [tf.reshape(tf.matmul(x, kernel) + bias, [-1, BLOCK, HEADS, SIZE]) for kernel, bias in weights]
+    return [tf.transpose(y, [0, 2, 1, 3]) for y in made]
+
+
+def heads_of_the_first_positions(x: tf.Tensor, weights: list[Any]) -> list[tf.Tensor]:
+    queries, keys, values = heads_by_einsum(x, weights)
+    return [queries, keys[:, :, :BLOCK], values[:, :, :BLOCK]]
+
+
+@pytest.mark.parametrize(
+    "heads", [heads_of_blocks, heads_of_the_first_positions], ids=lambda function: function.__name__
+)
+def test_layers_that_attend_to_a_part_of_a_long_sentence_are_no_stack_for_a_reason(heads: Any, tmp_path: Path) -> None:
+    encoder = Encoder(heads, norm_by_moments, tf.nn.relu, False, weights_of_all_keys)
+    report = fused(encoder, tmp_path)
+    assert "encoder stack" not in report.counts()
+    assert any("not known to be as long as" in each["reason"] for each in report.left_alone)
+    load_operators()
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    ids = tf.constant(np.random.default_rng(0).integers(0, VOCABULARY, (2, 2 * BLOCK)), tf.int32)
+    wanted, found = (function(ids=ids, mask=tf.ones_like(ids))["states"] for function in (encoder.serve, loaded))
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def constants(folder: Path) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 
 from optops.graph import optimize
 from optops.graph.optimizer.graph import Graph, producer_of
-from optops.graph.optimizer.sizes import Size, Sizes
+from optops.graph.optimizer.sizes import JoinedSizes, Size, Sizes
 from optops.models.keras import tf
 
 WIDTH, HEADS = 12, 3
@@ -59,6 +59,37 @@ def slices(x: tf.Tensor) -> tf.Tensor:
     return many[:, 0, ..., 0, :, 0] + x[0] + x[:, -1:] + x[:, ::2][:, :1] + x[..., 1:2]
 
 
+def parts(x: tf.Tensor) -> tf.Tensor:
+    one, two, _ = tf.split(x, 3, axis=-1)
+    batch, time = tf.shape(x)[0], tf.shape(x)[1]
+    wide, narrow = tf.split(tf.reshape(x, [time, batch, WIDTH]), [WIDTH - 2, 2], axis=2)
+    again = tf.unstack(tf.reshape(x, [batch, 3, WIDTH // 3, time]), axis=1)[2]
+    return one + two + tf.transpose(again, [0, 2, 1]) + tf.transpose(wide[..., :1] + narrow[..., :1], [1, 0, 2])
+
+
+def positions(x: tf.Tensor) -> tf.Tensor:
+    time = tf.shape(x)[1]
+    table = tf.slice(tf.tile(x[0], [3, 1]), [0, 0], [time, WIDTH])
+    return x + table + tf.gather(table, tf.range(time)) + tf.cast(tf.range(0, 2 * time, 2), tf.float32)[:, tf.newaxis]
+
+
+def all_rows(x: tf.Tensor) -> tf.Tensor:
+    """Gets back from rows to sentences by a batch, and by a length, alone."""
+    by_batch = tf.reshape(tf.reshape(x, [-1, WIDTH]), [tf.shape(x)[0], -1, HEADS, WIDTH // HEADS])
+    by_length = tf.reshape(tf.reshape(x, [-1, WIDTH]), [-1, tf.shape(x)[1], HEADS, WIDTH // HEADS])
+    return tf.reshape(by_batch + by_length, [tf.shape(x)[0], -1, WIDTH])
+
+
+def unstacked(x: tf.Tensor) -> tf.Tensor:
+    batch, time, width = tf.unstack(tf.shape(x))
+    return tf.reshape(tf.reshape(x, [batch * time, width]), [batch, time, WIDTH])
+
+
+def pairs_of_rows(x: tf.Tensor) -> tf.Tensor:
+    found = tf.reshape(tf.tile(x, [1, 2, 1]), [-1, 2, WIDTH]) + tf.reshape(tf.tile(x, [2, 1, 1]), [-1, 1, WIDTH])[:1]
+    return tf.reshape(found, [2 * tf.shape(x)[0], -1])
+
+
 def stacked(x: tf.Tensor) -> tf.Tensor:
     """Takes the second of two shapes, which is no vector's second number."""
     shapes = tf.stack([tf.shape(x), tf.shape(tf.transpose(x, [1, 0, 2]))])
@@ -73,7 +104,21 @@ def graph_of(function: Callable[[tf.Tensor], tf.Tensor]) -> Graph:
 
 @pytest.mark.parametrize(
     "function",
-    [residual, tensordot, heads, rows, lookup, enlarged, pairs, slices, stacked],
+    [
+        residual,
+        tensordot,
+        heads,
+        rows,
+        lookup,
+        enlarged,
+        pairs,
+        slices,
+        parts,
+        positions,
+        all_rows,
+        pairs_of_rows,
+        stacked,
+    ],
     ids=lambda function: function.__name__,
 )
 def test_sizes_that_are_said_to_be_equal_are_equal_whatever_goes_in(function: Any) -> None:
@@ -93,7 +138,9 @@ def test_sizes_that_are_said_to_be_equal_are_equal_whatever_goes_in(function: An
                 assert not isinstance(size, int) or size == true, tensor
 
 
-@pytest.mark.parametrize("function", [residual, tensordot, heads, rows], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function", [residual, tensordot, heads, rows, all_rows, unstacked], ids=lambda function: function.__name__
+)
 def test_what_keeps_the_rows_of_its_input_is_known_to_be_as_large(function: Any) -> None:
     graph = graph_of(function)
     sizes = Sizes(graph)
@@ -105,6 +152,20 @@ def test_what_keeps_the_rows_of_its_input_is_known_to_be_as_large(function: Any)
 def test_sums_that_one_axis_of_1_may_enlarge_are_not_said_to_be_as_large() -> None:
     graph = graph_of(enlarged)
     assert Sizes(graph).of(graph.outputs[0]) != Sizes(graph).of(f"{graph.inputs[0]}:0")
+
+
+def test_what_is_added_together_is_joined_and_what_is_cut_off_is_not() -> None:
+    def sums(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        return tf.concat([x + mask[..., tf.newaxis], tf.nn.relu(x), x[:, :128]], 1)
+
+    specs = [tf.TensorSpec([None, None, WIDTH]), tf.TensorSpec([None, None])]
+    concrete = tf.function(sums, autograph=False).get_concrete_function(*specs)
+    graph = Graph.of(concrete.graph.as_graph_def(), [], [concrete.outputs[0].name])
+    joined = next(node for node in graph.nodes.values() if node.op == "ConcatV2")
+    total, states, cut = (JoinedSizes(graph).of(tensor) or () for tensor in joined.inputs[:3])
+    assert total == states
+    assert cut[0] == states[0]
+    assert cut[1] != states[1]
 
 
 class OwnMasks(tf.Module):

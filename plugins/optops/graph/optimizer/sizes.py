@@ -3,14 +3,25 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node, integer, text
 from optops.models.keras import tf
 
-Size = int | tuple[str, int]
-"""A number, or that of an axis of a tensor: those that are equal are equally long."""
+Axis = tuple[str, int]
+
+
+class Multiple(NamedTuple):
+    """A number of times the sizes of axes, as rows are that several axes were put into one for."""
+
+    times: int
+    axes: tuple[Axis, ...]
+
+
+Size = int | Axis | Multiple
+"""A number, or that of an axis of a tensor, or their product: those that are equal are equally long."""
 
 SAME = (
     *("Identity", "StopGradient", "PreventGradient", "Cast", "BiasAdd", "Softmax", "LogSoftmax", "Relu", "Relu6"),
@@ -21,6 +32,8 @@ BROADCAST = (
     *("AddV2", "Add", "Sub", "Mul", "RealDiv", "DivNoNan", "Pow", "SquaredDifference", "Maximum", "Minimum"),
     *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "SelectV2"),
 )
+PARTS = ("Split", "SplitV", "Unpack")
+"""What gives several tensors, all of them with the same sizes but on the axis that is divided."""
 REDUCE = ("Mean", "Sum", "Max", "Min", "Prod", "All", "Any")
 
 
@@ -49,7 +62,7 @@ class Sizes:
             return None
         node = self._graph.producer(tensor)
         rule = RULES.get(node.op)
-        made = rule(self, node) if rule and tensor.endswith(":0") else None
+        made = rule(self, node) if rule and (tensor.endswith(":0") or node.op in PARTS) else None
         if made is None or len(made) != len(shape):
             made = [None] * len(shape)
         own = zip(shape, made, strict=True)
@@ -67,16 +80,31 @@ class Sizes:
         constant = self._graph.constant(tensor)
         if constant is not None:
             return tuple(map(int, constant.ravel()))
-        if node.op == "Shape":
-            return self.of(node.inputs[0])
-        if node.op in ("Identity", "Cast", "ExpandDims", "Reshape", "Squeeze"):
-            return self.values(node.inputs[0])
-        if node.op in ("Pack", "ConcatV2"):
-            parts = [self.values(each) for each in (node.inputs if node.op == "Pack" else node.inputs[:-1])]
-            return None if None in parts else tuple(size for part in parts if part for size in part)
-        return self._taken(node) if node.op in ("GatherV2", "StridedSlice") else None
+        rule = VALUES.get(node.op)
+        return rule(self, node, int(tensor.rpartition(":")[2])) if rule else None
 
-    def _taken(self, node: Node) -> tuple[Size, ...] | None:
+    # One rule for each kind of operator that makes numbers of sizes
+
+    def _asked(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        return self.of(node.inputs[0])
+
+    def _handed_on(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        return self.values(node.inputs[0])
+
+    def _put_together(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        parts = [self.values(each) for each in (node.inputs if node.op == "Pack" else node.inputs[:-1])]
+        return None if None in parts else tuple(size for part in parts if part for size in part)
+
+    def _multiplied(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        factors = [self.values(each) for each in node.inputs]
+        numbers = [each[0] for each in factors if each is not None and len(each) == 1]
+        return (_simplest(_product_of(numbers)),) if len(numbers) == 2 else None
+
+    def _unpacked(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        vector = self.values(node.inputs[0])
+        return None if vector is None else (vector[output],)
+
+    def _taken(self, node: Node, output: int) -> tuple[Size, ...] | None:
         vector = self.values(node.inputs[0])
         constants = [self._graph.constant(read) for read in node.inputs[1:]]
         if vector is None or any(each is None or each.size != 1 for each in constants[1:]):
@@ -109,7 +137,13 @@ class Sizes:
         known = [part for part in parts if part is not None]
         rank = max(map(len, known))
         padded = [(*[1] * (rank - len(part)), *part) for part in known]
-        return [_only({size for size in sizes if size != 1}) for sizes in zip(*padded, strict=True)]
+        return [self._only({size for size in sizes if size != 1}) for sizes in zip(*padded, strict=True)]
+
+    def _only(self, sizes: set[Size]) -> Size | None:
+        """Returns what operands of these sizes broadcast to, 1 aside; None if that is decided when they are there."""
+        if not sizes:
+            return 1
+        return next(iter(sizes)) if len(sizes) == 1 else None
 
     def _product(self, node: Node) -> Sequence[Size | None] | None:
         one, two = (self.of(each) for each in node.inputs)
@@ -170,6 +204,23 @@ class Sizes:
                 given += [] if gone & bit else [size if whole else None]
         return given + left
 
+    def _part(self, node: Node) -> Sequence[Size | None] | None:
+        place, named = {"Split": (1, 0), "SplitV": (0, 2)}.get(node.op, (0, None))
+        source = self.of(node.inputs[place])
+        axis = integer(node, "axis") if named is None else self._graph.constant(node.inputs[named])
+        if source is None or axis is None:
+            return None
+        at = int(axis) % len(source)
+        return [*source[:at], *([] if node.op == "Unpack" else [None]), *source[at + 1 :]]
+
+    def _cut(self, node: Node) -> Sequence[Size | None] | None:
+        sizes = self.values(node.inputs[2])
+        return None if sizes is None else [None if size == -1 else size for size in sizes]
+
+    def _counted(self, node: Node) -> Sequence[Size | None] | None:
+        start, step = (self._graph.constant(node.inputs[place]) for place in (0, 2))
+        return self.values(node.inputs[1]) if start == 0 and step == 1 else None
+
     def _reshaped(self, node: Node) -> Sequence[Size | None] | None:
         source, wanted = self.of(node.inputs[0]), self.values(node.inputs[1])
         if wanted is None or -1 not in wanted:
@@ -195,25 +246,76 @@ class Sizes:
         return [named[label] for label in given]
 
 
-def _only(sizes: set[Size]) -> Size | None:
-    """Returns what operands of these sizes broadcast to, 1 aside; None if that is decided when they are there."""
-    if not sizes:
-        return 1
-    return next(iter(sizes)) if len(sizes) == 1 else None
-
-
 def _quotient(source: Sequence[Size], others: Sequence[Size]) -> Size | None:
-    """Returns the size that is left of a source's once others are divided out; None if it is not one axis."""
-    left = Counter(size for size in source if not isinstance(size, int))
-    taken = Counter(size for size in others if not isinstance(size, int))
-    whole = math.prod(size for size in source if isinstance(size, int))
-    part = math.prod(size for size in others if isinstance(size, int))
-    if taken - left or not part or whole % part:
+    """Returns the size that is left of a source's once others are divided out; None if they do not divide it."""
+    whole, part = _product_of(source), _product_of(others)
+    left, taken = Counter(whole.axes), Counter(part.axes)
+    if taken - left or not part.times or whole.times % part.times:
         return None
-    symbols = list((left - taken).elements())
-    if not symbols:
-        return whole // part
-    return symbols[0] if len(symbols) == 1 and whole == part else None
+    return _simplest(Multiple(whole.times // part.times, tuple((left - taken).elements())))
+
+
+def _simplest(size: Multiple) -> Size:
+    """Returns a number or an axis where that is all there is of a multiple; its axes are in order otherwise."""
+    if not size.axes:
+        return size.times
+    return size.axes[0] if size.times == 1 and len(size.axes) == 1 else Multiple(size.times, tuple(sorted(size.axes)))
+
+
+def _product_of(sizes: Sequence[Size]) -> Multiple:
+    parts = [_as_multiple(size) for size in sizes]
+    return Multiple(math.prod(part.times for part in parts), tuple(axis for part in parts for axis in part.axes))
+
+
+def _as_multiple(size: Size) -> Multiple:
+    if isinstance(size, Multiple):
+        return size
+    return Multiple(size, ()) if isinstance(size, int) else Multiple(1, (size,))
+
+
+VALUES: dict[str, Callable[[Sizes, Node, int], tuple[Size, ...] | None]] = {
+    **dict.fromkeys(("Identity", "Cast", "ExpandDims", "Reshape", "Squeeze"), Sizes._handed_on),
+    **dict.fromkeys(("Pack", "ConcatV2"), Sizes._put_together),
+    **dict.fromkeys(("GatherV2", "StridedSlice"), Sizes._taken),
+    "Shape": Sizes._asked,
+    "Mul": Sizes._multiplied,
+    "Unpack": Sizes._unpacked,
+}
+
+
+class JoinedSizes(Sizes):
+    """Sizes of which those that stand beside each other in a sum are taken for equal.
+
+    A graph runs on no others, but for those that are 1 and are repeated. So what is the same here is the same whatever
+    goes in where the samples show that nothing is repeated.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._joined_with: dict[Size, int | Axis] = {}
+        super().__init__(graph)
+
+    def of(self, tensor: str) -> tuple[Size, ...] | None:
+        """Returns a tensor's sizes, or None if its rank is unknown; of those that are equal, always the same one."""
+        known = super().of(tensor)
+        return None if known is None else tuple(map(self._first, known))
+
+    def _first(self, size: Size) -> Size:
+        if isinstance(size, Multiple):
+            return _simplest(_product_of([size.times, *map(self._first, size.axes)]))
+        while size in self._joined_with:
+            size = self._joined_with[size]
+        return size
+
+    def _only(self, sizes: set[Size]) -> Size | None:
+        """Returns what operands of these sizes broadcast to, 1 aside: one that all axes among them are from now on."""
+        found = sorted(set(map(self._first, sizes)), key=lambda size: (not isinstance(size, int), str(size)))
+        if not found:
+            return 1
+        axes = [size for size in found if not isinstance(size, int | Multiple)]
+        first = axes[0] if axes and not isinstance(found[0], int) else found[0]
+        if not isinstance(first, Multiple):
+            self._joined_with |= {axis: first for axis in axes if axis != first}
+        return first
 
 
 Rule = Callable[[Sizes, Node], Sequence[Size | None] | None]
@@ -227,6 +329,9 @@ RULES: dict[str, Rule] = {
     "Transpose": Sizes._transposed,
     "ExpandDims": Sizes._expanded,
     "StridedSlice": Sizes._sliced,
+    **dict.fromkeys(PARTS, Sizes._part),
+    "Slice": Sizes._cut,
+    "Range": Sizes._counted,
     "Reshape": Sizes._reshaped,
     "Einsum": Sizes._contracted,
 }

@@ -56,6 +56,7 @@ class Attention:
         query_key_value: float32 [width, 3 * heads * head_size] and bias, the scale of the scores in the queries so that
             the operator library's 1 / sqrt(head size) gives the model's.
         output: float32 [heads * head_size, width] and bias.
+        scores: Tensor that is the product of queries and keys.
         masks: Of the scores; a key is seen where all of them say so.
         merged_heads: Whether the scores are [batch * heads, queries, keys], not [batch, heads, queries, keys].
         result: Tensor that is the product after the attention.
@@ -67,6 +68,7 @@ class Attention:
     head_size: int
     query_key_value: tuple[np.ndarray, np.ndarray]
     output: tuple[np.ndarray, np.ndarray]
+    scores: str
     masks: tuple[Mask, ...]
     merged_heads: bool
     result: str
@@ -174,6 +176,7 @@ def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) ->
         head_size,
         _merged(ways, columns, scores.scale * head_size**0.5),
         (output.kernel[rows], output.bias),
+        f"{scores.product.name}:0",
         scores.masks,
         len(graph.shape(softmax.inputs[0]) or ()) == 3,
         output.output,

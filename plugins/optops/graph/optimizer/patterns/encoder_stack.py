@@ -21,6 +21,7 @@ from optops.graph.optimizer.patterns.mask import Mask, hidden_ends
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of, same_rows
+from optops.graph.optimizer.sizes import JoinedSizes, Sizes
 from optops.graph.optimizer.splice import splice
 from optops.models.keras import tf
 
@@ -56,9 +57,12 @@ class Stack:
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives stacks of as many layers as can run in one call."""
     found = layers(graph, context)
+    if not found:
+        return
+    sizes = JoinedSizes(graph)
     for chain in _chains(graph, found):
         stack = _stack(graph, chain, context)
-        if stack is not None and _hides_ends(graph, stack, context):
+        if stack is not None and _is_whole(sizes, stack, context) and _hides_ends(graph, stack, context):
             yield _place(graph, stack, context)
 
 
@@ -137,6 +141,22 @@ def _stack(graph: Graph, chain: list[Layer], context: Context) -> Stack | None:
             _refused(context, first, f"{mask.tensor} has no axes of batch and heads: {graph.shape(mask.tensor)}")
             return None
     return Stack(tuple(chain), last_norm, source, result, masks, not first_position_alone(graph, result))
+
+
+def _is_whole(sizes: Sizes, stack: Stack, context: Context) -> bool:
+    """Returns whether all positions of what goes in are attended to and come out, however many there are.
+
+    The rows are the same in the samples, but they may be those of blocks, or of a sentence that is cut off when it is
+    longer.
+    """
+    time = (sizes.of(stack.source) or ())[1]
+    made = [(layer, layer.attention.scores, (-2, -1)) for layer in stack.layers]
+    for layer, tensor, axes in (*made, (stack.layers[-1], stack.result, (1,))):
+        found = sizes.of(tensor) or ()
+        if len(found) > 2 and any(found[axis] != time for axis in axes):
+            _refused(context, layer, f"{tensor} is not known to be as long as {stack.source}, whatever goes in")
+            return False
+    return True
 
 
 def _hides_ends(graph: Graph, stack: Stack, context: Context) -> bool:
