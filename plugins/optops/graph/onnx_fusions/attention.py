@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.onnx_fusions.rewriting import CONTRIB, Rewriter, attribute
+from optops.graph.onnx_fusions.rewriting import CONTRIB, Rewriter, attribute, has_same_sizes, known_sizes
 from optops.graph.optimizer.patterns.mask import HIDES
 
 DEPTH = 6
@@ -90,7 +90,7 @@ def _fuse(graph: Rewriter, scores: _Scores, mixed: _Product, weights: str, zeroe
         _placed(graph, values, [renamed.get(axis, "") for axis in values_axes], [batch, keys, heads, VALUE]),
     ]
     found = [each for each in read if each is not None]
-    sizes = [[size or 0 for size in graph.shape(each)[2:]] for each in found]
+    sizes = [known_sizes(graph.shape(each)[2:]) for each in found]
     if len(found) < 3 or not all(map(all, sizes)) or sizes[0] != sizes[1] or sizes[0][0] != sizes[2][0]:
         return False
     found[0], factor = _without_factor(graph, found[0])
@@ -209,9 +209,10 @@ def _without_factor(graph: Rewriter, tensor: str) -> tuple[str, float]:
 def _merged(graph: Rewriter, tensor: str) -> str:
     """Returns [b, s, h, d] as [b, s, h * d]."""
     shape = graph.shape(tensor)
-    width = (shape[2] or 0) * (shape[3] or 0)
+    width = int(np.prod(known_sizes(shape[2:])))
     reshape = graph.producer(tensor, "Reshape")
-    if reshape is not None and len(graph.shape(reshape.input[0])) == 3 and graph.shape(reshape.input[0])[2] == width:
+    before = graph.shape(reshape.input[0]) if reshape is not None else ()
+    if has_same_sizes(before, shape) and before[2] == width:
         return str(reshape.input[0])
     return graph.reshape(tensor, [0, 0, width])
 
@@ -245,7 +246,7 @@ def _bias(graph: Rewriter, biases: list[str], lengths: list[str]) -> str:
     for other in biases[1:]:
         total = graph.add("Add", total, other)
     shape = graph.shape(total)
-    if len(shape) == 4 and 1 not in shape[2:] and None not in shape[2:]:
+    if len(shape) == 4 and 1 not in shape[2:] and all(shape[2:]):
         return total
     one = graph.ints(1)
     return graph.add("Expand", total, graph.add("Concat", one, one, *lengths, axis=0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.onnx_fusions.rewriting import Rewriter
+from optops.graph.onnx_fusions.rewriting import Rewriter, known_sizes
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -85,5 +85,5 @@ def results_of(graph: Rewriter, node: Any, operators: frozenset[str], steps: int
 
 def example_of(graph: Rewriter, tensor: str, width: int) -> np.ndarray:
     """Returns random rows in the shape of a tensor whose last axis is `width`."""
-    sizes = [size or LENGTHS[axis % 2] for axis, size in enumerate(graph.shape(tensor)[:-1])]
+    sizes = [size or LENGTHS[axis % 2] for axis, size in enumerate(known_sizes(graph.shape(tensor)[:-1]))]
     return np.random.default_rng(0).normal(size=[*sizes, width])

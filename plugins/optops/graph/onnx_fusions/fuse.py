@@ -19,7 +19,7 @@ from optops.graph.onnx_fusions.tidying import tidy
 from optops.graph.optimizer.parity import Difference, compare
 from optops.runtimes.onnxruntime import MODEL, open_session
 
-PATTERNS: Mapping[str, Callable[[Rewriter], int]] = {
+PATTERNS: dict[str, Callable[[Rewriter], int]] = {
     "einsums as products": fuse_einsums,
     "products without rows": fuse_rows,
     "layer norms": fuse_layer_norm,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from optops.graph.onnx_fusions.by_value import BY_ELEMENT, Function, example_of, function_of, part, results_of
-from optops.graph.onnx_fusions.rewriting import Rewriter
+from optops.graph.onnx_fusions.rewriting import Rewriter, Unknown
 
 BY_ROW = BY_ELEMENT | {"ReduceMean", "BatchNormalization", "ReduceSumSquare", "ReduceProd", "Reshape", "Shape", "Cast"}
 BY_ROW |= {"Slice", "Gather", "Squeeze", "Unsqueeze", "Expand", "Concat"}
@@ -34,8 +34,8 @@ def fuse_layer_norm(graph: Rewriter) -> int:
     fused = 0
     for mean in [node for node in graph.graph.node if node.op_type == "ReduceMean"]:
         source = _source(graph, mean)
-        width = graph.shape(source)[-1] if graph.shape(source) else None
-        if width is None or width < 2:
+        width = graph.shape(source)[-1] if graph.shape(source) else Unknown()
+        if isinstance(width, Unknown) or width < 2:
             continue
         for result in results_of(graph, mean, BY_ROW, STEPS)[::-1]:
             norm = _norm(graph, source, result, width)

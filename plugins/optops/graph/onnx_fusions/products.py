@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.onnx_fusions.rewriting import Rewriter, attribute
+from optops.graph.onnx_fusions.rewriting import Rewriter, Shape, attribute, has_same_sizes, known_sizes
 
 
 def fuse_einsums(graph: Rewriter) -> int:
@@ -73,18 +73,20 @@ def fuse_rows(graph: Rewriter) -> int:
             continue
         source, weight = rows.input[0], graph.constants[product.input[1]]
         before, after = graph.shape(source), graph.shape(node.output[0])
-        if len(before) != 3 or before[2] != weight.shape[0] or len(after) < 3 or not _ends_with(after[2:], weight):
+        fits = has_same_sizes(before, after) and before[2] == weight.shape[0] and _ends_with(after[2:], weight)
+        if not fits:
             continue
         made = graph.add("MatMul", source, product.input[1], shape=(*before[:2], weight.shape[1]))
         made = graph.add("Add", made, bias, shape=graph.shape(made)) if bias else made
-        sizes = [size or 0 for size in after[2:]]
-        graph.redirect(node.output[0], made if len(after) == 3 else graph.reshape(made, [0, 0, *sizes]))
+        graph.redirect(
+            node.output[0], made if len(after) == 3 else graph.reshape(made, [0, 0, *known_sizes(after[2:])])
+        )
         fused += 1
     return fused
 
 
-def _ends_with(sizes: tuple[int | None, ...], weight: np.ndarray) -> bool:
-    return None not in sizes and int(np.prod([size or 0 for size in sizes])) == weight.shape[1]
+def _ends_with(sizes: Shape, weight: np.ndarray) -> bool:
+    return bool(np.prod(known_sizes(sizes)) == weight.shape[1])
 
 
 def _product(graph: Rewriter, tensor: str) -> tuple[Any, str]:

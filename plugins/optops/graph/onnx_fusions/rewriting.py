@@ -2,12 +2,28 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from operator import eq
 from typing import Any
 
 import numpy as np
 
 CONTRIB = "com.microsoft"
-Shape = tuple[int | None, ...]
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A size that is not known, and false therefore; those of one name are equally long whatever goes in."""
+
+    name: str = field(default_factory=lambda: f"unknown {next(_numbers)}")
+
+    def __bool__(self) -> bool:
+        return False
+
+
+Shape = tuple[int | Unknown, ...]
 
 
 class Rewriter:
@@ -94,8 +110,8 @@ class Rewriter:
     def reshape(self, tensor: str, sizes: Sequence[int]) -> str:
         """Adds a Reshape; sizes may be 0, as that of the input at this place, or -1."""
         before = self.shape(tensor)
-        known = [size or (before[i] if i < len(before) else None) for i, size in enumerate(sizes)]
-        shape = tuple(None if size == -1 else size for size in known)
+        known = [size or (before[i] if i < len(before) else Unknown()) for i, size in enumerate(sizes)]
+        shape = tuple(Unknown() if size == -1 else size for size in known)
         return self.add("Reshape", tensor, self.ints(*sizes), shape=shape)
 
     def transpose(self, tensor: str, order: Sequence[int]) -> str:
@@ -153,10 +169,10 @@ class Rewriter:
                     order.append(node)
         read = {name for node in order for name in _reads(node)} | self.outputs
         constants = [tensor for tensor in self.graph.initializer if tensor.name in read]
-        for field, kept in ((self.graph.node, order), (self.graph.initializer, constants)):
+        for listed, kept in ((self.graph.node, order), (self.graph.initializer, constants)):
             copies = [type(each).FromString(each.SerializeToString()) for each in kept]
-            del field[:]
-            field.extend(copies)
+            del listed[:]
+            listed.extend(copies)
         if not any(each.domain == CONTRIB for each in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
         self._index()
@@ -173,7 +189,25 @@ def attribute(node: Any, name: str, default: Any = None) -> Any:
 
 
 def _shape(tensor_type: Any) -> Shape:
-    return tuple(size.dim_value if size.HasField("dim_value") else None for size in tensor_type.shape.dim)
+    return tuple(
+        size.dim_value if size.HasField("dim_value") else Unknown(size.dim_param) if size.dim_param else Unknown()
+        for size in tensor_type.shape.dim
+    )
+
+
+def known_sizes(sizes: Shape) -> list[int]:
+    """Returns sizes, 0 for those that are not known."""
+    return [size if isinstance(size, int) else 0 for size in sizes]
+
+
+def has_same_sizes(before: Shape, after: Shape) -> bool:
+    """Returns whether what is reshaped from [batch, time, width] is so again, whatever goes in.
+
+    Args:
+        before: Shape of rows of one width.
+        after: Of as many rows, whose values may have axes of their own: one of the first two axes says the other.
+    """
+    return len(before) == 3 and len(after) >= 3 and any(map(eq, before[:2], after[:2]))
 
 
 def _bodies(node: Any) -> list[Any]:

@@ -1,6 +1,6 @@
 """Reshapes and transposes that undo each other are left out."""
 
-from optops.graph.onnx_fusions.rewriting import Rewriter, attribute
+from optops.graph.onnx_fusions.rewriting import Rewriter, attribute, has_same_sizes
 
 
 def tidy(graph: Rewriter) -> int:
@@ -20,8 +20,8 @@ def tidy(graph: Rewriter) -> int:
 def _tidy_reshape(graph: Rewriter, tensor: str, sizes: str, result: str) -> int:
     shape, source = graph.shape(result), tensor
     while True:
-        # Sizes that are dynamic and in the same places are the same: what proves the whole proves this.
-        if len(shape) == 3 and shape[2] and graph.shape(source) == shape:
+        before = graph.shape(source)
+        if len(shape) == 3 and shape[2] and has_same_sizes(before, shape) and before[2] == shape[2]:
             graph.redirect(result, source)
             return 1
         node = graph.producer(source, "Reshape")
