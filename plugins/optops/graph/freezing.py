@@ -1,7 +1,7 @@
 """Makes constants of a SavedModel's variables, also where loops look rows of them up."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,20 @@ def with_branches_lowered(graph_def: Any) -> Any:
     for node in (*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)):
         if node.op in ("If", "StatelessIf"):
             node.attr["_lower_using_switch_merge"].b = True
+    return graph_def
+
+
+def with_plain_inputs(graph_def: Any, inputs: Collection[str]) -> Any:
+    """Makes the inputs of a graph that have a default ones without, in place: whoever calls a function gives them all.
+
+    Args:
+        graph_def: Changed.
+        inputs: Names of their nodes.
+    """
+    for node in graph_def.node:
+        if node.name in inputs and node.op == "PlaceholderWithDefault":
+            node.op = "Placeholder"
+            del node.input[:]
     return graph_def
 
 

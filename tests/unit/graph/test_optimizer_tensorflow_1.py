@@ -82,6 +82,13 @@ def detecting() -> tuple[Named, Named]:
     return {"x": x}, {"few": found(1), "many": found(LARGE)}
 
 
+def thresholds() -> tuple[Named, Named]:
+    """Random inputs are so small that all of them give the same; nothing reads one of them."""
+    inputs = {"x": v1.placeholder(tf.float32, [None, 4], name="x")}
+    inputs |= {name: v1.placeholder_with_default(1000.0, [], name=name) for name in ("high", "low", "unread")}
+    return inputs, {"y": tf.cast(inputs["x"] + inputs["low"] > inputs["high"] + 500.0, tf.float32)}
+
+
 def looked_up() -> tuple[Named, Named]:
     words = v1.placeholder(tf.string, [None], name="words")
     initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1, 2], tf.int64))
@@ -158,6 +165,16 @@ def test_a_constant_in_a_branch_is_the_answer_where_that_branch_is_taken_alone(
     assert function(x=tf.constant(X))["few"].numpy().tolist() == [[7.0] * 4]
     for value in function(x=tf.fill([1, 4], 200.0)).values():
         np.testing.assert_allclose(value, np.full([1, 4], np.e), rtol=1e-5)
+
+
+def test_inputs_that_have_a_default_count_as_those_that_have_none(tmp_path: Path) -> None:
+    report = optimize(save(tmp_path / "model", thresholds), tmp_path / "out", kernels=False, benchmark=False)
+    assert report.signatures[0].level == "plain", report.lines()
+    function = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    x, unread = tf.constant(X), tf.constant(0.0)
+    for high, low in ((100.0, 1000.0), (1000.0, 100.0)):
+        (found,) = function(x=x, high=tf.constant(high), low=tf.constant(low), unread=unread).values()
+        np.testing.assert_array_equal(found, np.full(X.shape, low > high + 500))
 
 
 def test_a_signature_computes_with_the_weights_that_another_has_changed(tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from optops.graph.freezing import argument_names, freeze_function, load_prepared, with_branches_lowered
+from optops.graph.freezing import (
+    argument_names,
+    freeze_function,
+    load_prepared,
+    with_branches_lowered,
+    with_plain_inputs,
+)
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
 from optops.models.keras import tf
@@ -249,7 +255,7 @@ def _signature(name: str, function: Any, reason: str) -> Signature:
     own = [name for name in inputs if name not in captures]
     if len(own) != len(function.structured_input_signature[1]) or len(own) != len(argument_names(function)):
         return Signature(name, function, outputs, None, {}, f"its inputs are called otherwise once it is frozen: {own}")
-    graph_def = with_branches_lowered(frozen.graph.as_graph_def())
+    graph_def = with_plain_inputs(with_branches_lowered(frozen.graph.as_graph_def()), own)
     graph = Graph.of(graph_def, [*own, *captures], [tensor.name for tensor in frozen.outputs])
     return Signature(name, function, outputs, graph, captures)
 
