@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optops.graph import optimize
 from optops.graph.optimizer.loading import load
 from optops.graph.optimizer.samples import Sample, accepted_samples
 from optops.models.keras import tf
@@ -85,3 +86,33 @@ def test_images_of_bytes_have_all_values(tmp_path: Path) -> None:
     spec = tf.TensorSpec([None, 32, 32, 3], tf.uint8, "x")
     found = samples(tmp_path, lambda x: {"y": tf.cast(x, tf.float32) / 255.0}, spec)
     assert any(sample["x"].min() == 0 and sample["x"].max() == 255 for sample in found)
+
+
+@pytest.mark.parametrize(
+    "function", [tf.math.log, tf.sqrt, lambda x: 1.0 / tf.cast(x == 1.0, tf.float32) - 1.0], ids=["log", "sqrt", "one"]
+)
+def test_a_model_that_has_numbers_for_some_inputs_alone_is_given_these(function: Any, tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reduce_sum(function(x), axis=1)}
+
+    found = samples(tmp_path, serve, tf.TensorSpec([None, 64], tf.float32, "x"))
+    assert len(found) == 4
+    assert all(np.isfinite(serve(tf.constant(sample["x"]))["y"]).any() for sample in found)
+
+
+def test_a_model_that_has_no_numbers_is_left_as_it_is_with_the_remedy(tmp_path: Path) -> None:
+    spec = tf.TensorSpec([None, 4], tf.float32, "x")
+    assert samples(tmp_path, lambda x: {"y": x * np.nan, "z": x}, spec) == []
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    (note,) = report.signatures[0].notes
+    assert note == "left as it is: it has numbers for none of the random inputs; give it `inputs`"
+
+
+def test_a_model_of_one_size_is_given_several_inputs_of_it(tmp_path: Path) -> None:
+    found = samples(tmp_path, lambda x: {"y": x * 2.0}, tf.TensorSpec([1, 8, 8, 3], tf.float32, "x"))
+    assert len({sample["x"].tobytes() for sample in found}) == len(found) == 4
+
+
+def test_a_slow_model_of_one_size_is_given_two_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optops.graph.optimizer.samples.SLOW", 0.0)
+    assert len(samples(tmp_path, lambda x: {"y": x * 2.0}, tf.TensorSpec([3], tf.float32, "x"))) == 2

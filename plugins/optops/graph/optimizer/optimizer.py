@@ -208,7 +208,7 @@ def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
             )
     samples = [*fitting, *accepted_samples(signature, graph)]
     if not samples:
-        report.notes.append("left as it is: it accepts none of the random inputs that were tried; give it `inputs`")
+        report.notes.append("left as it is: it has numbers for none of the random inputs; give it `inputs`")
     wanted = [call(signature.original, sample) for sample in samples]
     again = [call(signature.original, sample) for sample in samples]
     if samples and not compare(wanted, again, "fp32").fits:

@@ -1,7 +1,8 @@
 """Random inputs that a model accepts: types, dynamic sizes, ids that its embeddings have, ends that are padded."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,16 @@ KINDS = ("ones", "prefix", "random", "zeros")
 In `prefix`, ids are those of padding and states are 0 behind the same ends, before the last position and different in
 each example.
 """
+NUMBERS: tuple[Callable[[np.random.Generator, list[int]], np.ndarray], ...] = (
+    lambda draw, shape: draw.normal(size=shape),
+    lambda draw, shape: draw.uniform(size=shape),
+    lambda draw, shape: np.ones(shape),
+)
+"""What floats are; the next where a model has no number for them, as one with a logarithm has none."""
 FAILURES = 40
 """How many samples a model may refuse until it counts as one that accepts none."""
+SLOW = 1.0
+"""Seconds of a call beyond which no further inputs of the same size are tried."""
 
 
 @dataclass(frozen=True)
@@ -42,29 +51,53 @@ class Ids:
 
 
 def accepted_samples(signature: Signature, graph: Graph, wanted: int = 4) -> list[Sample]:
-    """Returns random inputs for which the original signature gives a result, of several shapes and of every kind.
+    """Returns random inputs for which the original signature gives numbers, of several shapes and of every kind.
 
     Args:
         signature: Whose inputs.
         graph: In which embeddings are looked for.
-        wanted: How many at most, shared evenly among the kinds.
+        wanted: How many at most, shared evenly among the kinds; fewer of one size where the original is slow.
     """
     ids, kinds = _ids(signature, graph), _kinds(signature)
     found: dict[str, list[Sample]] = {kind: [] for kind in kinds}
     sizes: list[tuple[int, int]] = []
-    failures = 0
-    for seed, (batch, length, kind) in enumerate(_variants(signature, sizes)):
-        if len(found[kind]) == wanted // len(kinds):
+    known: set[tuple[int, int, str]] = set()
+    failures, slowest = 0, 0.0
+    for seed, variant in enumerate(_variants(signature, sizes, wanted)):
+        batch, length, kind = variant
+        if len(found[kind]) == wanted // len(kinds) or (variant in known and slowest > SLOW):
             continue
-        sample = _sample(signature, ids, batch, length, kind, seed)
-        if refusal(signature, sample) is None:
+        begin = time.perf_counter()
+        sample = _accepted(signature, ids, batch, length, kind, seed)
+        if sample is None:
+            failures += 1
+        else:
+            slowest = max(slowest, time.perf_counter() - begin) if sizes else 0.0  # the first call prepares the graph
             found[kind].append(sample)
             sizes.append((batch, length))
-        else:
-            failures += 1
+            known.add(variant)
         if failures > FAILURES:
             break
     return [sample for kind in kinds for sample in found[kind]]
+
+
+def _accepted(
+    signature: Signature, ids: Mapping[str, Ids | None], batch: int, length: int, kind: str, seed: int
+) -> Sample | None:
+    """Returns a sample that the original accepts and has numbers for, the first of several; None if there is none."""
+    floating = any(spec.dtype.is_floating or spec.dtype.is_complex for spec in signature.inputs.values())
+    for numbers in NUMBERS if floating else NUMBERS[:1]:
+        sample = _sample(signature, ids, batch, length, kind, seed, numbers)
+        reason, outputs = _outcome(signature, sample)
+        if reason is None and all(map(_has_number, outputs.values())):
+            return sample
+    return None
+
+
+def _has_number(output: np.ndarray) -> bool:
+    """Returns whether there is something to compare in an output: NaN is NaN, whatever it is computed of."""
+    dtype = tf.as_dtype(output.dtype)
+    return not (dtype.is_floating or dtype.is_complex) or output.size == 0 or bool(np.isfinite(output).any())
 
 
 def _ids(signature: Signature, graph: Graph) -> dict[str, Ids | None]:
@@ -73,10 +106,16 @@ def _ids(signature: Signature, graph: Graph) -> dict[str, Ids | None]:
 
 
 def _sample(
-    signature: Signature, ids: Mapping[str, Ids | None], batch: int, length: int, kind: str, seed: int
+    signature: Signature,
+    ids: Mapping[str, Ids | None],
+    batch: int,
+    length: int,
+    kind: str,
+    seed: int,
+    numbers: Callable[[np.random.Generator, list[int]], np.ndarray] = NUMBERS[0],
 ) -> Sample:
     return {
-        name: _array(spec, batch, length, kind, ids[name], np.random.default_rng([seed, index]))
+        name: _array(spec, batch, length, kind, ids[name], np.random.default_rng([seed, index]), numbers)
         for index, (name, spec) in enumerate(signature.inputs.items())
     }
 
@@ -93,14 +132,18 @@ def larger_samples(signature: Signature, graph: Graph) -> list[Sample]:
 
 def refusal(signature: Signature, sample: Mapping[str, np.ndarray]) -> str | None:
     """Returns why the original does not take a sample, in TensorFlow's words if it fails; None if it gives a result."""
+    return _outcome(signature, sample)[0]
+
+
+def _outcome(signature: Signature, sample: Mapping[str, np.ndarray]) -> tuple[str | None, dict[str, np.ndarray]]:
+    """Returns why the original does not take a sample, or None, and what it gives for it."""
     for name, spec in signature.inputs.items():
         if not spec.shape.is_compatible_with(sample[name].shape):  # TensorFlow does not look at what is declared
-            return f"{name} has another shape"
+            return f"{name} has another shape", {}
     try:
-        call(signature.original, sample)
+        return None, call(signature.original, sample)
     except Exception as error:  # noqa: BLE001 - whatever it raises, it is not accepted
-        return f"{type(error).__name__}: {error}"
-    return None
+        return f"{type(error).__name__}: {error}", {}
 
 
 def call(function: Any, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -155,8 +198,11 @@ def _kinds(signature: Signature) -> tuple[str, ...]:
     return ("random", "prefix") if any(spec.shape.rank == 3 for spec in specs) else ("random",)
 
 
-def _variants(signature: Signature, accepted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
-    """Gives batch, length and kind; first each length with another kind, then each kind with all that was accepted."""
+def _variants(signature: Signature, accepted: Sequence[tuple[int, int]], rounds: int) -> Iterator[tuple[int, int, str]]:
+    """Gives batch, length and kind; first each length with another kind, then each kind with all that was accepted.
+
+    Sizes come again, `rounds` times, for where there are too few of them: the numbers are others each time.
+    """
     dynamic = _dynamic_axes(signature)
     kinds = _kinds(signature)
     lengths: Iterable[int] = LENGTHS if any(axis > 0 for axis in dynamic) else (8,)
@@ -165,12 +211,20 @@ def _variants(signature: Signature, accepted: Sequence[tuple[int, int]]) -> Iter
         pairs = [(BATCHES[i % len(BATCHES)] if 0 in dynamic else 1, length) for i, length in enumerate(LENGTHS * 2)]
         for (batch, length), kind in zip(pairs, itertools.cycle(kinds), strict=False):
             yield max(batch, 2) if kind == "prefix" and 0 in dynamic else batch, length, kind
-    for kind in kinds:
-        for batch, length in sorted(accepted, reverse=True) or itertools.product(batches, lengths):
+    for _, kind in itertools.product(range(rounds), kinds):
+        for batch, length in sorted(set(accepted), reverse=True) or itertools.product(batches, lengths):
             yield batch, length, kind
 
 
-def _array(spec: Any, batch: int, length: int, kind: str, ids: Ids | None, draw: np.random.Generator) -> np.ndarray:
+def _array(
+    spec: Any,
+    batch: int,
+    length: int,
+    kind: str,
+    ids: Ids | None,
+    draw: np.random.Generator,
+    numbers: Callable[[np.random.Generator, list[int]], np.ndarray],
+) -> np.ndarray:
     rank = 1 if spec.shape.rank is None else spec.shape.rank
     sizes = [None] * rank if spec.shape.rank is None else list(spec.shape)
     side = SIDES[LENGTHS.index(length) % len(SIDES)] if rank >= 4 else length
@@ -178,7 +232,10 @@ def _array(spec: Any, batch: int, length: int, kind: str, ids: Ids | None, draw:
     if spec.dtype == tf.string:
         words = np.array(["", "a", "the word", "Äther 中文", "42", "-1.5"], object)
         return words[draw.integers(0, len(words), shape)] if shape else np.array("the word", object)
-    values = _values(spec.dtype, shape, kind, ids, draw)
+    if spec.dtype.is_floating or spec.dtype.is_complex:
+        values = numbers(draw, shape)
+    else:
+        values = _integers(spec.dtype, shape, kind, ids, draw)
     # Where a mask is, or ids are, time is the last axis; where states are, the one before.
     if kind == "prefix" and len(shape) >= 2 and not spec.dtype.is_floating:
         ends = _before_ends(shape[0], shape[-1]).reshape(shape[0], *[1] * (len(shape) - 2), shape[-1])
@@ -188,9 +245,7 @@ def _array(spec: Any, batch: int, length: int, kind: str, ids: Ids | None, draw:
     return values.astype(spec.dtype.as_numpy_dtype)
 
 
-def _values(dtype: Any, shape: list[int], kind: str, ids: Ids | None, draw: np.random.Generator) -> np.ndarray:
-    if dtype.is_floating or dtype.is_complex:
-        return draw.normal(size=shape)
+def _integers(dtype: Any, shape: list[int], kind: str, ids: Ids | None, draw: np.random.Generator) -> np.ndarray:
     if ids is not None:
         # The id of padding stands among the others in samples of one kind alone.
         known = np.arange(ids.rows)
