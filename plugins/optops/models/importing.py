@@ -36,8 +36,8 @@ def import_saved_model(source: Path, folder: Path) -> ExecutableInfo:
         folder: The `serving/` folder; made if need be.
 
     Raises:
-        ValueError: If it is no SavedModel, has no signature `serving_default`, or several MetaGraphs of which none is
-            known to be the one that is served.
+        ValueError: If it is no SavedModel, has no signature `serving_default` or one with a tensor that is ragged,
+            sparse or of no rank, or several MetaGraphs of which none is known to be the one that is served.
     """
     if not (source / PROTO).is_file():
         raise ValueError(f"{source} is no SavedModel: {PROTO} is missing; give the folder that holds it")
@@ -118,7 +118,7 @@ def describe(saved_model: Path, folder: Path, facts: Mapping[str, str] | None = 
     """Writes `executable.json` for a SavedModel from its signature, with facts if there are any.
 
     Raises:
-        ValueError: If there is no signature `serving_default`, or one of its tensors has no rank.
+        ValueError: If there is no signature `serving_default`, or one of its tensors is ragged, sparse or of no rank.
     """
     loaded = tf.saved_model.load(str(saved_model))
     if SIGNATURE not in loaded.signatures:
@@ -139,6 +139,11 @@ def describe(saved_model: Path, folder: Path, facts: Mapping[str, str] | None = 
 def _tensors(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     described = {}
     for name, spec in specs.items():
+        if not isinstance(spec, tf.TensorSpec | tf.Tensor):
+            raise ValueError(
+                f"tensor {name!r} of the signature is no plain tensor ({type(spec).__name__}); export the model with "
+                "one in its place, of `.to_tensor()` or `tf.sparse.to_dense`"
+            )
         if spec.shape.rank is None:
             raise ValueError(f"tensor {name!r} of the signature has no rank; export the model with a known rank")
         described[name] = {"dtype": spec.dtype.name, "shape": list(spec.shape)}

@@ -49,6 +49,17 @@ def test_a_keras_file_that_carries_code_is_refused(version, tmp_path):
         import_keras(tmp_path / "code.keras", tmp_path / "serving")
 
 
+@pytest.mark.parametrize(
+    ("kind", "output"), [("Ragged", tf.RaggedTensor.from_tensor), ("Sparse", tf.sparse.from_dense)]
+)
+def test_a_tensor_that_is_no_array_is_refused_by_name_with_the_remedy(kind, output, tmp_path):
+    module, spec = tf.Module(), tf.TensorSpec([None, 3], name="x")
+    module.serve = tf.function(lambda x: {"odd": output(x), "y": x * 2.0}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "theirs"), signatures={"serving_default": module.serve})
+    with pytest.raises(ValueError, match=rf"'odd' .* no plain tensor \({kind}TensorSpec\); .*to_tensor.*to_dense"):
+        import_saved_model(tmp_path / "theirs", tmp_path / "serving")
+
+
 def _call(class_name, config, constant, **more):
     """A layer that Keras calls on a constant while it builds the model."""
     inbound = [[["_CONSTANT_VALUE", -1, constant, more]]]
