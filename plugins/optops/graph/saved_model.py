@@ -15,7 +15,7 @@ from optops.graph.onnx_half import store_in_half
 from optops.graph.onnx_quantization import quantize_all_products
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.loading import load
-from optops.graph.optimizer.optimizer import optimize
+from optops.graph.optimizer.optimizer import KERNEL_LEVELS, optimize
 from optops.graph.optimizer.patterns.dense import DENSE
 from optops.graph.optimizer.patterns.encoder_stack import ENCODER_STACK
 from optops.graph.optimizer.report import Report, SignatureReport
@@ -81,9 +81,10 @@ def _optimize(serving: Path, folder: Path, precision: str, *, kernels: bool) -> 
 
 def _missing(report: Report, precision: str) -> str:
     """Returns what an executable of the library lacks; empty if it is what it is called."""
-    if not report.kernels:
+    served = _served(report)
+    if served.level not in KERNEL_LEVELS:
         return "nothing"
-    if precision != "fp32" and not IN_PRECISION.intersection(_served(report).counts()):
+    if precision != "fp32" and not IN_PRECISION.intersection(served.counts()):
         return f"nothing that multiplies in {precision}"
     return ""
 

@@ -81,6 +81,18 @@ def test_a_model_without_layers_to_fuse_is_not_lowered_to_the_operator_library(i
         lower_serving(imported, PrecisionPlan("int8"), "tensorflow+kernels", tmp_path / "serving")
 
 
+def test_what_is_fused_in_a_signature_that_is_not_served_does_not_count(tmp_path):
+    specs = [tf.TensorSpec([None, 64], name="x")]
+    bias = tf.constant(np.linspace(-1, 1, 64, dtype=np.float32))
+    gated = tf.function(lambda x: {"z": tf.nn.silu(x * x + bias)}, input_signature=specs)
+    served = tf.function(lambda x: {"y": tf.nn.relu(x)}, input_signature=specs)
+    signatures = {"serving_default": served, "gated": gated}
+    tf.saved_model.save(tf.Module(), str(tmp_path / "theirs"), signatures=signatures)
+    import_saved_model(tmp_path / "theirs", tmp_path / "imported")
+    with pytest.raises(LoweringError, match="nothing in this model could be fused"):
+        lower_serving(tmp_path / "imported", PrecisionPlan("fp32"), "tensorflow+kernels", tmp_path / "serving")
+
+
 @pytest.mark.parametrize("samples", [None, []], ids=["compared", "not compared"])
 def test_a_graph_that_onnx_runtime_can_not_execute_is_refused_with_its_reason(samples, tmp_path, monkeypatch):
     kernel = tf.constant(np.random.default_rng(2).normal(size=(3, 3, 2, 4)))
