@@ -179,6 +179,23 @@ def test_a_pattern_that_is_wrong_is_caught_and_rolled_back_where_it_is_wrong(tmp
     assert "differs by" in report.rolled_back[0]["reason"]
 
 
+def test_a_place_that_can_not_be_written_is_left_alone_and_not_rolled_back(tmp_path: Path) -> None:
+    def unwritable(graph: Graph) -> str:
+        raise ValueError("a shape that nobody thought of")
+
+    def find(graph: Graph, context: Context) -> Any:
+        yield from wrong_find(graph, context)
+        yield from (Place(f"{n.name}:0", (n.name,), unwritable) for n in graph.nodes.values() if n.op == "Relu")
+
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.tanh(x), "z": tf.nn.relu(x)}
+
+    report = optimized(tmp_path, serve, IMAGE, extra_patterns=[Pattern("wrong", find)])
+    assert [each["tensor"].rpartition("/")[2] for each in report.rolled_back] == ["Tanh:0"]
+    (miss,) = [each for each in report.left_alone if each["pattern"] == "wrong"]
+    assert miss["reason"] == "ValueError: a shape that nobody thought of"
+
+
 def broken_find(graph: Graph, context: Context) -> Any:
     yield from ()
     raise ValueError("a shape that nobody thought of")

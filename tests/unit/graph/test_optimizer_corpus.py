@@ -294,6 +294,7 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
     by_name = {each.name: each for each in report.signatures}
     assert by_name["serving_default"].level != "original"
     assert "changes variables" in by_name["count"].notes[0]
+    assert "signature count: original" in report.lines()
     (tmp_path / "vocabulary.txt").unlink()
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     found = loaded.signatures["serving_default"](words=tf.constant(["blue", "black"]))["vectors"]

@@ -15,7 +15,7 @@ class SignatureReport:
     Attributes:
         name: Of the signature.
         level: What was kept: `products`, `kernels`, `plain`, `frozen`, or `original`.
-        nodes_before: Of the frozen graph.
+        nodes_before: Of the frozen graph; 0 where there is none.
         nodes_after: Of what was written.
         rewrites: Pattern, replaced tensor, nodes before and after, weights, for each.
         tidied: How often the graph was tidied, by pattern.
@@ -92,7 +92,8 @@ class Report:
 
 
 def _lines(report: SignatureReport) -> list[str]:
-    lines = [f"signature {report.name}: {report.level}, {report.nodes_before} nodes became {report.nodes_after}"]
+    nodes = f", {report.nodes_before} nodes became {report.nodes_after}" if report.nodes_before else ""
+    lines = [f"signature {report.name}: {report.level}{nodes}"]
     lines += [f"  {pattern}: {count}" for pattern, count in report.counts().items()]
     lines += [f"  tidied, {pattern}: {count}" for pattern, count in report.tidied.items()]
     lines += [f"  rolled back: {each['pattern']} at {each['tensor']}: {each['reason']}" for each in report.rolled_back]

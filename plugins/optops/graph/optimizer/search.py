@@ -63,13 +63,14 @@ def _one_by_one(
         before = graph.copy()
         each = _apply(graph, pattern, place, graph.nodes, context)
         graph.prune()
-        difference = check(graph)
-        if each is None or not difference.fits:
-            graph.restore(before)
-            refused.add(place.tensor)
+        if each is not None:
+            difference = check(graph)
+            if difference.fits:
+                made.append(each)
+                continue
             report.rolled_back.append({"pattern": pattern.name, "tensor": place.tensor, "reason": difference.reason})
-        else:
-            made.append(each)
+        graph.restore(before)
+        refused.add(place.tensor)
     return made
 
 
