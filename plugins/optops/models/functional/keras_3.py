@@ -86,11 +86,10 @@ class _Converter:
 
         if not isinstance(operation, keras_3.layers.Layer):
             return _operate(operation, args, kwargs)
-        if (
-            getattr(getattr(operation, "activation", None), "__name__", "") in HARD
-            and type(operation) is keras_3.layers.Activation
-        ):
-            return HARD[operation.activation.__name__](operation.name, *args)
+        if type(operation) is keras_3.layers.Activation:
+            hard = HARD.get(str(operation.get_config()["activation"]))
+            if hard is not None:
+                return hard(operation.name, *args)
         if id(operation) not in self.made:
             nested = isinstance(operation, keras_3.Model)
             # The original is kept, for the number of an object that is gone may be that of another.
