@@ -241,6 +241,7 @@ def test_a_refused_nominee_is_no_failure(task):
     task.ti.xcoms["gate", "return_value"] = StageResult("gate", "g", output={"accepted": False}).to_json()
     task.ti.states |= dict.fromkeys(STOPPED_AT, "skipped")
     task.execute(task.make(CloseRunOperator))
+    assert [task.spec()["state"][name] for name in STOPPED_AT] == ["skipped"] * len(STOPPED_AT)
 
 
 def test_closing_a_run_that_never_opened_fails(task):
