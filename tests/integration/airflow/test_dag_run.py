@@ -6,7 +6,7 @@ import pytest
 
 # One process for all runs: importing Airflow costs more than a run.
 DRIVER = """
-import json, os, sys, threading, time, traceback
+import json, logging, os, sys
 from functools import partial
 sys.path.insert(0, sys.argv[1])
 import stand_in
@@ -43,30 +43,33 @@ def mark_run(set_state, ti, session):
 mark_run_as_failed = partial(mark_run, set_dag_run_state_to_failed)
 mark_run_as_success = partial(mark_run, set_dag_run_state_to_success)
 
-def when_asked(act):
-    try:
-        while True:
-            time.sleep(0.5)
+class Person(logging.Handler):
+    # Acts when Airflow says that it waits: before that, it still has to write down that the task asks.
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def emit(self, record):
+        if self.act and record.msg.startswith("Waiting for Human-in-the-loop"):
+            act, self.act = self.act, None
             with create_session() as session:
-                ti = session.query(TaskInstance).filter_by(task_id="approve", state="awaiting_input").one_or_none()
-                if ti is not None:
-                    return act(ti, session)
-    except Exception:
-        traceback.print_exc()
-        os._exit(1)  # or the run would wait for ever
+                act(session.query(TaskInstance).filter_by(task_id="approve", state="awaiting_input").one(), session)
 
 def link(run, task, key):
     ti = run.get_task_instance(task)
     return ti.xcom_pull(task_ids=task, key=key)
 
+loop = logging.getLogger("airflow.sdk.definitions.dag")
+loop.setLevel(logging.INFO)
 answers = {}
 for name, (conf, behaviour, act) in json.loads(sys.argv[2]).items():
-    if act:
-        threading.Thread(target=when_asked, args=(globals()[act],)).start()
+    person = Person(globals()[act] if act else None)
+    loop.addHandler(person)
     record = os.path.join(sys.argv[3], name)
     os.makedirs(record)
     os.environ["OPTOPS_STAND_IN"] = json.dumps({**behaviour, "record": record})
     run = stand_in.dag.test(run_conf=conf)
+    loop.removeHandler(person)
     label = lambda ti: ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
     tasks = {label(ti): ti for ti in run.get_task_instances()}
     answers[name] = {
