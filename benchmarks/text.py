@@ -11,7 +11,7 @@ from optops.models.bert.config import BertConfig
 WHOLE, HALF = "whole", "half of the layers"
 KERNELS = [("tensorflow+kernels", "fp32"), ("tensorflow+kernels", "int8")]
 OTHERS = [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")]
-CANDIDATES = {WHOLE: [*KERNELS, *OTHERS], HALF: KERNELS}
+CANDIDATES = {WHOLE: [*KERNELS, *OTHERS], HALF: [*KERNELS, ("onnxruntime", "int8")]}
 BASE = {"classes": 2, "width": 768, "heads": 12, "feed_forward": 3072, "layers": 12}
 LENGTHS, BATCHES = (64, 128), (1, 8)
 

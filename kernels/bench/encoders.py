@@ -6,7 +6,9 @@ would; OpenVINO's int8 is NNCF's quantisation after training for Transformers. S
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,12 @@ PEERS: dict[Precision, tuple[str, ...]] = {
 BATCHES: dict[Precision, tuple[int, ...]] = {"int8": (1, 8), "bf16": (1,), "fp32": (1,)}
 
 
+def prepared(bench: Bench, name: str, precision: Precision) -> Path:
+    """Returns the folder of a peer's model, made in a process of its own: the converters keep gigabytes of weights."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(bench.peer, name, precision).result()
+
+
 def comparisons(bench: Bench, threads: int, peers: set[str]) -> Iterator[Record]:
     """Yields a record for each precision, batch and peer."""
     for precision, names in PEERS.items():
@@ -268,6 +276,6 @@ def comparisons(bench: Bench, threads: int, peers: set[str]) -> Iterator[Record]
             ours = Contender(f"optops {precision}", bench.ours(precision), threads, "encoders:load_ours")
             for name in (name for name in names if name in peers):
                 loader = f"encoders:load_{'tensorflow' if name == 'xla' else name}"
-                peer = Contender(f"{name} {precision}", bench.peer(name, precision), threads, loader)
+                peer = Contender(f"{name} {precision}", prepared(bench, name, precision), threads, loader)
                 work = f"{bench.size.name}, {LENGTH} tokens, {precision}, batch {batch}"
                 yield compare(work, ours, peer, bench.inputs(batch), bench.seconds, seed=batch)

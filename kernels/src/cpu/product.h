@@ -23,6 +23,12 @@ inline constexpr int64_t kGroupStride =
 // How far ahead weights are asked for where they are read once: the distance that hides the latency
 // of memory.
 inline constexpr int64_t kPrefetch = 10240;
+inline constexpr int64_t kLine = 64;  // bytes that are asked for at once
+inline constexpr int kTileLines = kTileWidth * 4 > kLine ? kTileWidth * 4 / kLine : 1;
+
+// What a tile asks memory for while it computes: nothing, its own weights further on, or one line
+// of each group of the next tile's.
+enum class Ahead { kNothing, kOwn, kNext };
 
 // How the groups of one precision are multiplied and added up. `kUnsigned`: activations are taken
 // as a + 128, and the sums start at what that adds too much.
@@ -163,10 +169,11 @@ struct Int8 {
 };
 #endif
 
-// Sums of one tile: `Rows` rows, the panel's columns from `column` on.
-template <typename Precision, int Rows, bool Ahead>
+// Sums of one tile: `Rows` rows, the panel's columns from `column` on. `next`: the line that
+// `Ahead::kNext` asks for in the first group.
+template <typename Precision, int Rows, Ahead kAhead>
 static inline void sum_tile(const typename Precision::Input* x, int64_t x_stride,
-                            const uint8_t* weights, int64_t groups,
+                            const uint8_t* weights, const uint8_t* next, int64_t groups,
                             const typename Precision::Sum* start,
                             typename Precision::Sum (&sums)[kMostRows][kVectors]) {
   using Sum = typename Precision::Sum;
@@ -177,9 +184,12 @@ static inline void sum_tile(const typename Precision::Input* x, int64_t x_stride
     for (int v = 0; v < kVectors; ++v) tile[row][v] = start[v];
   }
   for (int64_t group = 0; group < groups; ++group, weights += kGroupStride) {
-    if constexpr (Ahead) {
+    if constexpr (kAhead == Ahead::kOwn) {
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(weights + kPrefetch + v * kWidth * 4);
+    } else if constexpr (kAhead == Ahead::kNext) {
+      // Into the second level: the first holds this panel, which the next rows read again.
+      __builtin_prefetch(next + group * kGroupStride, 0, 2);
     }
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
@@ -195,25 +205,25 @@ static inline void sum_tile(const typename Precision::Input* x, int64_t x_stride
   }
 }
 
-template <typename Precision, bool Ahead>
+template <typename Precision, Ahead kAhead>
 static inline void sum_rows(int rows, const typename Precision::Input* x, int64_t x_stride,
-                            const uint8_t* weights, int64_t groups,
+                            const uint8_t* weights, const uint8_t* next, int64_t groups,
                             const typename Precision::Sum* start,
                             typename Precision::Sum (&sums)[kMostRows][kVectors]) {
   switch (rows) {
     case 1:
-      return sum_tile<Precision, 1, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, 1, kAhead>(x, x_stride, weights, next, groups, start, sums);
     case 2:
-      return sum_tile<Precision, 2, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, 2, kAhead>(x, x_stride, weights, next, groups, start, sums);
     case 3:
-      return sum_tile<Precision, 3, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, 3, kAhead>(x, x_stride, weights, next, groups, start, sums);
     case 4:
-      return sum_tile<Precision, 4, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, 4, kAhead>(x, x_stride, weights, next, groups, start, sums);
     case 5:
-      return sum_tile<Precision, 5, Ahead>(x, x_stride, weights, groups, start, sums);
+      return sum_tile<Precision, 5, kAhead>(x, x_stride, weights, next, groups, start, sums);
     default:
-      return sum_tile<Precision, Precision::kRows, Ahead>(x, x_stride, weights, groups, start,
-                                                          sums);
+      return sum_tile<Precision, Precision::kRows, kAhead>(x, x_stride, weights, next, groups,
+                                                           start, sums);
   }
 }
 
@@ -295,17 +305,26 @@ static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t
           task.weights + panel * task.groups * kGroupStride + (column % kPanelWidth) * 4;
       Sum start[kVectors] = {};
       if constexpr (Precision::kUnsigned) memcpy(start, task.offsets + column, sizeof(start));
+      const bool last = column + kTileWidth >= (panel + 1) * kPanelWidth;
+      const uint8_t* next =
+          weights + kTileWidth * 4 + (last ? task.groups * kGroupStride - kPanelWidth * 4 : 0);
+      int line = 0;
       for (int64_t row = row_begin; row < row_end; row += Precision::kRows) {
         const int64_t left = row_end - row;
         const int rows = left < Precision::kRows ? static_cast<int>(left) : Precision::kRows;
+        const auto* from = x + row * task.x_stride;
         Sum sums[kMostRows][kVectors];
-        // The first rows bring the weights from memory, the next ones find them in the cache.
+        // The first rows bring the weights from memory, the next ones find them in the cache and
+        // bring what the next tile needs.
         if (row == row_begin) {
-          sum_rows<Precision, true>(rows, x + row * task.x_stride, task.x_stride, weights,
-                                    task.groups, start, sums);
+          sum_rows<Precision, Ahead::kOwn>(rows, from, task.x_stride, weights, next, task.groups,
+                                           start, sums);
+        } else if (line < kTileLines) {
+          sum_rows<Precision, Ahead::kNext>(rows, from, task.x_stride, weights,
+                                            next + kLine * line++, task.groups, start, sums);
         } else {
-          sum_rows<Precision, false>(rows, x + row * task.x_stride, task.x_stride, weights,
-                                     task.groups, start, sums);
+          sum_rows<Precision, Ahead::kNothing>(rows, from, task.x_stride, weights, next,
+                                               task.groups, start, sums);
         }
         for (int i = 0; i < rows; ++i) take(row + i, column, sums[i]);
       }

@@ -76,17 +76,29 @@ static inline Floats hyperbolic_tangent(Floats x) {
   return 1.0F - 2.0F / (exponential(2.0F * x) + 1.0F);
 }
 
-// erf(x) within 2e-7: Abramowitz & Stegun 1964, formula 7.1.26.
+// erf(x) within 2e-7: x times the minimax polynomial of degree 14 in s = 2 (x / 3.7)^2 - 1. Beyond
+// 3.7 erf is 1 within that. No division and no exponential, which cost three times as much.
 static inline Floats error_function(Floats x) {
-  const Floats size = x < 0.0F ? -x : x;
-  const Floats t = 1.0F / (1.0F + 0.3275911F * size);
-  Floats p = spread(1.061405429F);
-  p = p * t - 1.453152027F;
-  p = p * t + 1.421413741F;
-  p = p * t - 0.284496736F;
-  p = p * t + 0.254829592F;
-  const Floats value = 1.0F - p * t * exponential(-size * size);
-  return x < 0.0F ? -value : value;
+  const Floats high = spread(3.7F), low = spread(-3.7F);
+  x = x > high ? high : x;
+  x = x < low ? low : x;
+  const Floats s = x * x * 0.14609204F - 1.0F;
+  Floats p = spread(6.398399e-4F);
+  p = p * s - 1.7600667e-3F;
+  p = p * s + 1.8160117e-3F;
+  p = p * s - 2.8813635e-3F;
+  p = p * s + 7.950363e-3F;
+  p = p * s - 1.5029111e-2F;
+  p = p * s + 2.3406748e-2F;
+  p = p * s - 3.5721842e-2F;
+  p = p * s + 5.204215e-2F;
+  p = p * s - 7.056217e-2F;
+  p = p * s + 9.053742e-2F;
+  p = p * s - 0.11263163F;
+  p = p * s + 0.14079456F;
+  p = p * s - 0.19046816F;
+  p = p * s + 0.38213748F;
+  return x * p;
 }
 
 }  // namespace optops::OPTOPS_NAMESPACE
