@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,10 @@ from pydantic import field_validator as on_field
 
 from optops.precision import Precision
 from optops.spelling import hint
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 OFF: Literal["off"] = "off"
 ON: Literal["on"] = "on"
@@ -50,6 +54,27 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class NamedSection(Section):
+    """A section that its main key may stand for, in JSON schemas too: `train: a.tsv` is `train: {source: a.tsv}`."""
+
+    main_key: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_the_main_key_alone(cls, value: Any) -> Any:
+        return {cls.main_key: value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
+        """Returns what text, or the section, conforms to."""
+        return _or_else(handler.resolve_ref_schema(handler(core_schema)), {"type": "string"})
+
+
+def _or_else(section: dict[str, Any], *written: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON schema of a section and of what else may be written in its place."""
+    return {"description": section.pop("description", ""), "anyOf": [*written, section]}
+
+
 class CheckSetting(Section):
     """How one label check is judged."""
 
@@ -64,6 +89,11 @@ class CheckSetting(Section):
     @classmethod
     def _accept_off(cls, value: Any) -> Any:
         return {"severity": "off"} if value is False or value == OFF else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
+        """Returns what `off`, however YAML reads it, or the section conforms to."""
+        return _or_else(handler.resolve_ref_schema(handler(core_schema)), {"const": OFF}, {"const": False})
 
 
 @dataclass(frozen=True)

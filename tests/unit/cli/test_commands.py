@@ -21,6 +21,7 @@ from optops.workloads.base import WORKLOADS, load_workload
 
 COMMANDS = tuple(get_command(app).commands)
 OPTOPS = (sys.executable, "-m", "optops")
+RECIPES = Path(__file__).parents[3] / "dags" / "recipes"
 
 
 def call(*arguments: str) -> tuple[int, str]:
@@ -89,6 +90,25 @@ def test_the_schema_accepts_the_recipe_that_init_writes_and_refuses_a_typo(tmp_p
     assert any("vocabulary" in error.message for error in validator.iter_errors(recipe))
     recipe["model"]["widht"] = 8
     assert any("widht" in error.message for error in validator.iter_errors(recipe))
+
+
+@pytest.mark.parametrize("workload", sorted(WORKLOADS))
+def test_the_schema_accepts_what_init_writes_for_every_workload(workload: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from optops.cli.recipe_text import recipe_text
+    from optops.cli.schema import recipe_schema
+
+    recipe = yaml.safe_load(recipe_text("mine", workload))
+    assert list(jsonschema.Draft202012Validator(recipe_schema()).iter_errors(recipe)) == []
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_schema_accepts_the_recipes_that_are_shipped(recipe: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from optops.cli.schema import recipe_schema
+
+    written = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    assert list(jsonschema.Draft202012Validator(recipe_schema()).iter_errors(written)) == []
 
 
 @pytest.mark.parametrize("key", ["distill", "prune", "quantize", "fuse", "quantize.train"])

@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import NAMES_CODE, OFF, Section, StandardCheck
+from optops.sections import NAMES_CODE, OFF, NamedSection, Section, StandardCheck
 from optops.workloads import functional
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData
@@ -41,8 +41,10 @@ IGNORED = {
 """Keys that change nothing for finished models, and why."""
 
 
-class Metric(Section):
+class Metric(NamedSection):
     """What quality means: `accuracy`, `r2`, or a function of your own."""
+
+    main_key: ClassVar[str] = "function"
 
     function: Annotated[str, NAMES_CODE] = Field(
         description="`accuracy` (of the largest output, in percent), `r2` (explained variance, in percent), or "
@@ -51,11 +53,6 @@ class Metric(Section):
     )
     name: str = Field("", description="What it is called in reports; the function's name if not given.")
     higher_is_better: bool = Field(True, description="Its direction.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_a_name(cls, value: Any) -> Any:
-        return {"function": value} if isinstance(value, str) else value
 
     @field_validator("function", mode="after")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section, StandardCheck
+from optops.sections import NamedSection, Section, StandardCheck
 from optops.workloads import functional
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
@@ -58,8 +58,10 @@ IGNORED = {**functional.IGNORED, "distill.initialize": "students start afresh"}
 STRIDE = 32
 
 
-class ImageSet(Section):
+class ImageSet(NamedSection):
     """Where the images and labels of one split are; what is left out stands in `data` for all splits."""
+
+    main_key: ClassVar[str] = "list"
 
     images: str | None = Field(None, description="Folder of images; folders in it are searched too.")
     annotations: str | None = Field(
@@ -113,12 +115,11 @@ class DetectionData(SplitData):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_short_forms(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
+    def _name_alone_is_the_json_file_of_coco(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("format") != "coco":
             return value
-        key = "annotations" if value.get("format") == "coco" else "list"
-        sets = (*SPLIT_NAMES, "corpus")
-        return {name: {key: part} if name in sets and isinstance(part, str) else part for name, part in value.items()}
+        named = {name: value.get(name) for name in (*SPLIT_NAMES, "corpus")}
+        return value | {name: {"annotations": part} for name, part in named.items() if isinstance(part, str)}
 
     @field_validator("classes", mode="after")
     @classmethod

@@ -1,12 +1,12 @@
 """The sections of a recipe that are super-resolution's own: data, model, thresholds. Light: read while parsing."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section, StandardCheck
+from optops.sections import NamedSection, Section, StandardCheck
 from optops.workloads import functional
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
@@ -54,8 +54,10 @@ IGNORED = {
 """Keys that change nothing for networks that enlarge images, and why."""
 
 
-class ImageFolders(Section):
+class ImageFolders(NamedSection):
     """A folder of images, or two folders whose images of one name belong together."""
+
+    main_key: ClassVar[str] = "high"
 
     high: str = Field(description="Folder with the images as they should be.")
     low: str | None = Field(
@@ -63,11 +65,6 @@ class ImageFolders(Section):
         description="Folder with their low-resolution forms, under the same names or with `xSCALE` at the end; if "
         "absent they are made by bicubic resizing.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_one_folder(cls, value: Any) -> Any:
-        return {"high": value} if isinstance(value, str) else value
 
 
 class SuperResolutionData(SplitData):

@@ -70,7 +70,7 @@ class TextData(SplitData):
         description="All labels, and what the served model calls them; a list where both are the same."
     )
 
-    @field_validator("classes", mode="before")
+    @field_validator("classes", mode="before", json_schema_input_type=dict[str, str] | list[str])
     @classmethod
     def _accept_a_list(cls, value: Any) -> Any:
         words = [*value, *value.values()] if isinstance(value, dict) else value

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Distill, Prune, Section, StandardCheck
+from optops.sections import Distill, NamedSection, Prune, Section, StandardCheck
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 from optops.workloads.yaml_words import require_words
 
@@ -53,17 +53,14 @@ STARTING_VALUES = {
 """What a new recipe says of its data, to be changed."""
 
 
-class TextPair(Section):
+class TextPair(NamedSection):
     """Two files whose lines belong together, or one file of `source<TAB>target` lines."""
+
+    main_key: ClassVar[str] = "source"
 
     source: str = Field(description="File with one sentence a line; may be gzipped. Or the tab-separated file.")
     target: str | None = Field(None, description="File with the translations, line by line; absent for a TSV file.")
     swap: bool = Field(False, description="The tab-separated file has the target first.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_one_file(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _swap_needs_tabs(self) -> Self:
