@@ -87,14 +87,12 @@ class Figure:
     date: str
     commit: str
 
-    @property
-    def place(self) -> tuple[str, int, str, str]:
-        """What the figure is about."""
-        return self.subject, self.seed, self.model, self.what
-
 
 def record(run: str, settings: Sequence[str], commit: str, made_by: str | None) -> None:
-    """Adds a run's figures to the record: quality on test, latency, size, label defects."""
+    """Puts a run's figures on record: quality on test, latency, size, label defects.
+
+    They take the place of all that an earlier run of the recipe with this seed left: two runs are no comparison.
+    """
     tracking = Tracking()
     parent = find_run(tracking, run)
     results = stage_results(tracking, parent)
@@ -127,8 +125,8 @@ def record(run: str, settings: Sequence[str], commit: str, made_by: str | None) 
             value, low, high = (100 * change / baseline if relative else change for change in changed)
             measured["unit"] = "%" if relative else "points"
             figures.append(Figure(what=CHANGE + what, value=value, low=low, high=high, **measured))
-    places = {figure.place for figure in figures}
-    everything = [*(figure for figure in read() if figure.place not in places), *figures]
+    others = (figure for figure in read() if (figure.subject, figure.seed) != (own.name, own.seed))
+    everything = [*others, *figures]
     everything.sort(key=lambda figure: (figure.subject, figure.seed))
     RECORD.write_text(json.dumps([asdict(figure) for figure in everything], indent=1) + "\n", encoding="utf-8")
 
