@@ -7,8 +7,6 @@
 namespace optops::tensorflow {
 namespace {
 
-constexpr int32_t kWidestBeam = 255;
-
 // y = activation(x W + b), x: [..., inputs].
 class Dense {
  public:
@@ -91,25 +89,15 @@ class Search {
              static_cast<long long>(sentences));
     }
     const int32_t* most = data<int32_t>(limits);
-    int64_t sizes[4];
-    optops_translator_sizes(translator, sizes);
-    // Before there is any room for results: a limit says how much there has to be.
-    for (int64_t i = 0; i < sentences; ++i) {
-      if (most[i] < 1 || most[i] > sizes[3]) {
-        refuse("the limit of sentence %lld is %d; it may be 1 to the model's positions, %lld",
-               static_cast<long long>(i), most[i], static_cast<long long>(sizes[3]));
-      }
-    }
     const int32_t capacity = sentences ? *std::max_element(most, most + sentences) : 0;
-    if (beam_ < 1 || beam_ > kWidestBeam)
-      refuse("beam is %d; it may be 1 to %d", beam_, kWidestBeam);
-    if (results_ < 1 || results_ > beam_)
-      refuse("results is %d; it may be 1 to the beam, %d", results_, beam_);
     const optops_search search{beam_, results_, minimum_length_, length_penalty_, most, capacity};
+    optops_status status;
+    // Before there is any room for results: the search says how much there has to be.
+    optops_translator_check(translator, &search, sentences, &status);
+    check(status);
     const Tensor counts = output<int32_t>(context, 1, {sentences, results_});
     const Tensor scores = output<float>(context, 2, {sentences, results_});
     std::vector<int32_t> ids(sentences * results_ * capacity);
-    optops_status status;
     function(search, ids.data(), data<int32_t>(counts), data<float>(scores), threads_, &status);
     check(status);
     const int32_t* lengths = data<int32_t>(counts);

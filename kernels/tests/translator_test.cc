@@ -197,6 +197,11 @@ void hostile_calls_are_refused() {
   search = search_of(4);
   search.capacity = kCapacity - 1;
   expect(run(ids, kStarts, search) == OPTOPS_INVALID, "limits beyond the capacity");
+  expect(optops_translator_check(translator, &search, 5, nullptr) == OPTOPS_INVALID,
+         "also before there is room");
+  expect(optops_translator_check(nullptr, &search, 5, nullptr) == OPTOPS_INVALID, "no translator");
+  search = search_of(4);
+  expect(optops_translator_check(translator, &search, 5, nullptr) == OPTOPS_OK, "a good search");
   search = search_of(4);
   search.limits = nullptr;
   expect(run(ids, kStarts, search) == OPTOPS_INVALID, "no limits");

@@ -231,6 +231,11 @@ typedef struct {
   int32_t capacity;       /* of a row of results; no limit may be larger */
 } optops_search;
 
+/* Refuses a search as `decode` and `run` do, but before there is room for its results. */
+OPTOPS_API int32_t optops_translator_check(const optops_translator* translator,
+                                           const optops_search* search, int64_t sentences,
+                                           optops_status* status);
+
 /* Encodes sentences that stand one after the other without padding.
  *
  * ids: [tokens]. starts: [sentences + 1], as for an encoder. memory: [tokens, width].

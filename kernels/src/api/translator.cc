@@ -42,13 +42,15 @@ void check_search(const Translator& translator, const optops_search* search, int
   }
   if (sentences && !search->limits) fail(OPTOPS_INVALID, "limits are missing");
   for (int64_t i = 0; i < sentences; ++i) {
-    if (search->limits[i] < 1 || search->limits[i] > search->capacity ||
-        search->limits[i] > translator.positions) {
+    if (search->limits[i] < 1 || search->limits[i] > translator.positions) {
       fail(OPTOPS_INVALID,
-           "the limit of sentence %lld is %d; it may be 1 to the capacity, %d, and the model's "
-           "positions, %lld",
-           static_cast<long long>(i), search->limits[i], search->capacity,
+           "the limit of sentence %lld is %d; it may be 1 to the model's positions, %lld",
+           static_cast<long long>(i), search->limits[i],
            static_cast<long long>(translator.positions));
+    }
+    if (search->limits[i] > search->capacity) {
+      fail(OPTOPS_INVALID, "the limit of sentence %lld is %d; a row of results holds %d",
+           static_cast<long long>(i), search->limits[i], search->capacity);
     }
   }
 }
@@ -104,6 +106,11 @@ void optops_translator_sizes(const optops_translator* translator, int64_t* sizes
   sizes[1] = model.vocabulary;
   sizes[2] = model.decoder.projection.outputs;
   sizes[3] = model.positions;
+}
+
+int32_t optops_translator_check(const optops_translator* translator, const optops_search* search,
+                                int64_t sentences, optops_status* status) {
+  return coded(status, [&] { check_search(checked(translator), search, sentences); });
 }
 
 int32_t optops_translator_encode(const optops_translator* translator, const int32_t* ids,

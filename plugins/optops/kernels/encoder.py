@@ -93,7 +93,7 @@ class PackedEncoder(Packed):
             raise ValueError(f"x has shape {x.shape}; it must be [sentences, time, {width}]")
         there, starts = sentences_of("x", x.shape, lengths)
         tokens = contiguous(x[there])
-        self._handle.call("run", address(tokens), address(starts), len(x), address(tokens), threads)
+        self._handle.run("run", address(tokens), address(starts), len(x), address(tokens), threads=threads)
         y = np.zeros(x.shape, np.float32)
         y[there] = tokens
         return y

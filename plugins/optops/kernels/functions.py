@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.kernels.arrays import ACTIVATIONS, Activation, Floats, address, checked, contiguous, int32_of
-from optops.kernels.library import AttentionConfig, call, library
+from optops.kernels.library import AttentionConfig, library, run
 
 
 def bias_activation(x: Floats, bias: Floats, activation: Activation = "gelu", threads: int = 0) -> Floats:
@@ -27,7 +27,7 @@ def bias_activation(x: Floats, bias: Floats, activation: Activation = "gelu", th
     _check_columns(x, bias=bias)
     x, bias = contiguous(x), contiguous(bias)
     y = np.empty_like(x)
-    call(library().optops_bias_activation, address(x), *_rows(x), address(bias), code, address(y), threads)
+    run(library().optops_bias_activation, address(x), *_rows(x), address(bias), code, address(y), threads=threads)
     return y
 
 
@@ -53,7 +53,7 @@ def residual_norm(
     x, residual, scale, offset = map(contiguous, (x, residual, scale, offset))
     y = np.empty_like(x)
     arrays = (address(residual), *_rows(x), address(scale), address(offset))
-    call(library().optops_residual_norm, address(x), *arrays, epsilon, address(y), threads)
+    run(library().optops_residual_norm, address(x), *arrays, epsilon, address(y), threads=threads)
     return y
 
 
@@ -73,7 +73,7 @@ def masked_softmax(x: Floats, counts: NDArray[np.integer] | Sequence[int], threa
     each = np.ascontiguousarray(np.broadcast_to(int32_of("counts", counts), x.shape[:-1]))
     x = contiguous(x)
     y = np.empty_like(x)
-    call(library().optops_masked_softmax, address(x), *_rows(x), address(each), address(y), threads)
+    run(library().optops_masked_softmax, address(x), *_rows(x), address(each), address(y), threads=threads)
     return y
 
 
@@ -116,11 +116,19 @@ def attention(
         raise ValueError(f"lengths have shape {counts.shape}; for queries {queries.shape} it is {queries.shape[:1]}")
     size = queries.shape[2] // heads
     factor = 1 / sqrt(size) if scale is None else scale
-    config = AttentionConfig(queries.shape[0], queries.shape[1], keys.shape[1], heads, size, causal, factor)
+    config = AttentionConfig(
+        sentences=queries.shape[0],
+        query_time=queries.shape[1],
+        memory_time=keys.shape[1],
+        heads=heads,
+        head_size=size,
+        causal=causal,
+        scale=factor,
+    )
     queries, keys, values = map(contiguous, (queries, keys, values))
     context = np.empty_like(queries)
     arrays = (address(queries), address(keys), address(values), address(counts), address(context))
-    call(library().optops_attention, ctypes.byref(config), *arrays, threads)
+    run(library().optops_attention, ctypes.byref(config), *arrays, threads=threads)
     return context
 
 

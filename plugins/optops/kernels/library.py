@@ -20,13 +20,38 @@ class KernelError(RuntimeError):
     """An operator could not do what it was asked to."""
 
 
+def int32(name: str, value: int) -> int:
+    """Returns a whole number that the library reads as one of 32 bits.
+
+    Raises:
+        ValueError: If the value called `name` does not fit.
+    """
+    if not -(2**31) <= value < 2**31:
+        raise ValueError(f"{name} is {value}; it must be an integer of 32 bits")
+    return value
+
+
 class Status(ctypes.Structure):
     """`optops_status` of the C interface."""
 
     _fields_ = (("code", ctypes.c_int32), ("message", ctypes.c_char * 256))
 
 
-class EncoderConfig(ctypes.Structure):
+class Config(ctypes.Structure):
+    """A struct of the C interface; ctypes alone would cut whole numbers to 32 bits without a word.
+
+    Raises:
+        ValueError: If one does not fit.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        for name, kind, *_ in self._fields_:
+            if kind is ctypes.c_int32:
+                int32(name, values.get(name, 0))
+        super().__init__(**values)
+
+
+class EncoderConfig(Config):
     """`optops_encoder_config` of the C interface."""
 
     _fields_ = (
@@ -43,7 +68,7 @@ class EncoderConfig(ctypes.Structure):
     )
 
 
-class DecoderConfig(ctypes.Structure):
+class DecoderConfig(Config):
     """`optops_decoder_config` of the C interface."""
 
     _fields_ = (
@@ -62,7 +87,7 @@ class DecoderConfig(ctypes.Structure):
     )
 
 
-class TranslatorConfig(ctypes.Structure):
+class TranslatorConfig(Config):
     """`optops_translator_config` of the C interface."""
 
     _fields_ = (
@@ -77,7 +102,7 @@ class TranslatorConfig(ctypes.Structure):
     )
 
 
-class Search(ctypes.Structure):
+class Search(Config):
     """`optops_search` of the C interface."""
 
     _fields_ = (
@@ -90,7 +115,7 @@ class Search(ctypes.Structure):
     )
 
 
-class AttentionConfig(ctypes.Structure):
+class AttentionConfig(Config):
     """`optops_attention_config` of the C interface."""
 
     _fields_ = (
@@ -127,6 +152,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "optops_encoder_pack": (Pointer, (ctypes.POINTER(EncoderConfig), Arrays, Size, StatusPointer)),
     "optops_encoder_run": (Int, (Pointer, Pointer, Pointer, Size, Pointer, Int, StatusPointer)),
     "optops_translator_pack": (Pointer, (ctypes.POINTER(TranslatorConfig), Arrays, Size, StatusPointer)),
+    "optops_translator_check": (Int, (Pointer, SearchPointer, Size, StatusPointer)),
     "optops_translator_encode": (Int, (Pointer, Pointer, Pointer, Size, Pointer, Int, StatusPointer)),
     "optops_translator_decode": (
         Int,
@@ -180,6 +206,11 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
+def run(function: Callable[..., Any], *arguments: Any, threads: int) -> None:
+    """Calls a function of the library whose last arguments are threads and a status; see `call`."""
+    call(function, *arguments, int32("threads", threads))
+
+
 def instruction_set() -> str:
     """Returns the instruction set in use, for example `avx512_vnni`; empty if OPTOPS_ISA names one that is not here."""
     return str(library().optops_isa().decode())
@@ -197,4 +228,4 @@ def threads() -> int:
 
 def set_threads(count: int) -> None:
     """Sets how many threads a call of this process uses if it is not told; 0 sets the default again."""
-    library().optops_set_threads(count)
+    library().optops_set_threads(int32("threads", count))

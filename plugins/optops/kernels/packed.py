@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.kernels.arrays import address, bytes_at
-from optops.kernels.library import call, library
+from optops.kernels.library import call, library, run
 
 
 class Handle:
@@ -44,6 +44,10 @@ class Handle:
     def call(self, name: str, *arguments: Any) -> None:
         """Calls a function of the library on the weights."""
         call(_function(self._kind, name), self._pointer, *arguments)
+
+    def run(self, name: str, *arguments: Any, threads: int) -> None:
+        """Calls a function of the library on the weights that takes threads."""
+        run(_function(self._kind, name), self._pointer, *arguments, threads=threads)
 
     def sizes(self, count: int) -> list[int]:
         """Returns the sizes of which this kind of weights has `count`."""

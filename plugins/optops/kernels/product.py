@@ -81,5 +81,5 @@ class PackedProduct(Packed):
         x, residual = contiguous(x), None if residual is None else contiguous(residual)
         y = np.empty(shape, np.float32)
         rows = y.size // outputs
-        self._handle.call("run", address(x), rows, code, address(residual), address(y), threads)
+        self._handle.run("run", address(x), rows, code, address(residual), address(y), threads=threads)
         return y

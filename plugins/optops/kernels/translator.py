@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from optops.models.transformer.weights import TransformerWeights
 
 Ids = NDArray[np.int32]
-WIDEST_BEAM = 255
 
 
 class Translations(NamedTuple):
@@ -190,7 +189,7 @@ class PackedTranslator(Packed):
             raise ValueError(f"ids have shape {ids.shape}; they must be [sentences, time]")
         there, starts = sentences_of("ids", ids.shape, lengths)
         source = int32_of("ids", ids[there])
-        search = (beam, results, minimum_length, length_penalty)
+        search = Search(beam=beam, results=results, minimum_length=minimum_length, length_penalty=length_penalty)
         return self._search("run", source, starts, len(ids), limits, search, threads)
 
     def encode(self, ids: Ids, lengths: NDArray[np.integer] | Sequence[int], *, threads: int = 0) -> Floats:
@@ -200,7 +199,7 @@ class PackedTranslator(Packed):
         there, starts = sentences_of("ids", ids.shape, lengths)
         source = int32_of("ids", ids[there])
         states = np.empty((len(source), self._handle.sizes(4)[0]), np.float32)
-        self._handle.call("encode", address(source), address(starts), len(ids), address(states), threads)
+        self._handle.run("encode", address(source), address(starts), len(ids), address(states), threads=threads)
         memory = np.zeros((*ids.shape, states.shape[1]), np.float32)
         memory[there] = states
         return memory
@@ -222,7 +221,7 @@ class PackedTranslator(Packed):
         if memory.ndim != 3 or memory.shape[2] != width:
             raise ValueError(f"memory has shape {memory.shape}; it must be [sentences, time, {width}]")
         there, starts = sentences_of("memory", memory.shape, lengths)
-        search = (beam, results, minimum_length, length_penalty)
+        search = Search(beam=beam, results=results, minimum_length=minimum_length, length_penalty=length_penalty)
         return self._search("decode", contiguous(memory[there]), starts, len(memory), limits, search, threads)
 
     def _search(
@@ -232,31 +231,19 @@ class PackedTranslator(Packed):
         starts: NDArray[np.int64],
         sentences: int,
         limits: NDArray[np.integer] | Sequence[int],
-        search: tuple[int, int, int, float],
+        search: Search,
         threads: int,
     ) -> Translations:
         most = int32_of("limits", limits)
         if most.shape != (sentences,):
             raise ValueError(f"limits have shape {most.shape}; there are {sentences} sentences")
-        capacity = self._check_limits(most)
-        shape = (sentences, min(max(search[1], 0), WIDEST_BEAM))  # the library refuses more
-        ids = np.zeros((*shape, capacity), np.int32)
+        search.limits, search.capacity = most.ctypes.data, int(most.max(initial=0))
+        # Before there is any room for results: the search says how much there has to be.
+        self._handle.call("check", ctypes.byref(search), sentences)
+        shape = (sentences, search.results)
+        ids = np.zeros((*shape, search.capacity), np.int32)
         counts, scores = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        settings = Search(*search, most.ctypes.data, capacity)
-        found = address(ids), address(counts), address(scores)
-        self._handle.call(
-            function, address(source), address(starts), sentences, ctypes.byref(settings), *found, threads
-        )
+        arguments = address(source), address(starts), sentences, ctypes.byref(search)
+        self._handle.run(function, *arguments, address(ids), address(counts), address(scores), threads=threads)
         longest = int(counts.max()) if counts.size else 0
         return Translations(ids[:, :, :longest], counts, scores)
-
-    def _check_limits(self, limits: NDArray[np.int32]) -> int:
-        """Returns the largest; before there is any room for results, for it says how much there has to be."""
-        positions = self._handle.sizes(4)[3]
-        wrong = np.flatnonzero((limits < 1) | (limits > positions))
-        if wrong.size:
-            raise ValueError(
-                f"the limit of sentence {wrong[0]} is {limits[wrong[0]]}; it may be 1 to the model's positions, "
-                f"{positions}"
-            )
-        return int(limits.max(initial=0))

@@ -145,6 +145,7 @@ def test_what_stands_where_nothing_counts_does_not_matter():
         (lambda x: bias_activation(x, x[0], "mish"), "activation is 'mish'; choose one of"),
         (lambda x: residual_norm(x, x[:2], x[0], x[0]), r"the residual has shape \(2, 6\); x has \(4, 6\)"),
         (lambda x: residual_norm(x, x, x[0], x[0], epsilon=0), "epsilon is 0; it must be above 0"),
+        (lambda x: bias_activation(x, x[0], threads=-(2**32)), "threads is -4294967296; it must be an integer of 32"),
         (lambda x: masked_softmax(x, 7), "row 0 counts 7; it may be 0 to 6"),
         (lambda x: masked_softmax(x, 2**32), "counts hold 4294967296; they must be integers of 32 bits"),
         (lambda x: masked_softmax(x, [1.5] * 4), "counts are float64; they must be integers of 32 bits"),

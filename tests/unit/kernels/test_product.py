@@ -173,6 +173,7 @@ def test_weights_that_make_no_sense_are_refused_by_name(arguments, message):
         ({"activation": "swish"}, "activation is 'swish'; choose one of linear"),
         ({"residual": np.ones((2, 5))}, r"the residual has shape \(2, 5\)"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 2**32 + 1}, "threads is 4294967297; it must be an integer of 32 bits"),
     ],
 )
 def test_calls_that_make_no_sense_are_refused_by_name(arguments, message):

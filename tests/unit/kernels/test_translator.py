@@ -307,6 +307,11 @@ def test_bytes_of_something_else_or_of_the_future_are_refused_with_a_reason(tran
         ({"limits": [5, 5, 2**32 + 5, 5]}, "limits hold 4294967301; they must be integers of 32 bits"),
         ({"limits": [5.5] * 4}, "limits are float64; they must be integers of 32 bits"),
         ({"results": 10**9}, "results is 1000000000; it may be 1 to the beam, 4"),
+        ({"results": 1 - 2**32}, "results is -4294967295; it must be an integer of 32 bits"),
+        ({"results": 2**32 + 1}, "results is 4294967297; it must be an integer of 32 bits"),
+        ({"beam": 2**32 + 4}, "beam is 4294967300; it must be an integer of 32 bits"),
+        ({"minimum_length": 2**32}, "minimum_length is 4294967296; it must be an integer of 32 bits"),
+        ({"threads": 2**32 + 1}, "threads is 4294967297; it must be an integer of 32 bits"),
         ({"lengths": [5, 17, 0, 33]}, "lengths are 0 to 33"),
         ({"ids": np.full((4, 33), 170, np.int32)}, "token 0 is 170; ids may be 0 to 169"),
         ({"ids": np.full((4, 33), -1, np.int32)}, "token 0 is -1"),
@@ -332,6 +337,9 @@ def test_calls_that_make_no_sense_are_refused_by_name(translator, change, messag
         ({"decoder": []}, "at least one layer"),
         ({"head_size": 13}, "query_key_value has an array of shape"),
         ({"epsilon": 0.0}, "epsilon is 0"),
+        ({"padding": 2**32}, "padding is 4294967296; it must be an integer of 32 bits"),
+        ({"begin": 2**32 + 1}, "begin is 4294967297; it must be an integer of 32 bits"),
+        ({"end": 2 - 2**32}, "end is -4294967294; it must be an integer of 32 bits"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(model, change, message):
