@@ -40,27 +40,50 @@ class _FusedLayer(keras.layers.Layer):
 
 @keras.utils.register_keras_serializable("optops")
 class FusedEncoder(_FusedLayer):
-    """A whole Transformer encoder: float32 [sentences, time, width] and lengths [sentences] in, states out."""
+    """A whole Transformer encoder: float32 [sentences, time, width] and lengths [sentences] in, states out.
+
+    A mask that another layer made says the lengths where they are not given, and goes on with the states.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.supports_masking = True
 
     @classmethod
     def of(cls, encoder: PackedEncoder, **kwargs: Any) -> Self:
         """Returns the layer of a packed encoder."""
         return cls._of(encoder, **kwargs)
 
-    def call(self, inputs: Any, lengths: Any = None) -> tf.Tensor:
+    def call(self, inputs: Any, lengths: Any = None, mask: Any = None) -> tf.Tensor:
         """Returns states, float32 [sentences, time, width], zero at padding.
 
         Args:
             inputs: float32 [sentences, time, width], embedded.
-            lengths: int32 [sentences], tokens of each; None: all are whole.
+            lengths: int32 [sentences], tokens of each; None: as the mask says, and without one all are whole.
+            mask: bool [sentences, time], where there are tokens; padding may only follow them.
+
+        Raises:
+            tf.errors.InvalidArgumentError: When it runs, if a token follows padding.
         """
-        if lengths is None:
+        if lengths is None and mask is not None:
+            lengths = _lengths_of(mask)
+        elif lengths is None:
             lengths = tf.fill(tf.shape(inputs)[:1], tf.shape(inputs)[1])
         return operators.encode(inputs, lengths, self.packed, threads=self.threads)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the inputs."""
         return input_shape
+
+
+def _lengths_of(mask: Any) -> tf.Tensor:
+    """Returns how many tokens there are of each sentence, int32 [sentences]."""
+    mask = tf.convert_to_tensor(mask, tf.bool)
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+    whole = tf.sequence_mask(lengths, tf.shape(mask)[1])
+    message = "FusedEncoder: in the mask tokens follow padding; it takes padding at the end of sentences alone"
+    with tf.control_dependencies([tf.debugging.assert_equal(mask, whole, message)]):
+        return tf.identity(lengths)
 
 
 class _FusedSearch(_FusedLayer):

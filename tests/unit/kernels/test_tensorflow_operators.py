@@ -278,6 +278,21 @@ def test_fused_layers_in_a_keras_model_are_saved_and_loaded_with_it(encoder, tra
     np.testing.assert_array_equal(FusedDecoder.of(translator, beam=3)(memory, LENGTHS, LIMITS).ids, expected.ids)
 
 
+def test_a_fused_encoder_leaves_out_what_a_mask_leaves_out(encoder):
+    from optops.kernels.keras_layers import FusedEncoder
+    from optops.models.keras import keras, tf
+
+    ids = keras.Input([None], dtype="int32")
+    states = FusedEncoder.of(encoder)(keras.layers.Embedding(9, 40, mask_zero=True)(ids))
+    model = keras.Model(ids, keras.layers.GlobalAveragePooling1D()(states))
+    padded, alone = model(tf.constant([[5, 6, 0, 0], [1, 2, 3, 4]])), model(tf.constant([[5, 6]]))
+    np.testing.assert_allclose(padded[0], alone[0], rtol=1e-6)
+    np.testing.assert_allclose(padded[1], model(tf.constant([[1, 2, 3, 4]]))[0], rtol=1e-6)
+    for call in (model, tf.function(model)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="in the mask tokens follow padding"):
+            call(tf.constant([[5, 0, 6, 0]]))
+
+
 def test_fused_layers_compute_in_float32_where_the_policy_is_bfloat16(encoder, translator, call):
     from optops.kernels.keras_layers import FusedDecoder, FusedEncoder
     from optops.models.keras import keras, tf
