@@ -11,6 +11,8 @@ Precision = Literal["fp32", "bf16", "int8"]
 Activation = Literal["linear", "relu", "gelu", "gelu_tanh", "silu"]
 Floats = NDArray[np.float32]
 
+ALIGNMENT = 64
+
 PRECISIONS: dict[str, int] = {"fp32": 0, "bf16": 1, "int8": 2}
 ACTIVATIONS: dict[str, int] = {"linear": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
@@ -39,6 +41,15 @@ def address(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
 def bytes_at(start: int, size: int) -> NDArray[np.uint8]:
     """Returns bytes where they lie, uint8 [size]."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+
+
+def aligned_copy(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a copy of bytes that lies as the library reads them in place; NumPy's own memory does not."""
+    room = np.empty(block.size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + block.size]
+    copy[:] = block
+    return copy
 
 
 def int32_of(name: str, values: ArrayLike) -> NDArray[np.int32]:

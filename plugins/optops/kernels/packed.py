@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.kernels.arrays import address, bytes_at
+from optops.kernels.arrays import ALIGNMENT, address, aligned_copy, bytes_at
 from optops.kernels.library import call, library, run
 
 
@@ -36,6 +36,8 @@ class Handle:
     @classmethod
     def opened(cls, kind: str, block: NDArray[np.uint8]) -> Self:
         """Opens bytes; see `Packed.from_bytes`."""
+        if block.ctypes.data % ALIGNMENT:
+            block = aligned_copy(block)  # the library would make one as well, beside the bytes that are kept here
         return cls(kind, call(_function(kind, "open"), address(block), block.size), block)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,7 +61,7 @@ class Handle:
         """Returns a copy of the weights as one block; see `Packed.to_bytes`."""
         size = ctypes.c_int64()
         start = _function(self._kind, "blob")(self._pointer, ctypes.byref(size))
-        return bytes_at(start, size.value).copy()
+        return aligned_copy(bytes_at(start, size.value))
 
 
 class Packed:
@@ -75,6 +77,8 @@ class Packed:
     @classmethod
     def from_bytes(cls, block: NDArray[np.uint8] | bytes) -> Self:
         """Opens what `to_bytes` gave, also that of an older version.
+
+        A block that starts on a multiple of 64 bytes is used where it lies, and must stay unchanged.
 
         Raises:
             ValueError: If it is damaged, or the weights of something else.

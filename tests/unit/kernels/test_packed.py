@@ -42,6 +42,19 @@ def test_a_copy_computes_the_same_when_the_original_is_gone(duplicate):
     np.testing.assert_array_equal(product.to_bytes(), others[0].to_bytes())
 
 
+def test_a_block_is_used_where_it_lies_and_weights_are_there_once(resident):
+    block = PackedProduct(np.ones((4096, 4096), np.float32)).to_bytes()
+    before = resident()
+    product = PackedProduct.from_bytes(block)
+    assert resident() - before < block.size / 4
+    apart = block.tobytes()  # which does not start on a cache line
+    del product, block
+    opened = PackedProduct.from_bytes(apart)
+    del apart
+    assert (opened(np.ones((1, 4096), np.float32)) == 4096).all()
+    assert resident() - before < opened.size_bytes / 4
+
+
 def test_a_pickled_product_computes_the_same_in_another_process():
     product = make_product()
     command = [sys.executable, "-c", COMPUTE_ELSEWHERE]
