@@ -226,7 +226,7 @@ typedef struct {
   int32_t results;        /* translations wanted of each sentence, best first; with more than one
                              the search goes on until `beam` have ended */
   int32_t minimum_length; /* in ids, the end included */
-  float length_penalty;   /* -100 to 100 */
+  float length_penalty;   /* -5 to 5 */
   const int32_t* limits;  /* [sentences], the most ids of each translation, the end included */
   int32_t capacity;       /* of a row of results; no limit may be larger */
 } optops_search;

@@ -21,7 +21,9 @@ namespace {
 
 // The slots of a beam are bytes.
 constexpr int32_t kWidestBeam = 255;
-constexpr float kLargestPenalty = 100.0F;
+// With it the longest translation's score is divided by 1.6e20, which leaves a float room on either
+// side for every probability.
+constexpr float kLargestPenalty = 5.0F;
 
 const Translator& checked(const optops_translator* translator) {
   if (!translator) fail(OPTOPS_INVALID, "the translator is missing");
@@ -37,8 +39,9 @@ void check_search(const Translator& translator, const optops_search* search, int
          search->beam);
   }
   if (!(std::fabs(search->length_penalty) <= kLargestPenalty)) {
-    fail(OPTOPS_INVALID, "length_penalty is %g; it may be -100 to 100",
-         static_cast<double>(search->length_penalty));
+    fail(OPTOPS_INVALID, "length_penalty is %g; it may be %g to %g",
+         static_cast<double>(search->length_penalty), static_cast<double>(-kLargestPenalty),
+         static_cast<double>(kLargestPenalty));
   }
   if (sentences && !search->limits) fail(OPTOPS_INVALID, "limits are missing");
   for (int64_t i = 0; i < sentences; ++i) {

@@ -178,7 +178,7 @@ class PackedTranslator(Packed):
             limits: The most ids of each translation, the end id included, [sentences].
             beam: Hypotheses that run at once; 1 is greedy search.
             results: Translations of each sentence; with more than one the search goes on until `beam` have ended.
-            length_penalty: A hypothesis of `n` ids scores `log P / ((5 + n) / 6) ** length_penalty`.
+            length_penalty: A hypothesis of `n` ids scores `log P / ((5 + n) / 6) ** length_penalty`; -5 to 5.
             minimum_length: The fewest ids of a translation, the end id included.
             threads: 0 means OPTOPS_THREADS, or all processors that the process may run on.
 

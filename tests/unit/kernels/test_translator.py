@@ -192,7 +192,7 @@ def make_next_id_model(after_others, after_3):
         [DecoderLayerWeights(1, 1, norm, *attention, norm, *cross, norm, *units)],
         head_size=2,
         source_embedding=embedding,
-        positions=np.zeros((10, 2), np.float32),
+        positions=np.zeros((2000, 2), np.float32),
         projection=(kernel, logs.mean(axis=0)),
         encoder_norm=norm,
         decoder_norm=norm,
@@ -204,6 +204,16 @@ def test_a_search_with_a_negative_length_penalty_goes_on_until_nothing_better_ca
     found = translator.translate(np.array([[4]]), [1], [10], length_penalty=-1.0)
     assert listed(found) == [[3, END]]
     assert found.scores[0, 0] == pytest.approx(np.log(0.6) * 7 / 6, abs=1e-5)
+
+
+@pytest.mark.parametrize("length_penalty", [-5.0, 5.0])
+def test_long_translations_have_scores_with_every_length_penalty(length_penalty):
+    translator = make_next_id_model(*[[1e-9, 1e-9, 0.3, 0.6, 0.1]] * 2)
+    how = {"length_penalty": length_penalty, "minimum_length": 2000}
+    found = translator.translate(np.array([[4]]), [1], [2000], beam=2, results=2, **how)
+    assert listed(found) == [[3] * 1999 + [END]]
+    log_probabilities = np.array([1999 * np.log(0.6), 1998 * np.log(0.6) + np.log(0.1)]) + np.log(0.3)
+    np.testing.assert_allclose(found.scores[0], log_probabilities / (2005 / 6) ** length_penalty, rtol=1e-3)
 
 
 def test_no_translation_is_shorter_than_the_least_or_longer_than_its_limit(translator):
@@ -299,7 +309,8 @@ def test_bytes_of_something_else_or_of_the_future_are_refused_with_a_reason(tran
         ({"beam": 0}, "beam is 0; it may be 1 to 255"),
         ({"beam": 256}, "beam is 256"),
         ({"beam": 2, "results": 3}, "results is 3; it may be 1 to the beam, 2"),
-        ({"length_penalty": float("nan")}, "length_penalty is nan"),
+        ({"length_penalty": float("nan")}, "length_penalty is nan; it may be -5 to 5"),
+        ({"length_penalty": -5.5}, "length_penalty is -5.5; it may be -5 to 5"),
         ({"limits": [5, 5, 5, 65]}, "the limit of sentence 3 is 65; it may be 1 to .* positions, 64"),
         ({"limits": [5, 0, 5, 5]}, "the limit of sentence 1 is 0"),
         ({"limits": [5, 5]}, r"limits have shape \(2,\); there are 4 sentences"),
