@@ -98,14 +98,18 @@ def masked_softmax(x: Any, counts: Any, threads: int = 0) -> tf.Tensor:
 
     Args:
         x: float32 [..., width].
-        counts: int32 that broadcasts to the other axes, 0 to `width`; where nothing counts, all is zero.
+        counts: Integers that broadcast to the other axes, 0 to `width`; where nothing counts, all is zero.
         threads: As for `dense`.
 
     Raises:
+        TypeError: If counts are no integers.
         tf.errors.InvalidArgumentError: When it runs, if a shape or a count does not fit.
     """
-    x = tf.convert_to_tensor(x, tf.float32)
-    each = tf.reshape(tf.broadcast_to(tf.cast(counts, tf.int32), tf.shape(x)[:-1]), [-1])
+    x, counts = tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(counts)
+    if not counts.dtype.is_integer:
+        raise TypeError(f"masked_softmax: counts are {counts.dtype.name}; they must be integers")
+    # What does not fit into 32 bits stays large, and the operator refuses it.
+    each = tf.reshape(tf.broadcast_to(tf.saturate_cast(counts, tf.int32), tf.shape(x)[:-1]), [-1])
     rows = tf.reshape(x, [-1, tf.shape(x)[-1]])
     y = load_operators().OptopsMaskedSoftmax(x=rows, counts=each, threads=threads)
     return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)

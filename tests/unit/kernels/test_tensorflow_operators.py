@@ -115,6 +115,8 @@ def test_what_can_not_be_added_is_refused_when_it_runs(operators):
         (lambda o, x: o.residual_norm(x, x, x[0, :2, 0], x[0, 0]), "scale has 2 values for 20 columns of x"),
         (lambda o, x: o.residual_norm(x, x, x[0, 0], x[0, 0], epsilon=-1.0), "epsilon is -1; it must be above 0"),
         (lambda o, x: o.masked_softmax(x, 21), "row 0 counts 21; it may be 0 to 20"),
+        (lambda o, x: o.masked_softmax(x, np.int64(2**32)), "row 0 counts 2147483647; it may be 0 to 20"),
+        (lambda o, x: o.masked_softmax(x, -(2**32)), "row 0 counts -2147483648; it may be 0 to 20"),
         (lambda o, x: o.attention(x, x, x, heads=3), "queries are 20 wide, which is no multiple of 3 heads"),
         (lambda o, x: o.attention(x, x, x, heads=0), "heads is 0; it must be at least 1"),
         (lambda o, x: o.attention(x, x, x, heads=0, scale=1.0), "heads is 0; it must be at least 1"),
@@ -132,6 +134,11 @@ def test_functions_of_what_does_not_fit_are_errors_of_tensorflow(operators, call
 
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         call(operators, np.ones((2, 3, 20), np.float32))
+
+
+def test_counts_that_are_no_integers_are_refused(operators):
+    with pytest.raises(TypeError, match="counts are float32; they must be integers"):
+        operators.masked_softmax(np.ones((2, 4), np.float32), [2.9, 1.0])
 
 
 def test_encoding_gives_what_it_gives_on_arrays(operators, encoder):
