@@ -54,7 +54,10 @@ class Status {
   bool ok() const { return TF_GetCode(status_) == TF_OK; }
   void set(const Failure& failure) { TF_SetStatus(status_, failure.code, failure.message); }
   void check() const {
-    if (!ok()) refuse("%s", TF_Message(status_));
+    if (ok()) return;
+    Failure failure{TF_GetCode(status_), {}};
+    std::snprintf(failure.message, sizeof(failure.message), "%s", TF_Message(status_));
+    throw failure;
   }
 
  private:

@@ -136,6 +136,16 @@ def test_functions_of_what_does_not_fit_are_errors_of_tensorflow(operators, call
         call(operators, np.ones((2, 3, 20), np.float32))
 
 
+@pytest.mark.slow  # TensorFlow waits ten seconds for memory
+def test_an_output_that_no_memory_holds_is_out_of_memory(operators):
+    from optops.models.keras import tf
+
+    side = 1 << 23  # a result of 2^48 bytes, more than a process can address
+    column, row = tf.ones([side, 1]), tf.ones([1, side])
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM when allocating tensor"):
+        operators.residual_norm(column, row, row[0], row[0])
+
+
 def test_counts_that_are_no_integers_are_refused(operators):
     with pytest.raises(TypeError, match="counts are float32; they must be integers"):
         operators.masked_softmax(np.ones((2, 4), np.float32), [2.9, 1.0])
