@@ -20,6 +20,12 @@
 extern "C" {
 #endif
 
+/* The number of this interface; it changes whenever a struct or what a function takes does. */
+#define OPTOPS_INTERFACE 1
+
+/* The number that the library was built with. */
+OPTOPS_API int32_t optops_interface(void);
+
 typedef enum {
   OPTOPS_OK = 0,
   OPTOPS_INVALID = 1,       /* an argument is wrong; the message says which */

@@ -3,6 +3,8 @@
 #include "core/thread_pool.h"
 #include "cpu/kernel_table.h"
 
+int32_t optops_interface(void) { return OPTOPS_INTERFACE; }
+
 const char* optops_isa(void) {
   return optops::guarded<const char*>(nullptr, "",
                                       [] { return optops::isa_name(optops::kernels().isa); });

@@ -8,6 +8,8 @@ from typing import Any
 
 LIBRARY = Path(__file__).with_name("liboptops_kernels.so")
 
+# OPTOPS_INTERFACE of kernels.h, which what is declared here is written after.
+INTERFACE = 1
 INVALID = 1
 KINDS = ("product", "encoder", "translator")
 
@@ -133,6 +135,7 @@ Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 Arrays, StatusPointer = ctypes.POINTER(Pointer), ctypes.POINTER(Status)
 SearchPointer = ctypes.POINTER(Search)
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "optops_interface": (Int, ()),
     "optops_isa": (ctypes.c_char_p, ()),
     "optops_isas": (ctypes.c_char_p, ()),
     "optops_threads": (Int, ()),
@@ -174,7 +177,7 @@ def library() -> Any:
     """Returns the loaded library.
 
     Raises:
-        KernelsUnavailableError: If it was not built, or this machine can not load it.
+        KernelsUnavailableError: If it was not built, or from other sources, or this machine can not load it.
     """
     if not LIBRARY.is_file():
         raise KernelsUnavailableError(
@@ -185,9 +188,18 @@ def library() -> Any:
         loaded = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise KernelsUnavailableError(f"{LIBRARY} can not be loaded: {error}; build it anew on this machine") from error
-    for name, (result, arguments) in FUNCTIONS.items():
-        function = getattr(loaded, name)
-        function.restype, function.argtypes = result, arguments
+    try:
+        for name, (result, arguments) in FUNCTIONS.items():
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+        fits = loaded.optops_interface() == INTERFACE
+    except AttributeError:
+        fits = False
+    if not fits:
+        raise KernelsUnavailableError(
+            f"{LIBRARY} was built from other sources than this copy of optops; install it anew with `pip install .` or "
+            "`uv sync`"
+        )
     return loaded
 
 
