@@ -58,7 +58,8 @@ OPTOPS_API const char* optops_isa(void);
 OPTOPS_API const char* optops_isas(void);
 
 /* Threads that a call uses if it is told 0: OPTOPS_THREADS, or the processors that this process may
- * run on, or as many as its container has a quota for if these are fewer. */
+ * run on, or as many as its container has a quota for if these are fewer. 0 if OPTOPS_THREADS is no
+ * number: then calls are refused. */
 OPTOPS_API int32_t optops_threads(void);
 
 /* Sets how many threads a call of this process uses if it is told 0; less than 1 sets the default

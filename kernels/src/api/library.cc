@@ -12,6 +12,8 @@ const char* optops_isa(void) {
 
 const char* optops_isas(void) { return optops::available_isas(); }
 
-int32_t optops_threads(void) { return optops::default_threads(); }
+int32_t optops_threads(void) {
+  return optops::guarded<int32_t>(nullptr, 0, [] { return optops::default_threads(); });
+}
 
 void optops_set_threads(int32_t threads) { optops::set_default_threads(threads); }

@@ -10,6 +10,7 @@
 
 #include "core/cpu_quota.h"
 #include "core/floating_point.h"
+#include "core/status.h"
 
 namespace optops {
 namespace {
@@ -131,6 +132,35 @@ Pool& the_pool() {
 
 std::atomic<int> wanted_threads{0};
 
+// Returns what OPTOPS_THREADS asks for, 0 if it does not; throws Error if it is no number.
+int threads_of_environment() {
+  static const int count = [] {
+    const char* text = std::getenv("OPTOPS_THREADS");
+    if (!text || !*text) return 0;
+    char* end = nullptr;
+    const long value = std::strtol(text, &end, 10);
+    if (end == text || *end || value < 0) {
+      fail(OPTOPS_UNSUPPORTED,
+           "OPTOPS_THREADS is %s; give a number of threads, 0 for the default, or unset it", text);
+    }
+    return static_cast<int>(value < kMostThreads ? value : kMostThreads);
+  }();
+  return count;
+}
+
+// Returns how many processors this process may keep busy.
+int processors() {
+  static const int count = [] {
+    cpu_set_t set;
+    const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    // More threads than a quota has processors would use it up while they spin, and all stand
+    // still.
+    const int quota = processors_in_quota("/sys/fs/cgroup");
+    return quota > 0 && quota < allowed ? quota : allowed;
+  }();
+  return count;
+}
+
 }  // namespace
 
 void Barrier::wait() {
@@ -157,20 +187,9 @@ void run_region(int threads, void (*body)(void*, Team&), void* context) {
 }
 
 int default_threads() {
+  const int asked = threads_of_environment();
   if (const int wanted = wanted_threads.load(std::memory_order_relaxed); wanted > 0) return wanted;
-  static const int count = [] {
-    if (const char* wanted = std::getenv("OPTOPS_THREADS")) {
-      const long value = std::strtol(wanted, nullptr, 10);
-      if (value >= 1) return static_cast<int>(value < kMostThreads ? value : kMostThreads);
-    }
-    cpu_set_t set;
-    const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-    // More threads than a quota has processors would use it up while they spin, and all stand
-    // still.
-    const int quota = processors_in_quota("/sys/fs/cgroup");
-    return quota > 0 && quota < allowed ? quota : allowed;
-  }();
-  return count;
+  return asked ? asked : processors();
 }
 
 void set_default_threads(int threads) {

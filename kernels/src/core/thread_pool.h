@@ -68,7 +68,8 @@ void parallel(int threads, Function&& function) {
 }
 
 // Threads that a call uses if it does not say: OPTOPS_THREADS, or the processors that this process
-// may run on, or as many as its container has a quota for if these are fewer.
+// may run on, or as many as its container has a quota for if these are fewer. Throws Error if
+// OPTOPS_THREADS is no number.
 int default_threads();
 
 // Sets another number for this process; less than 1 takes it back.

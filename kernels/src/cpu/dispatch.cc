@@ -66,7 +66,8 @@ const Choice& choice() {
 
 const KernelTable& kernels() {
   if (!choice().table) {
-    fail(OPTOPS_UNSUPPORTED, "OPTOPS_ISA is %s; this processor and build have %s",
+    fail(OPTOPS_UNSUPPORTED,
+         "OPTOPS_ISA is %s; this processor and build have %s; unset it or name one",
          std::getenv("OPTOPS_ISA"), choice().names);
   }
   return *choice().table;

@@ -98,21 +98,19 @@ def _runtimes() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    from optops.kernels import KernelsUnavailableError, instruction_set, instruction_sets, threads
+    from optops.kernels import KernelError, KernelsUnavailableError, instruction_set, instruction_sets, threads
     from optops.kernels.speed import measure_speed
 
     try:
-        chosen, available = instruction_set(), instruction_sets()
+        speed = measure_speed()
     except KernelsUnavailableError as error:
         yield Finding("runtimes", "compiled operators", "note", str(error))
         return
-    if not chosen:
-        remedy = f"this processor and build have {', '.join(available)}; unset it or name one of these"
-        yield Finding("runtimes", "compiled operators", "missing", f"OPTOPS_ISA={os.environ['OPTOPS_ISA']}: {remedy}")
+    except KernelError as error:
+        yield Finding("runtimes", "compiled operators", "missing", str(error))
         return
-    text = f"{chosen} of {', '.join(available)}; {threads()} threads; fp32, bf16 and int8"
+    text = f"{instruction_set()} of {', '.join(instruction_sets())}; {threads()} threads; fp32, bf16 and int8"
     yield Finding("runtimes", "compiled operators", "ok", text)
-    speed = measure_speed()
     computed = ", ".join(f"{count / 1e9:,.0f} in {name}" for name, count in speed.operations_per_second.items())
     text = f"read {speed.bytes_per_second / 1e9:.1f} GB a second; billions of operations a second: {computed}"
     yield Finding("runtimes", "their products", "ok", text)

@@ -234,7 +234,7 @@ def instruction_sets() -> list[str]:
 
 
 def threads() -> int:
-    """Returns how many threads a call uses if it is not told."""
+    """Returns how many threads a call uses if it is not told; 0 if OPTOPS_THREADS is no number."""
     return int(library().optops_threads())
 
 

@@ -281,6 +281,15 @@ def test_doctor_fails_if_the_mlflow_server_is_not_there(optops_home: Path) -> No
     assert "set MLFLOW_TRACKING_URI" in found["store"]["text"] and "secret" not in found["store"]["text"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("OPTOPS_THREADS", "two"), ("OPTOPS_ISA", "sse9")])
+def test_doctor_says_which_variable_keeps_the_operators_from_running(optops_home: Path, name: str, value: str) -> None:
+    done = start("doctor", "--json", **{name: value}, OPTOPS_HOME=str(optops_home))
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert found["compiled operators"]["state"] == "missing"
+    assert f"{name} is {value}; " in found["compiled operators"]["text"]
+
+
 def test_run_refuses_a_wrong_recipe_or_setting_before_it_starts_anything(tmp_path: Path, recipe: Path) -> None:
     status, output = call("run", str(tmp_path / "nothing.yaml"))
     assert status == 1 and "no such recipe" in output

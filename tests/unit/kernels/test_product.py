@@ -233,6 +233,20 @@ def test_an_instruction_set_that_is_not_here_is_an_error_that_says_what_is():
     assert "generic" in done.stdout
 
 
+@pytest.mark.parametrize("text", ["two", "-4", "1e3", "2 threads"])
+def test_threads_that_are_no_number_are_an_error_that_says_what_to_do(text):
+    code = (
+        "import numpy as np\n"
+        "from optops.kernels import KernelError, PackedProduct, threads\n"
+        "assert threads() == 0\n"
+        "try: PackedProduct(np.ones((4, 4), np.float32))(np.ones((1, 4), np.float32))\n"
+        "except KernelError as error: print(error)"
+    )
+    environment = {**os.environ, "OPTOPS_THREADS": text}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"OPTOPS_THREADS is {text}; give a number of threads, 0 for the default, or unset it\n"
+
+
 def test_the_number_of_threads_can_be_set_from_outside():
     command = [sys.executable, "-c", "from optops.kernels import threads; print(threads())"]
     environment = {**os.environ, "OPTOPS_THREADS": "3"}
