@@ -95,9 +95,10 @@ OPTOPS_API optops_product* optops_product_open(const void* blob, int64_t bytes,
 /* y = activation(x W + b) + residual.
  *
  * x: [rows, inputs]. y: [rows, outputs]. residual: [rows, outputs], or NULL; it may be y.
- * activation: an optops_activation. threads: 0 for the default. A call that finds the library's
- * threads busy runs on its own thread alone; the result is the same to the last bit for any number
- * of threads, and for a row whatever the other rows are.
+ * activation: an optops_activation. threads: 0 for the default; more than there are processors are
+ * used only if OPTOPS_THREADS says so. A call that finds the library's threads busy runs on its
+ * own thread alone; the result is the same to the last bit for any number of threads, and for a row
+ * whatever the other rows are.
  *
  * fp32 adds up in order of the inputs. bf16 rounds x and W to bfloat16 and adds up in fp32. int8
  * has a scale per row of x (its largest magnitude / 127) and per column of W, and adds up exactly.

@@ -14,10 +14,11 @@ namespace optops {
 inline constexpr int64_t kMostRows = int64_t{1} << 28;
 inline constexpr int64_t kLongestSentence = 65536;
 
+// Returns on how many threads a call runs.
 inline int threads_for(int32_t wanted) {
   if (wanted < 0)
     fail(OPTOPS_INVALID, "threads is %d; give 0 for the default, or a number above", wanted);
-  return std::min(wanted ? wanted : default_threads(), kMostThreads);
+  return std::min(wanted ? wanted : default_threads(), most_threads());
 }
 
 // Throws Error if `starts` does not cut tokens into sentences of 1 to `longest` tokens.

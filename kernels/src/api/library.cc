@@ -13,7 +13,7 @@ const char* optops_isa(void) {
 const char* optops_isas(void) { return optops::available_isas(); }
 
 int32_t optops_threads(void) {
-  return optops::guarded<int32_t>(nullptr, 0, [] { return optops::default_threads(); });
+  return optops::guarded<int32_t>(nullptr, 0, [] { return optops::threads_for(0); });
 }
 
 void optops_set_threads(int32_t threads) { optops::set_default_threads(threads); }

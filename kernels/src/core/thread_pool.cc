@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -156,7 +157,7 @@ int processors() {
     // More threads than a quota has processors would use it up while they spin, and all stand
     // still.
     const int quota = processors_in_quota("/sys/fs/cgroup");
-    return quota > 0 && quota < allowed ? quota : allowed;
+    return std::min(quota > 0 ? std::min(quota, allowed) : allowed, kMostThreads);
   }();
   return count;
 }
@@ -191,6 +192,8 @@ int default_threads() {
   if (const int wanted = wanted_threads.load(std::memory_order_relaxed); wanted > 0) return wanted;
   return asked ? asked : processors();
 }
+
+int most_threads() { return std::max(processors(), threads_of_environment()); }
 
 void set_default_threads(int threads) {
   wanted_threads.store(threads < kMostThreads ? threads : kMostThreads, std::memory_order_relaxed);

@@ -72,6 +72,10 @@ void parallel(int threads, Function&& function) {
 // OPTOPS_THREADS is no number.
 int default_threads();
 
+// Threads that make a call faster: the processors, or OPTOPS_THREADS if it says more. A thread
+// beyond them would be started for good, and woken by every later call. Throws Error as above.
+int most_threads();
+
 // Sets another number for this process; less than 1 takes it back.
 void set_default_threads(int threads);
 

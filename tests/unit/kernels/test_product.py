@@ -247,6 +247,27 @@ def test_threads_that_are_no_number_are_an_error_that_says_what_to_do(text):
     assert done.stdout == f"OPTOPS_THREADS is {text}; give a number of threads, 0 for the default, or unset it\n"
 
 
+COUNT_STARTED = """
+import os
+import numpy as np
+from optops.kernels import PackedProduct
+product, x = PackedProduct(np.ones((1024, 1024), np.float32)), np.ones((64, 1024), np.float32)
+before = len(os.listdir("/proc/self/task"))
+assert (product(x, threads=200) == 1024).all()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.parametrize("wanted", [None, 7])
+def test_no_more_threads_are_started_than_there_are_processors_for_or_the_variable_says(wanted):
+    environment = {name: value for name, value in os.environ.items() if name != "OPTOPS_THREADS"}
+    environment |= {"OPTOPS_THREADS": str(wanted)} if wanted else {}
+    command = [sys.executable, "-c", COUNT_STARTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert int(done.stdout) < max(wanted or 1, len(os.sched_getaffinity(0)))
+    assert not wanted or int(done.stdout) >= wanted - 1
+
+
 def test_the_number_of_threads_can_be_set_from_outside():
     command = [sys.executable, "-c", "from optops.kernels import threads; print(threads())"]
     environment = {**os.environ, "OPTOPS_THREADS": "3"}
