@@ -29,7 +29,7 @@ OPTOPS_API int32_t optops_interface(void);
 typedef enum {
   OPTOPS_OK = 0,
   OPTOPS_INVALID = 1,       /* an argument is wrong; the message says which */
-  OPTOPS_OUT_OF_MEMORY = 2, /* nothing was changed */
+  OPTOPS_OUT_OF_MEMORY = 2, /* results may be written in part */
   OPTOPS_UNSUPPORTED = 3    /* this processor or this build can not do it */
 } optops_code;
 
