@@ -14,6 +14,9 @@ Verdict = Literal["accept", "regression", "inconclusive", "anomalous"]
 ROUNDING = 1e-12
 """Share of a metric that two of its values may differ by and be the same, summed in another order."""
 
+NEGLIGIBLE = 1e-6
+"""Share of a metric that float arithmetic in another order may cost a model that breaks nothing."""
+
 TYPICAL_RESOLUTION = 0.4
 """Of one example; see `estimated_resolution`."""
 
@@ -65,7 +68,7 @@ class NonInferiority:
         verdict: `accept` (margin_lower >= 0), `regression` (margin_upper < 0), `inconclusive` (zero between them),
             `anomalous` (a gain proved too large to believe; where there is a limit).
         smallest_provable_tolerance: the smallest tolerance of the same kind at which margin_lower would be >= 0 on
-            these resamples; None where no tolerance of this kind would do.
+            these resamples; None where no tolerance of this kind would do, and where the examples are too few.
         identical: whether no resample tells the two apart, so that the bounds are those of what no example shows.
         examples_needed: how many examples scored alike would prove the tolerance; None where the two are told apart,
             and where no number would.
@@ -94,6 +97,10 @@ class NonInferiority:
     @property
     def reason(self) -> str:
         """Why the verdict is what it is, in a few words."""
+        least = least_examples(self.confidence)
+        if self.examples < least:
+            level = f"{self.confidence * 100:.3g} %"
+            return f"fewer than {least} examples prove nothing at {level}, and these are {self.examples}"
         if self.identical and self.verdict == "inconclusive":
             if self.examples_needed is not None:
                 return f"all {self.examples} examples are scored alike; {self.examples_needed} would prove it"
@@ -145,11 +152,21 @@ def unseen_share(examples: int, confidence: float) -> float:
     return -math.expm1(math.log1p(-confidence) / examples)
 
 
+def least_examples(confidence: float) -> int:
+    """The fewest examples that prove anything: 5 at 95 %, 8 at 99.5 %.
+
+    Of a model that does worse as often as better, n examples all speak well with a chance of 2^-n. So few also have a
+    spread of their own that is far below the true one: 0 of a single example.
+    """
+    return math.ceil(round(-math.log2(1 - confidence), 9))
+
+
 def examples_needed(share: float, confidence: float) -> int | None:
     """The number of examples with an `unseen_share` of no more than this; None for a share of nothing."""
     if share < np.finfo(float).eps:
         return None
-    return 1 if share >= 1 else math.ceil(round(math.log1p(-confidence) / math.log1p(-share), 9))
+    alike = 1 if share >= 1 else math.ceil(round(math.log1p(-confidence) / math.log1p(-share), 9))
+    return max(alike, least_examples(confidence))
 
 
 def non_inferiority(
@@ -173,7 +190,8 @@ def non_inferiority(
     solution.
 
     Where the candidate loses on no resample the bootstrap knows nothing of what it loses elsewhere. Then all examples
-    of a kind that the test does not show (`unseen_share`) count as lost, each at what the reference has.
+    of a kind that the test does not show (`unseen_share`) count as lost, each at what the reference has. Fewer than the
+    `least_examples` prove nothing, whatever their bounds are.
 
     Args:
         candidate: float (resamples,), the metric of the candidate on each resample.
@@ -198,9 +216,10 @@ def non_inferiority(
     _check_points(candidate_point, reference_point, reference_values, tolerance, higher_is_better=higher_is_better)
     gains = _gains(candidate_values, reference_values, higher_is_better=higher_is_better)
     gain = float(_gains(candidate_point, reference_point, higher_is_better=higher_is_better))
-    rounding = ROUNDING * max(abs(candidate_point), abs(reference_point))
+    magnitude = max(abs(candidate_point), abs(reference_point))
+    rounding = ROUNDING * magnitude
     identical = bool(np.abs(gains).max() <= rounding)
-    lossless = bool(gains.min() >= -rounding)
+    lossless = bool(gains.min() >= -NEGLIGIBLE * magnitude)
     unseen = unseen_share(examples, confidence) * abs(reference_point) if lossless and fails_whole else 0.0
     if identical:
         gains, reference_values = np.zeros_like(gains), np.full_like(gains, reference_point)
@@ -210,7 +229,7 @@ def non_inferiority(
     lower, upper = bounds.of(gains + tolerance.value * scale)
     believed = anomalous_gain is None or bounds.of(gains - anomalous_gain * np.abs(reference_values))[0] <= 0
     # Of a reference that has nothing, what is not seen counts as nothing: no bound at all.
-    bounded = not (identical and fails_whole) or reference_point != 0
+    bounded = examples >= least_examples(confidence) and (not (identical and fails_whole) or reference_point != 0)
     difference = float(candidate_point - reference_point)
     return NonInferiority(
         candidate_point=float(candidate_point),
@@ -332,9 +351,11 @@ def _check_points(
 
 
 def _verdict(lower: float, upper: float, *, believed: bool, bounded: bool) -> Verdict:
+    if not bounded:
+        return "inconclusive"
     if not believed:
         return "anomalous"
-    if lower >= 0 and bounded:
+    if lower >= 0:
         return "accept"
     return "regression" if upper < 0 else "inconclusive"
 

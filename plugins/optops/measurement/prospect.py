@@ -3,7 +3,7 @@
 import math
 from statistics import NormalDist
 
-from optops.measurement.non_inferiority import NonInferiority
+from optops.measurement.non_inferiority import NonInferiority, least_examples
 
 NORMAL = NormalDist()
 
@@ -23,14 +23,14 @@ def chance_of_acceptance(found: NonInferiority, examples: int, confidence: float
         confidence: One-sided, of the bound there.
 
     Returns:
-        Between 0 and 1; 0 for a gain that was found too large to believe.
+        Between 0 and 1; 0 for a gain that was found too large to believe, and on examples too few to prove anything.
 
     Raises:
         ValueError: If there are no other examples.
     """
     if examples < 1:
         raise ValueError(f"nothing can be proved on {examples} examples: give at least 1")
-    if found.verdict == "anomalous":
+    if found.verdict == "anomalous" or examples < least_examples(confidence):
         return 0.0
     error = (found.margin - found.margin_lower) / NORMAL.inv_cdf(found.confidence)
     if error <= 0:

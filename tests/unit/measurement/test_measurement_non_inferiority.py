@@ -19,6 +19,7 @@ from optops.measurement.non_inferiority import (
     estimated_examples,
     estimated_resolution,
     examples_needed,
+    least_examples,
     margins,
     non_inferiority,
     unseen_share,
@@ -62,7 +63,7 @@ def test_the_margin_is_the_published_formula():
     values=resampled,
     kind=st.sampled_from(["relative", "absolute"]),
     higher_is_better=st.booleans(),
-    examples=st.integers(1, 1000),
+    examples=st.integers(5, 1000),
     tolerance=st.just(0.0) | st.floats(1e-6, 0.5),
 )
 def test_models_scored_alike_are_accepted_from_as_many_examples_as_prove_it(
@@ -82,7 +83,7 @@ def test_models_scored_alike_are_accepted_from_as_many_examples_as_prove_it(
     )
     if result.examples_needed is not None:
         assert judged(result.examples_needed).verdict == "accept"
-        assert result.examples_needed == 1 or judged(result.examples_needed - 1).verdict == "inconclusive"
+        assert result.examples_needed == 5 or judged(result.examples_needed - 1).verdict == "inconclusive"
 
 
 def test_it_takes_149_examples_scored_alike_to_prove_two_percent():
@@ -297,6 +298,41 @@ def test_a_few_images_scored_otherwise_are_judged():
     result = non_inferiority(weights @ candidate, weights @ reference, tolerance=Tolerance(0.3, "absolute"), **options)
     assert not result.identical
     assert result.verdict == "accept"
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.96, 0.995])
+def test_examples_that_luck_may_all_have_on_one_side_prove_nothing(confidence):
+    least = least_examples(confidence)
+    assert 0.5**least <= 1 - confidence < 0.5 ** (least - 1)
+    for examples in range(1, least + 1):
+        for candidate in (29.8, 30.0, 31.0, 1.0, 90.0):  # within the tolerance, alike, better, ruined, too good
+            result = examine(
+                np.full(1000, candidate),
+                np.full(1000, 30.0),
+                Tolerance(0.02, "relative"),
+                examples=examples,
+                confidence=confidence,
+                anomalous_gain=0.2,
+                fails_whole=False,
+            )
+            assert (result.verdict == "inconclusive") == (examples < least)
+            if examples < least:
+                assert result.smallest_provable_tolerance is None
+                assert result.reason == (
+                    f"fewer than {least} examples prove nothing at {confidence * 100:g} %, and these are {examples}"
+                )
+
+
+def test_a_loss_that_is_rounding_proves_no_more_of_what_is_not_shown_than_none():
+    reference = np.full(1000, 90.0)
+    noise = np.random.default_rng(0).uniform(-1e-7, 1e-7, 1000)
+    for loss in (reference * noise, np.full(1000, 90e-7)):
+        judged = [
+            examine(reference - loss, reference, Tolerance(0.02, "relative"), examples=examples)
+            for examples in (140, 160)
+        ]
+        assert not judged[0].identical
+        assert [result.verdict for result in judged] == ["inconclusive", "accept"]
 
 
 def right_of_20(nominee: int, **options) -> NonInferiority:

@@ -81,3 +81,9 @@ def test_what_is_too_good_to_be_true_has_none():
 def test_nothing_is_proved_on_nothing():
     with pytest.raises(ValueError, match="nothing can be proved on 0 examples"):
         chance_of_acceptance(judged(scores(50, 0.0)), 0, 0.95)
+
+
+def test_examples_too_few_to_prove_anything_leave_no_chance():
+    found = judged(np.full(50, 1.0))
+    assert [chance_of_acceptance(found, examples, 0.95) for examples in (4, 5)] == [0.0, 1.0]
+    assert chance_of_acceptance(found, 7, 0.995) == 0.0
