@@ -61,10 +61,13 @@ class Speed:
 
     @property
     def slower_than_champion(self) -> bool:
-        """Whether it is slower than the champion beyond doubt: their intervals do not even touch."""
+        """Whether it is slower than the champion beyond doubt: their intervals are further apart than by noise.
+
+        Each was timed against the baseline in a process of its own, so even one model may differ by the noise floor.
+        """
         if self.champion is None or self.nominee is None:
             return False
-        return bool(self.nominee["high"] < self.champion["low"])
+        return bool(self.nominee["high"] * (1 + self.noise_floor) < self.champion["low"])
 
 
 def judge_speed(job: Job, name: str) -> Speed:

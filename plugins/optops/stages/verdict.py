@@ -118,7 +118,8 @@ def _speed_rows(speed: Speed) -> list[str]:
     if speed.champion:
         rows.append(
             f"{question} {ratio['ratio']:.2f}x against {speed.champion['ratio']:.2f}x "
-            f"| intervals touch | {_yes(not speed.slower_than_champion)} |"
+            f"| intervals no further apart than the noise floor of {speed.noise_floor:.2f} "
+            f"| {_yes(not speed.slower_than_champion)} |"
         )
     elif speed.untimed:
         rows.append(

@@ -184,9 +184,18 @@ def champion(gated, version):
 @pytest.mark.usefixtures("champion")
 def test_a_nominee_slower_than_the_champion_is_a_regression(gated):
     assert gated({"nominee": (GOOD, 2.0)}, champion=2.05).verdict == "accept"
+    assert gated({"nominee": (GOOD, 2.0)}, champion=2.12).verdict == "accept"  # 2.05 and 2.07: by noise
     found = gated({"other": (GOOD, 2.0)}, champion=3.0)
     assert found.verdict == "regression"
-    assert "| not slower than the champion? | 2.00x against 3.00x | intervals touch | **no** |" in found.markdown
+    assert "| not slower than the champion? | 2.00x against 3.00x | intervals no further apart than" in found.markdown
+    assert "the noise floor of 0.02 | **no** |" in found.markdown
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_nominee_worse_than_the_champion_is_a_regression_though_as_good_as_the_baseline(gated):
+    found = gated({"nominee": (range(345), 2.0)}, baseline=range(340), champion=2.0)
+    assert found.trials[0]["against_baseline"]["verdict"] == "accept"
+    assert found.verdict == found.trials[0]["against_champion"]["verdict"] == "regression"
 
 
 @pytest.mark.usefixtures("champion")
