@@ -94,7 +94,7 @@ def _reason(job: Job, contestant: Contestant) -> str:
             f"{job.workload.metric_name} {found} on validation is worse by {-quality.margin:.2g} than the tolerance "
             f"allows (baseline {baseline})"
         )
-    return contestant.speed.shortfall
+    return contestant.speed.shortfall or contestant.speed.slower_than_champion
 
 
 def _merit(job: Job, contestant: Contestant) -> float:
@@ -118,8 +118,9 @@ def _most_promising(job: Job, contestants: Sequence[Contestant]) -> tuple[Contes
     """Returns the nominees in the order in which what the gate accepts first can be expected to be best.
 
     The gate goes on with the next only where one was not accepted: a fast one that may well fail can come before a safe
-    one, and a hopeless one does not, for it costs the others part of the level.
+    one, and a hopeless one takes no place beside one that may pass, for it costs the others part of the level.
     """
+    contestants = [one for one in contestants if one.first > 0] or contestants
     count = min(job.recipe.gate.nominees, len(contestants))
 
     def expected(order: tuple[Contestant, ...]) -> float:

@@ -60,14 +60,16 @@ class Speed:
         return self.noise_floor > 0 and self.minimum == 1 + self.noise_floor
 
     @property
-    def slower_than_champion(self) -> bool:
-        """Whether it is slower than the champion beyond doubt: their intervals are further apart than by noise.
+    def slower_than_champion(self) -> str:
+        """Why it is slower than the champion beyond doubt, their intervals further apart than by noise; empty if not.
 
         Each was timed against the baseline in a process of its own, so even one model may differ by the noise floor.
         """
         if self.champion is None or self.nominee is None:
-            return False
-        return bool(self.nominee["high"] * (1 + self.noise_floor) < self.champion["low"])
+            return ""
+        if self.nominee["high"] * (1 + self.noise_floor) >= self.champion["low"]:
+            return ""
+        return f"slower than the reigning champion: {self.nominee['ratio']:.2f}x against {self.champion['ratio']:.2f}x"
 
 
 def judge_speed(job: Job, name: str) -> Speed:

@@ -68,7 +68,7 @@ def to_markdown(
     """Returns the verdict with its arithmetic, for people."""
     lines = [f"## Verdict: {overall(trials)}", ""]
     if not trials:
-        lines += ["Nothing met the validation tolerance and the minimum speed-up, so the test split was not used.", ""]
+        lines += ["Nothing was good enough on validation and fast enough, so the test split was not used.", ""]
     for trial in trials:
         lines += [f"### {trial.nominee.name} (`{trial.nominee.key}`): {trial.verdict}", ""]
         if isinstance(trial, FailedTrial):

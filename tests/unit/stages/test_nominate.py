@@ -9,6 +9,7 @@ import pytest
 from optops.measurement import plots
 from optops.stage_spec import StageResult
 from optops.stages import nominate
+from optops.stages.champion import CHAMPION_NAME
 from optops.tracking import Tracking
 
 RIGHT, WRONG = [8, 8, 8, 7, 6, 5, 8, 7, 6, 5], [8, 8, 0, 0, 0, 0, 8, 7, 6, 5]
@@ -36,13 +37,15 @@ def nominated(job, stored, monkeypatch):
         rows[list(right)] = RIGHT
         return stored(name, {"predictions/validation.npy": rows}, BLEU=100 * len(right) / EXAMPLES)
 
-    def nominated(executables, noise_floor=0.0, higher_is_better=True, test_examples=EXAMPLES, **settings):
+    def nominated(executables, noise_floor=0.0, champion=0.0, higher_is_better=True, test_examples=400, **settings):
         candidates = tuple(made(name, right) for name, (right, _) in executables.items())
         table = {
             name: {"cells": {f"batch {batch}": timed(ratio) for batch, ratio in ratios.items()}}
             for name, (_, ratios) in executables.items()
         }
-        output = {"table": table, "noise_floor": noise_floor, "champion": None}
+        if champion:
+            table[CHAMPION_NAME] = {"cells": {"batch 1": timed(champion)}}
+        output = {"table": table, "noise_floor": noise_floor, "champion": "1" if champion else None}
         results = {
             "check_labels": StageResult("check_labels", "c", output={"examples": {"test": test_examples}}),
             "train": StageResult("train", "t", candidates=(made("baseline", range(380)),)),
@@ -146,9 +149,21 @@ def test_the_places_go_to_those_that_promise_most(nominated):
     )
 
 
-def test_a_gain_too_large_to_believe_is_tried_last(nominated):
-    executables = {"leak": (range(400), {1: 9.0, 8: 9.0}), "sound": (SAME, {1: 2.0, 8: 2.0})}
-    assert names(nominated(executables, **{"gate.anomalous_gain": 0.01})) == ["sound", "leak"]
+def test_a_gain_too_large_to_believe_is_tried_only_where_nothing_else_is_left(nominated):
+    leak, sound = {"leak": (range(400), {1: 9.0, 8: 9.0})}, {"sound": (SAME, {1: 2.0, 8: 2.0})}
+    result = nominated(leak | sound, **{"gate.anomalous_gain": 0.01})
+    assert names(result) == ["sound"]
+    assert result.dropped["leak"].endswith("its chance to be proved on the test split is 0%")
+    assert names(nominated(leak, **{"gate.anomalous_gain": 0.01})) == ["leak"]
+
+
+def test_what_is_slower_than_the_champion_is_not_nominated(nominated):
+    executables = {"fast": (SAME, {1: 3.0, 8: 3.0}), "slow": (range(381), {1: 2.0, 8: 2.0})}
+    assert names(nominated(executables, champion=2.05, noise_floor=0.04)) == ["fast", "slow"]
+    result = nominated(executables, champion=3.0)
+    assert names(result) == ["fast"]
+    assert result.dropped["slow"] == "slower than the reigning champion: 2.00x against 3.00x"
+    assert nominated(executables, champion=4.0).output == {"infeasible": True}
 
 
 def test_what_is_less_likely_to_pass_drops_nothing_that_is_likelier(nominated):
