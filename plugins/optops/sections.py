@@ -413,7 +413,8 @@ class Gate(Section):
         1.0,
         gt=0,
         description="What the lower bound of the speed-up must reach in the primary cell; from 1 on, beyond the noise "
-        "that is measured, too.",
+        "that is measured, too. Below 1 it also says how slow the other cells may be, which else may be no slower than "
+        "the baseline.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="One-sided confidence of the bounds of quality, for all nominees together."

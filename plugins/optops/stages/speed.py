@@ -50,8 +50,9 @@ class Speed:
         for cell, ratio in self.others.items():
             if ratio is None:
                 return f"it failed in the cell `{cell}` of the benchmark"
-            if ratio["high"] < 1 - self.noise_floor:
-                return f"slower than the baseline at {cell}: {ratio['ratio']:.2f}x"
+            if ratio["high"] < min(1.0, self.minimum) - self.noise_floor:
+                least = f", less than the minimum of {self.minimum:.2f}" if self.minimum < 1 else ""
+                return f"slower than the baseline at {cell}: {ratio['ratio']:.2f}x{least}"
         return ""
 
     @property

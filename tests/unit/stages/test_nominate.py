@@ -112,6 +112,13 @@ def test_another_cell_may_be_slower_by_as_much_as_noise_explains(nominated):
     assert names(nominated(executables, noise_floor=0.01)) == []
 
 
+def test_a_minimum_below_one_holds_for_the_other_cells_too(nominated):
+    executables = {"small": (SAME, {1: 0.9, 8: 0.6}), "smaller": (range(381), {1: 0.9, 8: 0.4})}
+    result = nominated(executables, noise_floor=0.02, **{"gate.minimum_speedup": 0.5})
+    assert names(result) == ["small"]
+    assert result.dropped["smaller"] == "slower than the baseline at batch 8: 0.40x, less than the minimum of 0.50"
+
+
 def test_what_is_worse_and_slower_than_another_is_not_nominated(nominated):
     result = nominated({"one": (SAME, {1: 2.0, 8: 2.0}), "other": (FEW, {1: 1.5, 8: 3.0})})
     assert names(result) == ["one"]
