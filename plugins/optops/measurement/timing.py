@@ -173,14 +173,11 @@ def compare(
         worker.load_inputs(inputs)
         sides.append(_warm_up(worker, len(inputs)))
     blocks, elapsed = _run_blocks(sides[0], sides[1], seconds, seed)
-    medians = np.array(
+    rounds = np.array(
         [[_typical(durations, side.inputs) for side, durations in zip(sides, block, strict=True)] for block in blocks]
     )
-    log_ratios = np.log(medians[:, 0] / medians[:, 1])
-    timings = [
-        _timing(side, np.concatenate([block[index] for block in blocks]), medians[:, index], items, seed)
-        for index, side in enumerate(sides)
-    ]
+    log_ratios = np.log(rounds[:, 0] / rounds[:, 1])
+    timings = [_timing(side, [block[index] for block in blocks], items, seed) for index, side in enumerate(sides)]
     return Comparison(
         reference=timings[0],
         candidate=timings[1],
@@ -315,10 +312,10 @@ def _run_blocks(
     return blocks, time.monotonic() - started
 
 
-def _timing(
-    side: _Warm, durations: NDArray[np.float64], block_medians: NDArray[np.float64], items: int, seed: int
-) -> Timing:
-    _, low, high, _ = median_interval(block_medians, seed=seed)
+def _timing(side: _Warm, blocks: Sequence[NDArray[np.float64]], items: int, seed: int) -> Timing:
+    durations = np.concatenate(blocks)
+    # Of what p50 is of, the median of all calls; a round's time lies elsewhere where the inputs take unlike times.
+    _, low, high, _ = median_interval([float(np.median(block)) for block in blocks], seed=seed)
     return Timing(
         name=side.worker.contender.name,
         calls=len(durations),

@@ -27,6 +27,9 @@ def sleeper(folder, threads):
         return {"sum": inputs["x"].sum(keepdims=True)}
     return call
 
+def as_told(folder, threads):
+    return lambda inputs: time.sleep(float(inputs["seconds"]))
+
 def renamed(folder, threads):
     call = sleeper(folder, threads)
     return lambda inputs: call({"x": inputs["y"]})
@@ -101,6 +104,17 @@ def test_a_faster_candidate_shows_its_speed_up(loaders, inputs):
     assert comparison.candidate.peak_memory_bytes >= comparison.candidate.memory_after_load_bytes > 0
     assert comparison.candidate.load_seconds > 0
     assert json.loads(json.dumps(asdict(comparison), allow_nan=False))["candidate"]["name"] == "fast"
+
+
+def test_the_median_latency_lies_in_its_interval_where_inputs_take_unlike_times(loaders, tmp_path):
+    paths = [tmp_path / f"input-{number}.npz" for number in range(3)]
+    for path, seconds in zip(paths, (0.004, 0.004, 0.04), strict=True):
+        np.savez(path, seconds=seconds)
+    with Worker(contender(loaders, "as_told")) as worker:
+        timed = noise_floor(worker, cell_inputs=paths, items=1, seconds=0.1, seed=0).comparison.candidate
+    low, high = timed.p50_interval
+    assert 0.9 * low <= timed.latency["p50"] <= 1.1 * high
+    assert high < 0.012
 
 
 def test_a_contender_is_as_fast_as_itself_within_the_noise(loaders, inputs):
