@@ -116,7 +116,7 @@ def _table(job: Job, measurements: Measurements, candidates: dict[str, Candidate
             "latency": asdict(comparison.candidate),
             "baseline_latency": asdict(comparison.reference),
         }
-    if not table:
+    if not table.keys() & candidates.keys():
         reasons = "; ".join(f"{failure.candidate}: {failure.reason}" for failure in measurements.failures)
         raise StageError(f"not one executable could be timed: {reasons}")
     return table

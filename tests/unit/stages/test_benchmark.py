@@ -8,7 +8,7 @@ from optops.measurement.worker_process import Contender
 from optops.registry import promote
 from optops.stage_spec import StageResult
 from optops.stages import benchmark
-from optops.stages.base import Job
+from optops.stages.base import Job, StageError
 from optops.stages.champion import CHAMPION_NAME
 from optops.tracking import Tracking
 from optops.workloads.translation.workload import TranslationWorkload
@@ -70,6 +70,12 @@ def timed(job, stored, monkeypatch, tmp_path):
         return benchmark.run(job("benchmark", results, **{f"benchmark.{key}": v for key, v in settings.items()}))
 
     return timed
+
+
+def test_that_no_executable_can_be_timed_is_an_error_whether_the_champion_can_or_not(timed, stored, champion):
+    champion(sleeper())
+    with pytest.raises(StageError, match="not one executable could be timed: broken: .* at most 0 examples"):
+        timed([stored("broken", sleeper(largest=0))])
 
 
 def test_a_champion_among_the_executables_is_as_fast_as_itself(timed, stored, champion):
