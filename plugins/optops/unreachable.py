@@ -40,3 +40,12 @@ def is_unreachable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_no_fault_of_a_model(error: BaseException) -> bool:
+    """Returns whether an error that came up at work with a model speaks of the store or of this machine.
+
+    A file that is missing is the model's fault: all that it needs came with it.
+    """
+    ours = isinstance(error, OSError | MemoryError) and not isinstance(error, FileNotFoundError)
+    return ours or is_unreachable(error)

@@ -16,6 +16,7 @@ from optops.registry import CHAMPION, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError
 from optops.stages.champion import CHAMPION_NAME, fetch_champion
+from optops.unreachable import is_no_fault_of_a_model
 
 
 def run(job: Job) -> StageResult:
@@ -32,15 +33,13 @@ def run(job: Job) -> StageResult:
     if champion and not twin:
         job.log(f"the reigning champion, version {champion.version}, is timed too")
         files = fetch_champion(job, champion)
-        try:
-            cells = _cells_for_champion(job, folder, files / "assets", cells)
+        cells, unfit = _cells_for_champion(job, folder, files / "assets", cells)
+        if not unfit:
             contenders.append(Contender(CHAMPION_NAME, files / "serving", job.recipe.target.threads))
-        except Exception as error:  # noqa: BLE001 - whatever keeps an old model from this run's data, others are timed
-            unfit = f"it takes other inputs than this run has: {type(error).__name__}: {error}"
     before = host.load()
     settings = job.recipe.benchmark
     seconds, seed = settings.seconds_per_cell, job.recipe.seed
-    primary = cells[settings.batches.index(settings.primary_batch)]
+    primary = cells[0]
     with Worker(_contender(job, job.baseline)) as baseline:
         job.log("A/A run of the baseline against itself")
         floor = noise_floor(baseline, cell_inputs=primary.inputs, items=primary.items, seconds=seconds, seed=seed)
@@ -77,15 +76,27 @@ def _contender(job: Job, candidate: Candidate) -> Contender:
 
 
 def _cells(job: Job, folder: Path) -> list[Cell]:
-    assets, batches = job.fetch(job.baseline) / "assets", job.recipe.benchmark.batches
+    """Returns the cells, the primary one first: after one in which an executable fails, it is timed in no other."""
+    assets, settings = job.fetch(job.baseline) / "assets", job.recipe.benchmark
+    batches = sorted(settings.batches, key=lambda batch: batch != settings.primary_batch)
     return [Cell(cell_name(batch), _inputs(job, folder, assets, batch), batch) for batch in batches]
 
 
-def _cells_for_champion(job: Job, folder: Path, assets: Path, cells: list[Cell]) -> list[Cell]:
-    """Returns the cells with the champion's own inputs too: its tokenizer, say, makes other numbers of a text."""
+def _cells_for_champion(job: Job, folder: Path, assets: Path, cells: list[Cell]) -> tuple[list[Cell], str]:
+    """Returns the cells with the champion's own inputs too: its tokenizer, say, makes other numbers of a text.
+
+    Where this run's data give it none, the cells are as they were, and the reason comes with them.
+    """
     own = folder / "champion"
     own.mkdir()
-    return [replace(cell, inputs_of={CHAMPION_NAME: _inputs(job, own, assets, cell.items)}) for cell in cells]
+    try:
+        own_inputs = [_inputs(job, own, assets, cell.items) for cell in cells]
+    except Exception as error:
+        if is_no_fault_of_a_model(error):
+            raise
+        return cells, f"it takes other inputs than this run has: {type(error).__name__}: {error}"
+    pairs = zip(cells, own_inputs, strict=True)
+    return [replace(cell, inputs_of={CHAMPION_NAME: inputs}) for cell, inputs in pairs], ""
 
 
 def _inputs(job: Job, folder: Path, assets: Path, batch: int) -> tuple[Path, ...]:

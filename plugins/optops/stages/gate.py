@@ -17,7 +17,7 @@ from optops.stages.execution import is_expected
 from optops.stages.judgement import bootstrap_margins, judge, judge_against_champion, sample_of
 from optops.stages.speed import judge_speed
 from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
-from optops.unreachable import is_unreachable
+from optops.unreachable import is_no_fault_of_a_model
 
 
 def run(job: Job) -> StageResult:
@@ -63,8 +63,8 @@ def _trials(
             sample = measured(nominee.name, files)
             trial = _try(job, nominee, number, sample, baseline, None if reigns else reigning)
         except Exception as error:
-            if is_unreachable(error) or isinstance(error, OSError | MemoryError):
-                raise  # what is wrong with this host is no fault of a nominee
+            if is_no_fault_of_a_model(error):
+                raise
             reason = str(error) if is_expected(error) else f"{type(error).__name__}: {error}"
             job.log(f"{nominee.name} failed before the gate: {reason}")
             yield FailedTrial(nominee, number, reason)

@@ -49,7 +49,10 @@ def champion(stored, version):
 
 @pytest.fixture
 def timed(job, stored, monkeypatch, tmp_path):
-    """Gives a function that runs the stage over these executables, batch 8 before batch 1, which is the primary one."""
+    """Gives a function that runs the stage over these executables, in batches of 8 and of 1, which is the primary cell.
+
+    It takes the error, too, of making inputs for a model with `assets/other.npy`.
+    """
     (tmp_path / "benchmark_loader.py").write_text(LOADER, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(timing, "LEG_SECONDS", 0.005)
@@ -57,11 +60,14 @@ def timed(job, stored, monkeypatch, tmp_path):
     monkeypatch.setattr(Job, "examples", lambda job, split: range(8))
     monkeypatch.setattr(Tracking, "log_metrics", lambda *_: None)
     monkeypatch.setattr(Tracking, "log_file", lambda *_: None)
-    monkeypatch.setattr(
-        TranslationWorkload, "benchmark_inputs", lambda workload, examples, assets, batch, seed: [{"x": np.ones(batch)}]
-    )
 
-    def timed(candidates):
+    def timed(candidates, error=None):
+        def inputs(workload, examples, assets, batch, seed):
+            if error and (assets / "other.npy").exists():
+                raise error
+            return [{"x": np.ones(batch)}]
+
+        monkeypatch.setattr(TranslationWorkload, "benchmark_inputs", inputs)
         results = {
             "train": StageResult("train", "t", candidates=(stored("baseline", sleeper(0.002)),)),
             "fuse": StageResult("fuse", "f", candidates=tuple(candidates)),
@@ -74,7 +80,7 @@ def timed(job, stored, monkeypatch, tmp_path):
 
 def test_that_no_executable_can_be_timed_is_an_error_whether_the_champion_can_or_not(timed, stored, champion):
     champion(sleeper())
-    with pytest.raises(StageError, match="not one executable could be timed: broken: .* at most 0 examples"):
+    with pytest.raises(StageError, match=r"(?s)not one executable could be timed: broken.* at most 0 examples"):
         timed([stored("broken", sleeper(largest=0))])
 
 
@@ -93,3 +99,29 @@ def test_a_champion_among_the_executables_that_fails_has_no_speed_and_the_reason
     assert set(result.output["table"]) == {"other"}
     assert result.dropped[CHAMPION_NAME] == result.dropped["champion"]
     assert "at most 0 examples" in result.dropped[CHAMPION_NAME]
+
+
+def test_a_model_that_fails_in_another_cell_still_has_its_speed_in_the_primary_one(timed, stored, champion):
+    champion(sleeper(largest=1))
+    result = timed([stored("good", sleeper())])
+    assert set(result.output["table"][CHAMPION_NAME]["cells"]) == {"batch 1"}
+    assert result.dropped[CHAMPION_NAME].startswith("batch 8: ")
+    assert set(result.output["table"]["good"]["cells"]) == {"batch 1", "batch 8"}
+
+
+OTHER = sleeper() | {"assets/other.npy": np.zeros(1)}
+
+
+@pytest.mark.parametrize("error", [KeyError("ids"), FileNotFoundError("tokenizer.model")])
+def test_a_champion_that_this_runs_data_do_not_fit_is_not_timed(timed, stored, champion, error):
+    champion(OTHER)
+    result = timed([stored("good", sleeper())], error)
+    assert set(result.output["table"]) == {"good"}
+    assert f"it takes other inputs than this run has: {type(error).__name__}" in result.output["champion_unfit"]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused"), OSError(28, "No space left on device"), MemoryError()])
+def test_what_ails_the_store_or_the_host_is_no_fault_of_the_champion(timed, stored, champion, error):
+    champion(OTHER)
+    with pytest.raises(type(error)):
+        timed([stored("good", sleeper())], error)
