@@ -117,7 +117,7 @@ def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
     for split, examples in splits.items():
         if examples.empty:
             yield f"data.{split}: there are no {workload.examples_name} in it; give it some"
-    doubt = unprovable(recipe.gate, len(splits[TEST]), workload.examples_name)
+    doubt = unprovable(recipe.gate, len(splits[TEST]), workload)
     if doubt:
         found.warnings.append(f"gate.tolerance: {doubt}")
 

@@ -39,7 +39,7 @@ def run(job: Job) -> StageResult:
         job.log(f"quarantine: {len(quarantined)} training {job.workload.examples_name} removed")
         if splits[TRAIN].empty:
             raise StageError("quarantine removed every training example; see the Data Docs for the defects")
-    doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload.examples_name)
+    doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload)
     if doubt:
         job.log(f"warning: {doubt}")
     splits[CALIBRATION] = _calibration(job, splits[TRAIN])

@@ -7,12 +7,14 @@ from optops.measurement.non_inferiority import (
     Tolerance,
     estimated_examples,
     estimated_resolution,
+    least_examples,
     margins,
     non_inferiority,
 )
 from optops.measurement.sample import Sample, sample
 from optops.sections import Gate
 from optops.stages.base import Job, StageError
+from optops.workloads.base import Workload
 
 
 def sample_of(job: Job, statistics: np.ndarray) -> Sample:
@@ -86,14 +88,21 @@ def bootstrap_margins(job: Job, candidate: Sample, reference: Sample) -> np.ndar
     return margins(candidate.resampled, reference.resampled, tolerance, higher_is_better=job.workload.higher_is_better)
 
 
-def unprovable(gate: Gate, examples: int, examples_name: str) -> str | None:
+def unprovable(gate: Gate, examples: int, workload: Workload) -> str | None:
     """Returns why so many test examples can hardly prove the recipe's tolerance, with the remedy; None if they can.
 
-    An estimate from their number alone: an absolute tolerance can not be told from it.
+    An estimate from their number alone. It tells nothing of an absolute tolerance, nor of examples that show a worse
+    model each by itself.
     """
-    confidence = gate.confidence_of(1, gate.nominees)
-    provable = estimated_resolution(max(examples, 1), confidence)
-    if gate.tolerance_kind != "relative" or provable <= gate.tolerance:
+    confidence, examples_name = gate.confidence_of(1, gate.nominees), workload.examples_name
+    least = least_examples(confidence)
+    if examples < least:
+        return (
+            f"fewer than {least} test {examples_name} prove nothing at a confidence of {confidence:.3g}, and these are "
+            f"{examples}: expect the verdict `inconclusive`; add test examples"
+        )
+    provable = estimated_resolution(examples, confidence)
+    if gate.tolerance_kind != "relative" or not workload.fails_whole or provable <= gate.tolerance:
         return None
     needed = estimated_examples(gate.tolerance, confidence)
     more = f"about {needed:,} would do" if needed else "though none prove 0 of a model that is no better"

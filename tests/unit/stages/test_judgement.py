@@ -47,7 +47,9 @@ def mean_job():
 
     return SimpleNamespace(
         recipe=SimpleNamespace(gate=Gate(tolerance=0.1), seed=1),
-        workload=SimpleNamespace(metric=metric, higher_is_better=True, metric_name="score", fails_whole=True),
+        workload=SimpleNamespace(
+            metric=metric, higher_is_better=True, metric_name="score", fails_whole=True, examples_name="examples"
+        ),
     )
 
 
@@ -129,16 +131,21 @@ def test_a_model_whose_answers_are_no_numbers_is_refused_by_name(mean_job):
         judge_serving(job, Path("unused"), "baseline int8")
 
 
-@pytest.mark.parametrize("examples", [20, 40, 400, 2000])
-def test_what_is_forecast_of_answers_alike_is_what_the_gate_decides(mean_job, of, examples):
+@pytest.mark.parametrize("fails_whole", [True, False])
+@pytest.mark.parametrize("examples", [2, 14, 20, 40, 400, 2000])
+def test_what_is_forecast_of_answers_alike_is_what_the_gate_decides(mean_job, of, examples, fails_whole):
+    mean_job.workload.fails_whole = fails_whole
     gate = Gate(tolerance=0.02)
     mean_job.recipe.gate = gate
     alike = of([1.0] * examples)
     result = judge(mean_job, alike, alike, "nominee", gate.confidence_of(1, gate.nominees))
-    doubt = unprovable(gate, examples, "examples")
+    doubt = unprovable(gate, examples, mean_job.workload)
     assert (doubt is None) <= (result.verdict == "accept")
     if result.verdict == "inconclusive":
-        assert f"{result.smallest_provable_tolerance:.1%}" in doubt
+        provable = result.smallest_provable_tolerance
+        assert (f"{provable:.1%}" if provable is not None else "fewer than 5 test examples prove nothing") in doubt
+    elif not fails_whole:
+        assert doubt is None
 
 
 def test_a_baseline_whose_quality_is_no_number_is_refused_by_name(mean_job):
