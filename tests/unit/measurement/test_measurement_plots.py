@@ -146,6 +146,15 @@ def test_the_verdict_on_models_scored_alike_says_what_would_prove_it(tolerance):
     assert_inside(figure)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-12, 1e-8])
+def test_margins_that_differ_by_rounding_alone_are_drawn(noise):
+    candidate = 29.8 * (1 + noise * np.random.default_rng(0).integers(0, 3, 1000))
+    tolerance = Tolerance(0.02, "relative")
+    result = examine(candidate, np.full(1000, 30.0), tolerance)
+    figure = verdict_figure(result, margins(candidate, np.full(1000, 30.0), tolerance), metric="BLEU")
+    assert_inside(figure)
+
+
 def test_each_figure_is_written_as_png_and_alike_each_time(tmp_path):
     values = np.full(100, 0.4)
     result = examine(values, values, Tolerance(0.0, "absolute"))
