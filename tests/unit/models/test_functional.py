@@ -106,6 +106,20 @@ def test_a_batch_norm_that_is_called_in_training_stays():
     assert largest_difference(model, folded, example_inputs(model)) <= 1e-6
 
 
+def test_what_a_call_says_of_training_by_place_holds_in_the_canonical_form():
+    x, image = keras.Input([8, 8, 3]), keras.Input([8, 8, 3])
+    inner = keras.Model(x, L.Dropout(0.5, name="drops")(x, None), name="inner")
+    y = L.Dropout(0.5, name="idle")(
+        L.BatchNormalization(name="learns")(L.Conv2D(4, 3)(inner(image, True)), True), False
+    )
+    folded = fold_batch_norms(keras.Model(image, y))
+    assert [type(layer) for layer in folded.layers[1:]] == [L.Dropout, L.Conv2D, L.BatchNormalization]
+    ones = np.ones((16, 8, 8, 3), np.float32)
+    dropped = keras.Model(folded.input, folded.layers[1].output)(ones, training=False)
+    assert set(np.unique(dropped)) == {0, 2}
+    np.testing.assert_allclose(np.mean(folded(ones, training=False), axis=(0, 1, 2)), 0, atol=1e-4)
+
+
 class Doubling(L.Layer):
     def call(self, inputs):
         return 2 * inputs

@@ -105,7 +105,7 @@ class _Follower:
         known = {id(tensor): number for tensor, number in zip(model.inputs, inputs, strict=True)}
         for node in nodes_of(model):
             taken = [known[id(tensor)] for tensor in node.keras_inputs]
-            fixed = node.call_kwargs.get("training")
+            fixed = training_of(node.layer, node.call_args, node.call_kwargs)
             mode = training if fixed is None else bool(fixed)
             if is_nested(node.layer):
                 given = self.run(node.layer, _checked(node, taken, self.makers), mode, (*path, node.layer.name))
@@ -143,6 +143,30 @@ def arguments_of(node: Any, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], di
         waiting[str(id(old))].append(new)
     args, kwargs = node.map_arguments(waiting)
     return tuple(args), dict(kwargs)
+
+
+def training_of(layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Returns what a call of a layer is given for `training`, by place or by name; None if nothing."""
+    return {**dict(zip(_places(layer), args, strict=False)), **kwargs}.get("training")
+
+
+def with_training(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments of a call of a layer with a value for `training`, if it takes that and is not given any."""
+    if "training" not in layer._call_spec.arg_names or training_of(layer, args, kwargs) is not None:
+        return args, kwargs
+    by_place = _places(layer)[: len(args)]
+    if "training" not in by_place:
+        return args, {**kwargs, "training": training}
+    place = by_place.index("training")
+    return (*args[:place], training, *args[place + 1 :]), kwargs
+
+
+def _places(layer: Any) -> list[str]:
+    """Returns the names of the arguments of a layer's calls that may be given by place."""
+    names: list[str] = layer._call_spec.arg_names
+    return names[: len(names) - len(layer._call_spec.full_argspec.kwonlyargs)]
 
 
 def rebuild(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.models.functional.activations import activation_weights, settings_of, split_activations
-from optops.models.functional.calls import Call, Calls, calls_of, rebuild
+from optops.models.functional.calls import Call, Calls, calls_of, rebuild, with_training
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.full_precision import arguments_in_full_precision, in_full_precision, is_mixed
 from optops.models.functional.separable import SeparateLayers
@@ -65,7 +65,7 @@ def fold_batch_norms(model: Any) -> Any:
         if call.layer in norms or _is_identity(call):
             return args[0] if args else kwargs["inputs"]
         if call.training is not None:
-            kwargs = _with_training(call, kwargs)
+            args, kwargs = with_training(call.layer, args, kwargs, call.training)
         if mixed:
             args, kwargs = arguments_in_full_precision((args, kwargs))
         if call.layer not in copies:
@@ -153,11 +153,6 @@ def _foldable(layer: Any, norm: Any) -> bool:
     channels = 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
     axes = norm.axis if isinstance(norm.axis, list | tuple) else [norm.axis]
     return [axis % rank for axis in axes] == [channels]
-
-
-def _with_training(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
-    takes = "training" in call.layer._call_spec.arg_names
-    return {**kwargs, "training": call.training} if takes else kwargs
 
 
 def _changes_for_norm(layer: Any) -> dict[str, Any]:

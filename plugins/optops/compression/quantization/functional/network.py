@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.functional.calls import Call, Calls, arguments_of, calls_of
+from optops.models.functional.calls import Call, Calls, arguments_of, calls_of, with_training
 from optops.models.functional.folding import DEPTHWISE, OUTPUT_AXES, fold_batch_norms
 from optops.models.functional.tensors import QUANTIZABLE, named_tensors
 from optops.models.keras import keras, tf
@@ -108,7 +108,8 @@ class Network:
         }
         for call in self.calls.calls:
             args, kwargs = arguments_of(call.node, [read(number, values[number]) for number in call.inputs])
-            given = call_layer(call, args, at_inference(call, args, kwargs))
+            # Left to itself, a random flip trains.
+            given = call_layer(call, *with_training(call.layer, args, kwargs, training=False))
             values.update(zip(call.outputs, tf.nest.flatten(given), strict=True))
             for number in set(call.inputs):
                 left[number] -= 1
@@ -169,14 +170,6 @@ class Network:
                 )
             found[name] = array.astype(tensor.dtype.as_numpy_dtype, copy=False)
         return found
-
-
-def at_inference(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Returns the keyword arguments of a call, with `training=False` where it takes that and does not say."""
-    # Left to itself, a random flip trains.
-    names = call.layer._call_spec.arg_names
-    says = "training" in names[: len(args)] or kwargs.get("training") is not None
-    return {**kwargs, "training": False} if "training" in names and not says else kwargs
 
 
 def _check_counts(arrays: Arrays) -> None:

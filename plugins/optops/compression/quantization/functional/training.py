@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optops.compression.quantization.functional.network import Network, at_inference, channel_axes, kernel_of
+from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
 from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
 from optops.compression.quantization.functional.simulate import simulate
-from optops.models.functional.calls import Call, rebuild
+from optops.models.functional.calls import Call, rebuild, with_training
 from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
@@ -61,7 +61,8 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = call.layer
         if plan.parts.get(layer.name) != "int8":
-            return layer(*args, **at_inference(call, args, kwargs))
+            args, kwargs = with_training(layer, args, kwargs, training=False)
+            return layer(*args, **kwargs)
         if layer not in wrapped:
             wrapped[layer] = _Int8Layer(layer, plan.weight_levels)
         return wrapped[layer](*args, **kwargs)
