@@ -14,7 +14,7 @@ from optops.models.keras import keras, tf
 from optops.models.training import TrainingDivergedError, TrainingSettings
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import load_executable
-from optops.testing.topologies import build_topology, example_inputs, outputs_of
+from optops.testing.topologies import build_topology, example_inputs, outputs_of, randomize
 
 L = keras.layers
 SETTINGS = TrainingSettings(
@@ -125,6 +125,33 @@ def test_the_form_that_is_trained_gives_what_is_simulated(name):
         np.testing.assert_array_equal(found[output], values)
     for output, values in outputs_of(simulate(model, plan), inputs).items():
         np.testing.assert_array_equal(wanted[output], values)
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+def test_what_follows_several_batch_norms_is_trained_and_executed_as_simulated(rectified, tmp_path):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3), name="image")
+    y = L.BatchNormalization()(L.Dropout(0.1)(L.BatchNormalization()(L.Conv2D(8, 3)(image))))
+    y = L.Conv2D(8, 3)(L.ReLU()(y) if rectified else y)
+    model = keras.Model(image, L.Dense(5, activation="softmax")(L.GlobalAveragePooling2D()(y)))
+    randomize(model)
+    data = example_inputs(model, examples=32)
+    quantized = quantize(model, [data])
+    form = training_form(model, quantized.plan)
+    (learns,), (simulated,) = (outputs_of(one, data).values() for one in (form.model, quantized.simulated))
+    np.testing.assert_array_equal(learns, simulated)
+    trained = quantized.train(in_batches(data), settings=replace(SETTINGS, epochs=1))
+    trained.export(tmp_path, "onnxruntime")
+    (simulated,) = outputs_of(trained.simulated, data).values()
+    (given,) = load_executable(tmp_path, threads=1)(data).values()
+    assert np.abs(given - simulated).max() < 0.02
+
+
+def test_a_plan_of_another_model_is_refused():
+    model = build_topology("residual")
+    plan = quantize(model, [example_inputs(model)]).plan
+    with pytest.raises(ValueError, match="the plan has a range for 'elsewhere', which is none of the model's tensors"):
+        training_form(model, replace(plan, ranges={**plan.ranges, "elsewhere": (0.0, 1.0)}))
 
 
 def test_layers_in_float_are_trained_in_float_and_statistics_stay():

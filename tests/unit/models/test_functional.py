@@ -68,6 +68,35 @@ def test_an_activation_that_does_nothing_is_left_out_and_one_that_casts_is_not()
     assert [tensor.dtype.name for tensor in folded.outputs] == ["float32", "float32"]
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_the_canonical_form_of_a_canonical_form_is_the_same(rectified, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = normed_twice(rectified)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    folded = fold_batch_norms(model)
+    again = fold_batch_norms(folded)
+    kinds = [[type(layer) for layer in form.layers] for form in (folded, again)]
+    assert kinds[0] == kinds[1] == [L.InputLayer, L.Conv2D, *[L.ReLU] * rectified, L.Conv2D, L.Dense]
+    assert list(named_tensors(folded)) == list(named_tensors(again))
+    inputs = example_inputs(model)
+    np.testing.assert_array_equal(folded(inputs["image"]), again(inputs["image"]))
+    assert largest_difference(model, folded, inputs) <= (1e-5 if policy == "float32" else 0.05)
+
+
+def normed_twice(rectified):
+    """Two batch norms after a convolution, and layers that do nothing after it and after the outputs."""
+    image = keras.Input([8, 8, 3], name="image")
+    y = L.BatchNormalization()(L.Dropout(0.1)(L.BatchNormalization()(L.Conv2D(8, 3)(image))))
+    y = L.Activation("linear", dtype="float32")(L.ReLU()(y) if rectified else y)
+    y = L.Dense(3, activation="softmax")(L.Conv2D(8, 3)(y))
+    model = keras.Model(image, L.Activation("linear", dtype="float32", name="scores")(y))
+    randomize(model)
+    return model
+
+
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
 def test_published_networks_are_folded(name):
     keras.utils.set_random_seed(2)

@@ -1,5 +1,6 @@
 """Activations within layers, as layers of their own."""
 
+from collections.abc import Collection
 from typing import Any
 
 from optops.models.functional.calls import Calls
@@ -26,13 +27,17 @@ def activation_weights(layer: Any) -> list[Any]:
     return list(activation.weights) if isinstance(activation, keras.layers.Layer) else []
 
 
-def split_activations(calls: Calls) -> dict[Any, Any]:
+def split_activations(calls: Calls, outputs: Collection[int]) -> dict[Any, Any]:
     """Returns, for each layer that int8 can run but not with its activation, a layer that computes the activation.
 
     Layers that give an output of the model keep theirs: the output is named after them, and it is not rounded. An
     activation with weights becomes a layer in any case.
+
+    Args:
+        calls: Of the model.
+        outputs: Numbers of the tensors that it gives, before any layers that do nothing.
     """
-    leaving = {call.layer for call in calls.calls if set(call.outputs).intersection(calls.outputs)}
+    leaving = {call.layer for call in calls.calls if not set(call.outputs).isdisjoint(outputs)}
     used = set(calls.names.values())
     found: dict[Any, Any] = {}
     for layer, name in calls.names.items():

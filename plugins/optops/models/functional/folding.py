@@ -1,6 +1,6 @@
 """The canonical form of a functional model for inference: nested models opened up, batch norms folded away."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from optops.models.functional.activations import activation_weights, settings_of, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild, with_training
 from optops.models.functional.derived import derive_anew
-from optops.models.functional.full_precision import arguments_in_full_precision, in_full_precision, is_mixed
+from optops.models.functional.full_precision import (
+    arguments_in_full_precision,
+    in_full_precision,
+    is_mixed,
+    type_in_full_precision,
+)
 from optops.models.functional.separable import SeparateLayers
 from optops.models.keras import keras
 
@@ -41,9 +46,10 @@ def fold_batch_norms(model: Any) -> Any:
     """Returns a model that computes what `model` does at inference, with the batch norms that can be folded away.
 
     A batch norm is folded into the kernel and bias of the layer before it where that layer is linear and nothing else
-    reads its outputs; that holds for layers called several times too, if each of their calls is followed by the same
-    batch norm. Nested models are opened up; their layers keep their names unless others have them. Layers that do
-    nothing, or nothing but in training, are left out. The arithmetic is that of float64, the result float32. An
+    reads its outputs, and so is the next one after it; that holds for layers called several times too, if each of their
+    calls is followed by the same batch norms. Nested models are opened up; their layers keep their names unless others
+    have them. Layers that do nothing, or nothing but in training, are left out. The arithmetic is that of float64, the
+    result float32. The canonical form of a canonical form is the same again: plans name its layers and tensors. An
     activation within a layer that int8 can run, other than a rectifier, becomes a layer of its own: runtimes convolve
     in int8 only what is rounded before it. A separable convolution becomes the two that it is. What computes in mixed
     precision computes in float32.
@@ -56,8 +62,8 @@ def fold_batch_norms(model: Any) -> Any:
     """
     calls = calls_of(model)
     folds = _folds(calls)
-    norms = {norm: folded for folded, norm in folds.items()}
-    activations = split_activations(calls)
+    norms = {norm for chain in folds.values() for norm in chain}
+    activations = split_activations(calls, _outputs(calls))
     mixed = any(is_mixed(layer) for layer in calls.names)
     copies: dict[Any, Any] = {}
 
@@ -77,7 +83,7 @@ def fold_batch_norms(model: Any) -> Any:
 
     folded = rebuild(calls, call_layer)
     for layer, copy in copies.items():
-        _set_weights(layer, copy, folds.get(layer))
+        _set_weights(layer, copy, folds.get(layer, []))
     for layer, activation in activations.items():
         activation.set_weights([weight.numpy() for weight in activation_weights(layer)])
     derive_anew(folded)
@@ -102,22 +108,24 @@ class ScaleAndShift:
         return cls(scale, offset - mean * scale)
 
 
-def _folds(calls: Calls) -> dict[Any, Any]:
-    """Returns which batch norm goes into which layer."""
+def _folds(calls: Calls) -> dict[Any, list[Any]]:
+    """Returns which batch norms go into which layer, in the order in which they follow it."""
     readers, by_layer = calls.readers(), _by_layer(calls)
-    folds: dict[Any, Any] = {}
-    for layer, layer_calls in by_layer.items():
-        followers: list[Call] = []
-        for call in layer_calls:
-            follower = _only_reader(call.outputs[0], calls, readers)
-            if follower is not None:
-                followers.append(follower)
-        norms = {follower.layer for follower in followers}
-        if len(followers) < len(layer_calls) or len(norms) != 1:
-            continue
-        (norm,) = norms
-        if _foldable(layer, norm) and len(by_layer[norm]) == len(followers) and not any(f.training for f in followers):
-            folds[layer] = norm
+
+    def norm_after(last: Any, layer: Any) -> Any | None:
+        followers = [_only_reader(call.outputs[0], calls, readers) for call in by_layer[last]]
+        norm = followers[0].layer if followers[0] is not None else None
+        if not _foldable(layer, norm) or {*followers} != {*by_layer[norm]}:
+            return None
+        return None if any(call.training for call in by_layer[norm]) else norm
+
+    folds: dict[Any, list[Any]] = {}
+    for layer in by_layer:
+        chain = [layer]
+        while (norm := norm_after(chain[-1], layer)) is not None:
+            chain.append(norm)
+        if chain[1:]:
+            folds[layer] = chain[1:]
     return folds
 
 
@@ -140,9 +148,18 @@ def _only_reader(tensor: int, calls: Calls, readers: Mapping[int, list[Call]]) -
 
 def _is_identity(call: Call) -> bool:
     if type(call.layer) is _L.Activation and call.layer.activation is keras.activations.linear:
-        # In mixed precision it casts.
-        return bool(call.node.keras_inputs[0].dtype == call.node.outputs.dtype)
+        # What casts is left out where it does so for mixed precision alone.
+        return bool(type_in_full_precision(call.node.keras_inputs[0]) == type_in_full_precision(call.node.outputs))
     return type(call.layer) in TRAINING_ONLY and not call.training
+
+
+def _outputs(calls: Calls) -> set[int]:
+    """Returns the numbers of what a model gives, and of what is that once layers that do nothing are left out."""
+    found = set(calls.outputs)
+    for call in reversed(calls.calls):
+        if _is_identity(call) and not found.isdisjoint(call.outputs):
+            found |= set(call.inputs)
+    return found
 
 
 def _foldable(layer: Any, norm: Any) -> bool:
@@ -165,11 +182,11 @@ def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[st
     return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else type(layer).from_config(config)
 
 
-def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:
+def _set_weights(layer: Any, copy: Any, norms: Sequence[Any]) -> None:
     if isinstance(copy, SeparateLayers):
         copy.depthwise.set_weights([layer.depthwise_kernel])
-        _set_product(layer, copy.pointwise, "kernel", norm)
-    elif norm is None:
+        _set_product(layer, copy.pointwise, "kernel", norms)
+    elif not norms:
         # What an activation has of its own goes with it where it became a layer.
         own = layer.get_weights()[: len(copy.weights)]
         copy.set_weights(own)
@@ -178,16 +195,15 @@ def _set_weights(layer: Any, copy: Any, norm: Any | None) -> None:
         for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):
             if getattr(copy, attribute, None) is not None:
                 getattr(copy, attribute).assign(getattr(layer, attribute))
-        _set_product(layer, copy, name, norm)
+        _set_product(layer, copy, name, norms)
 
 
-def _set_product(layer: Any, copy: Any, attribute: str, norm: Any | None) -> None:
-    """Sets the kernel that makes a layer's outputs, called `attribute` in its copy, and its bias, with its norm."""
+def _set_product(layer: Any, copy: Any, attribute: str, norms: Sequence[Any]) -> None:
+    """Sets the kernel that makes a layer's outputs, called `attribute` in its copy, and its bias, with its norms."""
     name, axis = OUTPUT_AXES[type(layer)]
     kernel = getattr(layer, name).numpy().astype(np.float64)
     bias = layer.bias.numpy().astype(np.float64) if layer.bias is not None else None
-    if norm is not None:
-        change = ScaleAndShift.of(norm)
+    for change in map(ScaleAndShift.of, norms):
         kernel = kernel * _along(change.scale, kernel, layer, axis)
         bias = change.shift if bias is None else bias * change.scale + change.shift
     getattr(copy, attribute).assign(kernel.astype(np.float32))

@@ -24,6 +24,11 @@ def in_full_precision(config: Any) -> Any:
     return [in_full_precision(value) for value in config] if isinstance(config, list) else config
 
 
+def type_in_full_precision(tensor: Any) -> tf.DType:
+    """Returns the type of a model's tensor once its layers compute in full precision."""
+    return tf.float32 if tensor.dtype in HALVES and is_mixed(tensor._keras_history.layer) else tensor.dtype
+
+
 def arguments_in_full_precision(arguments: Any) -> Any:
     """Returns the arguments of a call with float32 for half precision: constants, and types that it casts to."""
 

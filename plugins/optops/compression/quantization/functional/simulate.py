@@ -36,7 +36,12 @@ def simulate(model: Any, plan: PrecisionPlan) -> Any:
 
 def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
     """Returns what `simulate` does, of a network that is folded already."""
-    _check(network, plan)
+    return network.with_output_names(rounded_form(network, plan))
+
+
+def rounded_form(network: Network, plan: PrecisionPlan) -> Any:
+    """Returns what `simulate_network` does, with outputs that are called after the layers that give them."""
+    check_plan(network, plan)
     copies: dict[str, Any] = {}
     rounded: dict[int, Any] = {}
 
@@ -59,10 +64,15 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
     for name, copy in copies.items():
         _set_weights(layers[name], copy, plan)
     derive_anew(simulated)
-    return network.with_output_names(simulated)
+    return simulated
 
 
-def _check(network: Network, plan: PrecisionPlan) -> None:
+def check_plan(network: Network, plan: PrecisionPlan) -> None:
+    """Refuses a plan of another network.
+
+    Raises:
+        ValueError: If the plan names a layer or a tensor that the network does not have.
+    """
     for name in plan.parts:
         if name not in network.quantizable:
             raise ValueError(

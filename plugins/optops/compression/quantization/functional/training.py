@@ -7,8 +7,8 @@ from typing import Any
 
 from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
 from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
-from optops.compression.quantization.functional.simulate import simulate
-from optops.models.functional.calls import Call, rebuild, with_training
+from optops.compression.quantization.functional.simulate import check_plan, rounded_form
+from optops.models.functional.calls import Call, calls_of, rebuild, with_training
 from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
@@ -45,10 +45,12 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
             model's weights would be lost; names it.
     """
     _check_outputs(model)
-    # With nothing but corrections, the simulation is the canonical form with other biases.
-    corrected = simulate(model, PrecisionPlan("int8", dynamic=False, bias_corrections=plan.bias_corrections))
-    network = Network.of(corrected)
-    _check_constraints(model, network.model)
+    # With nothing but corrections, that is the canonical form with other biases.
+    corrections = PrecisionPlan("int8", dynamic=False, bias_corrections=plan.bias_corrections)
+    corrected = rounded_form(Network.of(model), corrections)
+    network = Network(corrected, calls_of(corrected), tuple(model.output_names))
+    check_plan(network, plan)
+    _check_constraints(model, corrected)
     rounded: dict[int, Any] = {}
     wrapped: dict[Any, Any] = {}
 
@@ -67,7 +69,7 @@ def training_form(model: Any, plan: PrecisionPlan) -> TrainingForm:
             wrapped[layer] = _Int8Layer(layer, plan.weight_levels)
         return wrapped[layer](*args, **kwargs)
 
-    trains, trained = map(network.with_output_names, (rebuild(network.calls, call_layer, read), network.model))
+    trains, trained = map(network.with_output_names, (rebuild(network.calls, call_layer, read), corrected))
     if trained.output_names != model.output_names:
         raise ValueError(
             f"in canonical form the outputs would be called {', '.join(trained.output_names)}, for layers within have "
