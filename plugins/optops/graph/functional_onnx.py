@@ -7,14 +7,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.compression.quantization.functional.network import Network
-from optops.graph.functional_rounding import int8_layers, round_model, rounds_its_output
+from optops.graph.functional_rounding import executable_part, int8_layers, round_model, rounds_its_output
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
 from optops.graph.onnx_half import store_in_half
 from optops.graph.onnx_static_int8 import quantize_weights
 from optops.graph.tensorflow_graph import count_nodes
-from optops.models.functional.calls import calls_of
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL, open_session
@@ -37,9 +36,9 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     import onnx
 
     served = Served.load(trainable)
-    canonical = served.canonical()
-    left = _left_in_float(canonical, plan) if plan.precision == "int8" else {}
-    model, reached = onnx_model(served, canonical, plan, left)
+    network = served.network()
+    plan, left = executable_part(plan, network, _left_in_float)
+    model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_graph(folder / MODEL)
     operators = Counter(node.op_type for node in executed.node)
@@ -63,32 +62,26 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
 
 
-def onnx_model(
-    served: Served, canonical: Any, plan: PrecisionPlan, without: Mapping[str, str]
-) -> tuple[Any, dict[str, int]]:
+def onnx_model(served: Served, network: Network, plan: PrecisionPlan) -> tuple[Any, dict[str, int]]:
     """Returns the ONNX model of a functional model, and how many products of each layer are in int8.
 
     Args:
         served: The model.
-        canonical: Its canonical form.
-        plan: Names layers and tensors of that form.
-        without: Layers of the plan that stay in float, and why.
+        network: Of its canonical form.
+        plan: Names layers and tensors of that form, all of which the runtime executes as it says.
 
     Raises:
         LoweringError: If the graph can not be converted, int8 did not reach what the plan names, or fp16 nothing.
     """
     if plan.precision != "int8":
-        model = _converted(served, canonical)
+        model = _converted(served, network.model)
         if plan.precision == "fp16":
             store_in_half(model)
         return model, {}
-    rounded = round_model(canonical, plan)
-    if set(rounded.layers) <= set(without):
-        raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(without.items())))
+    rounded = round_model(network, plan)
     model = _converted(served, rounded.model)
-    layers = {name: layer for name, layer in rounded.layers.items() if name not in without}
-    reached = quantize_weights(model, layers, plan.weight_levels)
-    missed = sorted(set(layers) - set(reached))
+    reached = quantize_weights(model, rounded.layers, plan.weight_levels)
+    missed = sorted(set(rounded.layers) - set(reached))
     if missed:
         raise LoweringError(f"int8 did not reach {', '.join(missed)} in the converted graph")
     return model, reached
@@ -116,9 +109,8 @@ def _converted(served: Served, model: Any) -> Any:
         return convert(Path(folder))
 
 
-def _left_in_float(canonical: Any, plan: PrecisionPlan) -> Mapping[str, str]:
+def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
     """Returns which layers of a plan ONNX Runtime can not execute in int8, with the reason."""
-    network = Network(canonical, calls_of(canonical), tuple(canonical.output_names))
     left = {}
     for name, layer in network.quantizable.items():
         if name not in int8_layers(plan):

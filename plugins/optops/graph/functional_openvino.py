@@ -1,11 +1,12 @@
 """Lowers a functional model to OpenVINO, by way of ONNX."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from optops.compression.quantization.functional.network import Network
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
-from optops.graph.functional_rounding import int8_layers
+from optops.graph.functional_rounding import executable_part, int8_layers
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
@@ -30,10 +31,9 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
 
     check_cpu(plan)
     served = Served.load(trainable)
-    canonical = served.canonical()
-    planned = int8_layers(plan)
-    left = {layer.name: note for layer in canonical.layers if layer.name in planned and (note := _stays(layer))}
-    model, reached = onnx_model(served, canonical, plan, left)
+    network = served.network()
+    plan, left = executable_part(plan, network, _left_in_float)
+    model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
     quantized = sum(count for (kind, precision), count in executed.items() if kind in PRODUCTS and precision in WHOLE)
@@ -54,12 +54,17 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
 
 
-def _stays(layer: Any) -> str:
-    """Returns why a layer stays in float here; empty if it does not."""
-    if type(layer) is keras.layers.Conv1D:
-        return SEQUENCE_NOTE
-    dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
-    return DILATED_NOTE if dilated else ""
+def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
+    """Returns which layers of a plan OpenVINO can not execute in int8, with the reason."""
+    left = {}
+    for name, layer in network.quantizable.items():
+        if name not in int8_layers(plan):
+            continue
+        if type(layer) is keras.layers.Conv1D:
+            left[name] = SEQUENCE_NOTE
+        elif type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1:
+            left[name] = DILATED_NOTE
+    return left
 
 
 def check_cpu(plan: PrecisionPlan) -> None:

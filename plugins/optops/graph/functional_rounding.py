@@ -1,19 +1,19 @@
 """The form of a functional model that is converted for static int8: marked where it is rounded."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.network import Network, kernel_of
-from optops.compression.quantization.functional.placement import is_rectifier
+from optops.compression.quantization.functional.placement import is_rectifier, placement
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import grid_of, weight_scales
 from optops.graph.lowering import LoweringError
 from optops.graph.onnx_static_int8 import Int8Layer
-from optops.models.functional.calls import Call, calls_of, rebuild
+from optops.models.functional.calls import Call, rebuild
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.folding import DEPTHWISE
 from optops.models.keras import keras, tf
@@ -44,17 +44,44 @@ class MarkTensor(RoundTensor):
         return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
 
 
-def round_model(model: Any, plan: PrecisionPlan) -> Rounded:
+def executable_part(
+    plan: PrecisionPlan, network: Network, left_in_float: Callable[[Network, PrecisionPlan], Mapping[str, str]]
+) -> tuple[PrecisionPlan, dict[str, str]]:
+    """Returns what of a plan a runtime can execute, and which of its int8 layers stay in float there, with the reason.
+
+    Nothing is rounded, and no bias corrected, for the sake of a layer that stays in float.
+
+    Args:
+        plan: Of any precision.
+        network: That it is of.
+        left_in_float: Returns which int8 layers of a plan the runtime can not execute, with the reason.
+
+    Raises:
+        LoweringError: If no int8 layer is left.
+    """
+    left: dict[str, str] = {}
+    while found := left_in_float(network, plan):
+        left |= found
+        parts = {name: precision for name, precision in plan.parts.items() if name not in left}
+        corrections = {name: values for name, values in plan.bias_corrections.items() if name not in left}
+        plan = replace(plan, parts=parts, bias_corrections=corrections)
+        rounded = placement(network, int8_layers(plan))
+        plan = replace(plan, ranges={name: limits for name, limits in plan.ranges.items() if name in rounded})
+    if left and not int8_layers(plan):
+        raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(left.items())))
+    return plan, left
+
+
+def round_model(network: Network, plan: PrecisionPlan) -> Rounded:
     """Returns the form of a model that is converted for static int8.
 
     Args:
-        model: In canonical form.
+        network: Of the model in canonical form.
         plan: Names layers and tensors of that form.
 
     Raises:
         LoweringError: If the plan names what the model does not have, or has no range for what an int8 layer takes.
     """
-    network = Network(model, calls_of(model), tuple(model.output_names))
     _check(plan, network)
     copies: dict[Any, Any] = {}
     marked: dict[int, Any] = {}

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optops.compression.quantization.functional.network import Network
 from optops.graph.freezing import save_signature
 from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
+from optops.models.functional.calls import calls_of
 from optops.models.functional.folding import fold_batch_norms
 from optops.models.functional.input_names import served_name
 from optops.models.functional.output_names import output_names
@@ -62,6 +64,11 @@ class Served:
             return fold_batch_norms(self.model)
         except TypeError as error:
             raise LoweringError(str(error)) from error
+
+    def network(self) -> Network:
+        """Returns the canonical form, to be followed call by call."""
+        canonical = self.canonical()
+        return Network(canonical, calls_of(canonical), tuple(self.model.output_names))
 
     def trace(self, model: Any) -> Any:
         """Returns a concrete function of a form of the model: inputs and outputs have the trained model's names."""

@@ -107,6 +107,27 @@ def test_a_dilated_transposed_convolution_keeps_nothing_but_itself_in_float(runt
     assert relative_error(given, expected) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("runtime", "kind", "shape"), [("onnxruntime", L.Conv2DTranspose, [8, 8, 8]), ("openvino", L.Conv1D, [64, 8])]
+)
+def test_nothing_is_rounded_for_the_sake_of_layers_that_a_runtime_leaves_in_float(runtime, kind, shape, tmp_path):
+    image, other = keras.Input([8, 8, 8], name="image"), keras.Input(shape, name="other")
+    whole = L.Conv2D(16, 3, activation="relu")(L.Conv2D(16, 3, activation="relu")(image))
+    exact = kind(16, 3, name="second")(kind(16, 3, activation="relu", name="first")(other))
+    model = keras.Model(
+        [image, other], [L.Dense(4, name="rounded")(L.Flatten()(whole)), L.Flatten(name="exact")(exact)]
+    )
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    quantized = quantize(model, [inputs])
+    notes = quantized.export(tmp_path, runtime)
+    left = {note.split(" ")[0] for note in notes if " stays in float: " in note}
+    assert left & set(quantized.plan.parts) == {"first", "second"}
+    expected, given = outputs_of(model, inputs), load_executable(tmp_path, 1)(inputs)
+    np.testing.assert_allclose(given["exact"], expected["exact"], atol=1e-5)
+    assert 0 < relative_error(given["rounded"], expected["rounded"]) < 0.1
+
+
 class Gate(L.Layer):
     """Has an activation that is none of its settings."""
 
