@@ -21,9 +21,6 @@ from optops.runtimes.onnxruntime import MODEL, open_session
 QUANTIZED = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 SEQUENCE_NOTE = "stays in float: exported, a convolution over a sequence has operations between it and its roundings"
 TRANSPOSED_NOTE = "stays in float: ONNX Runtime has no transposed convolution in int8"
-ACTIVATION_NOTE = (
-    "stays in float: ONNX Runtime convolves in int8 only up to its activation, which takes no rounded values"
-)
 OUTPUT_NOTE = "stays in float: ONNX Runtime convolves in int8 only where the result is rounded too"
 
 
@@ -121,8 +118,6 @@ def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
             left[name] = TRANSPOSED_NOTE
         elif isinstance(layer, keras.layers.Dense):
             continue
-        elif layer.activation not in (keras.activations.linear, keras.activations.relu):
-            left[name] = ACTIVATION_NOTE
         elif not rounds_its_output(name, network, plan):
             left[name] = OUTPUT_NOTE
     return left

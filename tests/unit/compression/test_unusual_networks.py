@@ -128,6 +128,28 @@ def test_nothing_is_rounded_for_the_sake_of_layers_that_a_runtime_leaves_in_floa
     assert 0 < relative_error(given["rounded"], expected["rounded"]) < 0.1
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_relu6_within_a_layer_is_what_it_is_after_it(runtime, tmp_path):
+    def network(within):
+        keras.utils.set_random_seed(1)
+        x = keras.Input([8, 8, 3], name="x")
+        first, second = (L.Conv2D(16, 3, activation="relu6" if within else None) for _ in range(2))
+        y = second(first(x)) if within else L.ReLU(6.0)(second(L.ReLU(6.0)(first(x))))
+        model = keras.Model(x, L.Dense(4)(L.Flatten()(y)))
+        for layer in (first, second):
+            layer.set_weights([4 * layer.get_weights()[0], layer.get_weights()[1]])
+        return model
+
+    inputs = example_inputs(network(within=True), examples=8)
+    given = []
+    for within in (True, False):
+        quantize(network(within), [inputs]).export(tmp_path / str(within), runtime)
+        (values,) = load_executable(tmp_path / str(within), 1)(inputs).values()
+        given.append((ExecutableInfo.load(tmp_path / str(within)).facts["nodes_quantized"], values))
+    assert given[0][0] == given[1][0] == 2
+    np.testing.assert_array_equal(given[0][1], given[1][1])
+
+
 class Gate(L.Layer):
     """Has an activation that is none of its settings."""
 
