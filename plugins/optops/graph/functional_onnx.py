@@ -21,6 +21,7 @@ from optops.runtimes.onnxruntime import MODEL, open_session
 QUANTIZED = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 SEQUENCE_NOTE = "stays in float: exported, a convolution over a sequence has operations between it and its roundings"
 TRANSPOSED_NOTE = "stays in float: ONNX Runtime has no transposed convolution in int8"
+BOTH_NOTE = "stays in float: ONNX Runtime gives a product in int8 either rounded or in float, and here both are read"
 OUTPUT_NOTE = "stays in float: ONNX Runtime convolves in int8 only where the result is rounded too"
 
 
@@ -116,11 +117,23 @@ def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
             left[name] = SEQUENCE_NOTE
         elif type(layer) is keras.layers.Conv2DTranspose:
             left[name] = TRANSPOSED_NOTE
-        elif isinstance(layer, keras.layers.Dense):
-            continue
+        elif type(layer) is keras.layers.Dense:
+            if _leaves_and_is_rounded(layer, network, plan):
+                left[name] = BOTH_NOTE
         elif not rounds_its_output(name, network, plan):
             left[name] = OUTPUT_NOTE
     return left
+
+
+def _leaves_and_is_rounded(layer: Any, network: Network, plan: PrecisionPlan) -> bool:
+    """Returns whether what a product itself gives is an output of the model, and rounded for what else reads it."""
+    if layer.activation is not keras.activations.linear:
+        return False
+    # Of more than two axes, a product is exported with a reshaping after it.
+    given = {
+        call.outputs[0] for call in network.calls.calls if call.layer is layer and call.node.outputs.shape.rank == 2
+    }
+    return any(network.names[number] in plan.ranges for number in given.intersection(network.calls.outputs))
 
 
 def _is_fused(node: Any) -> bool:

@@ -150,6 +150,25 @@ def test_relu6_within_a_layer_is_what_it_is_after_it(runtime, tmp_path):
     np.testing.assert_array_equal(given[0][1], given[1][1])
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("activation", "shape"), [(None, [16]), ("relu", [16]), (None, [4, 16])])
+def test_an_output_that_a_layer_in_int8_reads_is_in_float(activation, shape, runtime, tmp_path):
+    x = keras.Input(shape, name="x")
+    latent = L.Dense(16, activation=activation, name="latent")(L.Dense(32, activation="relu")(x))
+    model = keras.Model(x, [latent, L.Dense(16, name="again")(L.Dense(32, activation="relu")(latent))])
+    randomize(model)
+    inputs = example_inputs(model, examples=32)
+    quantized = quantize(model, [inputs])
+    quantized.export(tmp_path, runtime)
+    left = runtime == "onnxruntime" and activation is None and len(shape) == 1
+    assert set(quantized.plan.parts) == {layer.name for layer in model.layers[1:]}
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == len(quantized.plan.parts) - left
+    expected, given = outputs_of(model, inputs), load_executable(tmp_path, 1)(inputs)
+    for name in expected:
+        assert relative_error(given[name], expected[name]) < 0.1
+        assert len(np.unique(given[name])) > 255
+
+
 class Gate(L.Layer):
     """Has an activation that is none of its settings."""
 
