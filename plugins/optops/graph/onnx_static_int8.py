@@ -139,8 +139,11 @@ class _Weights:
         scales = weight_scales(kernel, (0,), levels).reshape(-1)
         bias = self.arrays.get(node.input[2]) if len(node.input) > 2 else None
         if bias is not None:
-            # A channel of tiny weights takes a larger scale, so that its bias fits 32 bits.
-            scales = np.maximum(scales, np.abs(bias) / (input_scale * LARGEST_BIAS)).astype(np.float32)
+            # A channel of tiny weights takes a larger scale, so that its bias fits 32 bits; one of zeros takes any, and
+            # that which its bias loses least in.
+            zeros = ~kernel.reshape(len(kernel), -1).any(axis=1) & (bias != 0)
+            least = np.where(zeros, np.finfo(np.float32).tiny, scales)
+            scales = np.maximum(least, np.abs(bias) / (input_scale * LARGEST_BIAS)).astype(np.float32)
         whole = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1))).astype(np.int8)
         transposed = node.op_type == "Gemm" and self.outputs_first(node) is self.arrays[node.input[1]]
         axis = 0 if transposed else PRODUCTS[node.op_type] % kernel.ndim

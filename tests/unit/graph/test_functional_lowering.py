@@ -181,6 +181,25 @@ def test_a_layer_that_the_plan_leaves_in_float_stays_so_beside_one_with_the_same
         assert quantized_weights(tmp_path / blur) == len(parts)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_a_channel_without_weights_keeps_its_bias_in_int8_however_large_its_inputs_are(kind, runtime, tmp_path):
+    x, layers = keras.Input([4, 4, 8], name="x"), keras.layers
+    pruned = layers.Conv2D(8, 1) if kind == "convolution" else layers.Dense(8)
+    y = pruned(x if kind == "convolution" else layers.Flatten()(x))
+    model = keras.Model(x, layers.Dense(16)(layers.Flatten()(layers.ReLU()(y))))
+    kernel, _ = pruned.get_weights()
+    pruned.set_weights([np.where(np.arange(8) < 4, 0, kernel * 1e-4), np.full(8, 5.0)])
+    inputs = {"x": np.random.default_rng(1).uniform(0, 10_000, (16, 4, 4, 8)).astype(np.float32)}
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = make_plan(tmp_path / "trainable", "int8", lambda: iter([inputs]))
+    lower(tmp_path / "trainable", plan, runtime, tmp_path / "serving")
+    (simulated,) = outputs_of(simulate(model, plan), inputs).values()
+    (given,) = load_executable(tmp_path / "serving", 1)(inputs).values()
+    assert set(plan.parts) == {layer.name for layer in model.layers if layer.weights}
+    np.testing.assert_allclose(given, simulated, atol=0.02 * np.abs(simulated).max())
+
+
 def test_int8_reaches_two_heads_that_are_copies_of_each_other(tmp_path):
     image = keras.Input([8, 8, 4], name="image")
     hidden = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, activation="relu")(image))
