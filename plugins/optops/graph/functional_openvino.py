@@ -78,8 +78,15 @@ def check_cpu(plan: PrecisionPlan) -> None:
 
 
 def executed_layers(path: Path, precision: str) -> Counter[tuple[str, str]]:
-    """Returns how many layers of each kind OpenVINO executes in each type, less those that hold constants."""
-    compiled = compile_model(path, precision, threads=1)
+    """Returns how many layers of each kind OpenVINO executes in each type, less those that hold constants.
+
+    Raises:
+        LoweringError: If OpenVINO can not execute the model.
+    """
+    try:
+        compiled = compile_model(path, precision, threads=1)
+    except Exception as error:
+        raise LoweringError(f"OpenVINO can not execute this graph: {error}") from error
     found: Counter[tuple[str, str]] = Counter()
     for operation in compiled.get_runtime_model().get_ops():
         facts = operation.get_rt_info()

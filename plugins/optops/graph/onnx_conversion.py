@@ -42,11 +42,11 @@ def convert(saved_model: Path) -> Any:
         except Exception:  # noqa: BLE001 - one of the passes failed, or all do
             model = _converted(frozen, copies=True)
         _restore_einsums(model.graph)
+        _name_inputs(model, input_names(frozen))
+        merge_paddings(model)
         onnx.checker.check_model(model)
     except Exception as error:
         raise LoweringError(f"tf2onnx can not convert this graph: {type(error).__name__}: {error}") from error
-    _name_inputs(model, input_names(frozen))
-    merge_paddings(model)
     return model
 
 
@@ -98,11 +98,12 @@ def merge_paddings(model: Any) -> None:
     from onnx import helper, numpy_helper
 
     graph = model.graph
+    given = {tensor.name for tensor in graph.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
-        readers = [node for node in graph.node if pad.output[0] in node.input]
+        readers = [node for node in graph.node if pad.output[0] in names_read(node)]
         sizes = _zeros_around(pad, constants)
-        if sizes is None or len(readers) != 1 or readers[0].op_type != "Conv":
+        if sizes is None or pad.output[0] in given or [node.op_type for node in readers] != ["Conv"]:
             continue
         (convolution,) = readers
         facts = {attribute.name: attribute for attribute in convolution.attribute}
@@ -116,6 +117,12 @@ def merge_paddings(model: Any) -> None:
         )
         convolution.input[0] = pad.input[0]
         graph.node.remove(pad)
+
+
+def names_read(node: Any) -> set[str]:
+    """Returns what a node of an ONNX graph reads, in the bodies of loops and branches too."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return set(node.input).union(*(names_read(inner) for body in bodies for inner in body.node))
 
 
 def _zeros_around(pad: Any, constants: Mapping[str, Any]) -> list[int] | None:

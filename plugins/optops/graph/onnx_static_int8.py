@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.compression.quantization.rounding import weight_scales
+from optops.graph.onnx_conversion import names_read
 
 LARGEST_BIAS = 2.0**30
 PRODUCTS: Mapping[str, int] = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
@@ -170,13 +171,7 @@ class _Weights:
         nodes = [*self.added, *self.graph.node]
         del self.graph.node[:]
         self.graph.node.extend(nodes)
-        read = {name for node in nodes for name in _reads(node)} | {output.name for output in self.graph.output}
+        read = {name for node in nodes for name in names_read(node)} | {output.name for output in self.graph.output}
         kept = [tensor for tensor in self.graph.initializer if tensor.name in read]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
-
-
-def _reads(node: Any) -> set[str]:
-    """Returns what a node reads, in the bodies of loops and branches too."""
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return set(node.input).union(*(_reads(inner) for body in bodies for inner in body.node))

@@ -244,6 +244,19 @@ def test_a_padding_with_zeros_becomes_part_of_a_convolution_and_not_of_a_pooling
     assert "1 Pad" in "; ".join(notes)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_padding_that_the_model_gives_stays_beside_the_convolution_that_reads_it(runtime, tmp_path):
+    image = keras.Input([8, 8, 3], name="image")
+    padded = keras.layers.ZeroPadding2D(2, name="padded")(image)
+    model = keras.Model(image, [padded, keras.layers.Conv2D(4, 3, name="convolved")(padded)])
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+    inputs = example_inputs(model)
+    given = load_executable(tmp_path / "serving", 1)(inputs)
+    for name, expected in outputs_of(model, inputs).items():
+        np.testing.assert_allclose(given[name], expected, atol=1e-5)
+
+
 def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[3] / "docs" / "runtimes.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

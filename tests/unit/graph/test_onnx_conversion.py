@@ -52,6 +52,18 @@ def test_a_choice_between_truth_values_is_converted_too(tmp_path: Path) -> None:
     assert run(model, np.array([0.5, 2, -0.5, -2], np.float32)).tolist() == [False, True, False, True]
 
 
+def test_a_padding_that_a_branch_reads_stays_beside_the_convolution_that_reads_it(tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        edge = tf.cond(tf.reduce_max(x) > 0, lambda: tf.reduce_mean(padded), lambda: tf.reduce_max(padded) - 1)
+        return {"y": tf.nn.conv2d(padded, KERNEL, 1, "VALID") + edge}
+
+    x = np.random.default_rng(1).normal(size=(2, 8, 8, 2)).astype(np.float32)
+    model = convert(saved(tmp_path / "model", serve, tf.TensorSpec([None, 8, 8, 2], tf.float32, "x")))
+    assert "If" in {node.op_type for node in model.graph.node}
+    np.testing.assert_allclose(run(model, x), serve(x)["y"], rtol=1e-4, atol=1e-5)
+
+
 def fail(*arguments: Any, **named: Any) -> None:
     raise RuntimeError("this pass fails")
 
