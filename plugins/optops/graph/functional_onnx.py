@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.compression.quantization.functional.network import Network
+from optops.compression.quantization.functional.placement import after_rectifier, can_give_float
 from optops.graph.functional_rounding import executable_part, int8_layers, round_model, rounds_its_output
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
@@ -21,6 +22,7 @@ from optops.runtimes.onnxruntime import MODEL, open_session
 QUANTIZED = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 SEQUENCE_NOTE = "stays in float: exported, a convolution over a sequence has operations between it and its roundings"
 TRANSPOSED_NOTE = "stays in float: ONNX Runtime has no transposed convolution in int8"
+RECTIFIED_NOTE = "stays in float: ONNX Runtime rectifies a product in int8 only where the result is rounded too"
 BOTH_NOTE = "stays in float: ONNX Runtime gives a product in int8 either rounded or in float, and here both are read"
 OUTPUT_NOTE = "stays in float: ONNX Runtime convolves in int8 only where the result is rounded too"
 
@@ -118,22 +120,27 @@ def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
         elif type(layer) is keras.layers.Conv2DTranspose:
             left[name] = TRANSPOSED_NOTE
         elif type(layer) is keras.layers.Dense:
-            if _leaves_and_is_rounded(layer, network, plan):
-                left[name] = BOTH_NOTE
+            if note := _note_on_products(layer, network, plan):
+                left[name] = note
         elif not rounds_its_output(name, network, plan):
             left[name] = OUTPUT_NOTE
     return left
 
 
-def _leaves_and_is_rounded(layer: Any, network: Network, plan: PrecisionPlan) -> bool:
-    """Returns whether what a product itself gives is an output of the model, and rounded for what else reads it."""
-    if layer.activation is not keras.activations.linear:
-        return False
-    # Of more than two axes, a product is exported with a reshaping after it.
-    given = {
-        call.outputs[0] for call in network.calls.calls if call.layer is layer and call.node.outputs.shape.rank == 2
-    }
-    return any(network.names[number] in plan.ranges for number in given.intersection(network.calls.outputs))
+def _note_on_products(layer: Any, network: Network, plan: PrecisionPlan) -> str:
+    """Returns why ONNX Runtime can not execute a dense layer in int8; empty if it can."""
+    readers = network.calls.readers()
+    for call in network.calls.calls:
+        # Of more than two axes, a product is exported with a reshaping after it.
+        if call.layer is layer and call.node.outputs.shape.rank == 2:
+            linear = layer.activation is keras.activations.linear
+            leaves = linear and call.outputs[0] in network.calls.outputs
+            rounded = network.names[after_rectifier(call.outputs[0], readers)] in plan.ranges
+            if leaves and rounded:
+                return BOTH_NOTE
+            if not (leaves or rounded or can_give_float(call, readers)):
+                return RECTIFIED_NOTE
+    return ""
 
 
 def _is_fused(node: Any) -> bool:

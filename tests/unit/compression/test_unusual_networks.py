@@ -169,6 +169,36 @@ def test_an_output_that_a_layer_in_int8_reads_is_in_float(activation, shape, run
         assert len(np.unique(given[name])) > 255
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("activation", ["relu", "relu6", "tanh", None])
+@pytest.mark.parametrize("within", [True, False])
+def test_a_dense_layer_before_one_in_float_is_in_int8(within, activation, runtime, tmp_path):
+    x = keras.Input([64], name="x")
+    y = L.Dense(64, activation=activation if within else None)(L.Dense(64, activation="relu")(x))
+    model = keras.Model(x, L.Dense(3, name="last")(y if within else L.Activation(activation)(y)))
+    randomize(model)
+    inputs = example_inputs(model, examples=32)
+    quantized = quantize(model, [inputs])
+    quantized.export(tmp_path, runtime)
+    assert "last" not in quantized.plan.parts
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == len(quantized.plan.parts) == 2
+    (simulated,) = outputs_of(quantized.simulated, inputs).values()
+    (given,) = load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, simulated) < 0.02
+
+
+def test_a_rectified_product_that_is_an_output_stays_in_float_in_onnxruntime_and_the_rest_does_not(tmp_path):
+    x = keras.Input([16], name="x")
+    model = keras.Model(x, L.Dense(16, activation="relu", name="last")(L.Dense(16, activation="relu")(x)))
+    randomize(model)
+    inputs = example_inputs(model, examples=32)
+    notes = quantize(model, [inputs]).export(tmp_path, "onnxruntime")
+    assert [note for note in notes if note.startswith("last stays in float: ")]
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == 1
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
+
+
 class Gate(L.Layer):
     """Has an activation that is none of its settings."""
 

@@ -24,6 +24,7 @@ COMPUTING_FUNCTIONS = (
     *("__operators__.add", "math.add", "math.multiply", "concat"),
     *("nn.relu", "nn.relu6", "nn.leaky_relu", "math.sigmoid"),
 )
+RECTIFIERS = ("relu", "relu6")
 ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "sigmoid")
 
 
@@ -43,21 +44,30 @@ def placement(network: Network, chosen: Collection[str]) -> set[str]:
     rounded: set[int] = set()
     for call in network.calls.calls:
         if call.layer.name in chosen:
-            given = _after_rectifier(call.outputs[0], readers)
+            given = after_rectifier(call.outputs[0], readers)
             goes_on = any(reader.layer.name in chosen or before[reader] for reader in readers.get(given, []))
-            # Runtimes have kernels for dense products that take int8 and give float; for convolutions they have not.
-            rounded |= {call.inputs[0], given} if goes_on or not isinstance(call.layer, _L.Dense) else {call.inputs[0]}
+            rounded |= {call.inputs[0], given} if goes_on or not can_give_float(call, readers) else {call.inputs[0]}
         elif runs_in_int8(call) and after[call] and before[call]:
             rounded |= {*call.inputs, *call.outputs}
-    names = {network.names[n] for n in rounded if readers.get(n) and _after_rectifier(n, readers) == n}
+    names = {network.names[n] for n in rounded if readers.get(n) and after_rectifier(n, readers) == n}
     return names & network.floats
 
 
-def _after_rectifier(number: int, readers: Mapping[int, list[Call]]) -> int:
+def after_rectifier(number: int, readers: Mapping[int, list[Call]]) -> int:
     """Returns a tensor, or what a rectifier makes of it if nothing else reads it."""
     while len(taking := readers.get(number, [])) == 1 and is_rectifier(taking[0].layer):
         (number,) = taking[0].outputs
     return number
+
+
+def can_give_float(call: Call, readers: Mapping[int, list[Call]]) -> bool:
+    """Returns whether runtimes have a kernel for a layer that takes int8 and gives float.
+
+    They have for dense products, unless they rectify them at once: of more than two axes, these are reshaped between.
+    """
+    within = getattr(call.layer.activation, "__name__", "") in RECTIFIERS
+    rectified = within or after_rectifier(call.outputs[0], readers) != call.outputs[0]
+    return isinstance(call.layer, _L.Dense) and not (rectified and call.node.outputs.shape.rank == 2)
 
 
 def follow_ranges(network: Network, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -95,7 +105,7 @@ def is_rectifier(layer: Any) -> bool:
     if isinstance(layer, _L.ReLU):
         return not float(layer.negative_slope) and not float(layer.threshold)
     if isinstance(layer, _L.Activation):
-        return getattr(layer.activation, "__name__", "") in {"relu", "relu6"}
+        return getattr(layer.activation, "__name__", "") in RECTIFIERS
     return getattr(layer, "symbol", None) in {"nn.relu", "nn.relu6"}
 
 
