@@ -12,6 +12,7 @@ import numpy as np
 from optops.compression.quantization.rounding import grid_of
 from optops.graph.freezing import freeze, input_names
 from optops.graph.lowering import LoweringError
+from optops.graph.onnx_dilations import merge_dilations
 
 OPSET = 18
 KEPT_EINSUM = "KeptEinsum"
@@ -76,6 +77,7 @@ def _tf2onnx() -> Any:
     """Returns the library, with what it gets wrong in the way that we use it put right."""
     import onnx
     import tf2onnx
+    from tf2onnx import tfonnx
     from tf2onnx.graph import Node
     from tf2onnx.optimizer import back_to_back_optimizer
 
@@ -88,6 +90,7 @@ def _tf2onnx() -> Any:
 
     Node.update_proto = write_anew
     back_to_back_optimizer._func_map[("Reshape",)] = _merge_reshapes
+    tfonnx.rewrite_conv_dilations = merge_dilations
     # What it does not know it logs, an operation a line, before it raises the first: the error says enough.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     return tf2onnx

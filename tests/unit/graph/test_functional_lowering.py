@@ -244,6 +244,53 @@ def test_a_padding_with_zeros_becomes_part_of_a_convolution_and_not_of_a_pooling
     assert "1 Pad" in "; ".join(notes)
 
 
+def dilated(kind, rate):
+    image = keras.Input([None, None, 8], name="image")
+    arguments = {"filters": 8} if kind is keras.layers.Conv2D else {}
+    y = image
+    for size, padding in ((3, "same"), ((3, 2), "same"), (3, "valid")):
+        layer = kind(kernel_size=size, padding=padding, dilation_rate=rate, **arguments)
+        y = keras.layers.ReLU()(layer(y))
+    return keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(y)))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("rate", [2, (1, 2)])
+@pytest.mark.parametrize("kind", [keras.layers.Conv2D, keras.layers.DepthwiseConv2D])
+def test_dilated_convolutions_of_images_of_any_size_are_single_ones_in_int8_too(kind, rate, runtime, tmp_path):
+    model = dilated(kind, rate)
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    batches = [example_inputs(model, 8, seed, size=16) for seed in range(2)]
+    plan = make_plan(tmp_path / "trainable", "int8", lambda: iter(batches))
+    facts = lower(tmp_path / "trainable", plan, runtime, tmp_path / "int8").facts
+    assert facts["nodes_quantized"] == len(plan.parts) >= 3
+    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "fp32")
+    operators = [node.op_type for node in onnx.load(str(tmp_path / "fp32" / "model.onnx")).graph.node]
+    assert operators.count("Conv") == 3
+    assert not {"SpaceToDepth", "DepthToSpace", "Pad", "Reshape"} & set(operators)
+    for size in (16, 21):
+        inputs = example_inputs(model, 4, seed=7, size=size)
+        (exact,), (simulated,) = (outputs_of(form, inputs).values() for form in (model, simulate(model, plan)))
+        (given,) = load_executable(tmp_path / "fp32", 1)(inputs).values()
+        np.testing.assert_allclose(given, exact, atol=1e-4 * np.abs(exact).max())
+        (given,) = load_executable(tmp_path / "int8", 1)(inputs).values()
+        assert np.abs(given - simulated).max() <= 0.02 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("length", [32, 45])
+def test_dilated_convolutions_of_sequences_of_any_length_are_single_ones(length, tmp_path):
+    series = keras.Input([None, 8], name="series")
+    y = keras.layers.Conv1D(8, 3, padding="same", dilation_rate=4)(series)
+    model = keras.Model(series, keras.layers.Conv1D(8, 4, padding="same", dilation_rate=3)(y))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    lower(tmp_path / "trainable", FP32, "onnxruntime", tmp_path / "serving")
+    operators = {node.op_type for node in onnx.load(str(tmp_path / "serving" / "model.onnx")).graph.node}
+    assert operators <= {"Conv", "Squeeze", "Unsqueeze", "Transpose"}
+    inputs = example_inputs(model, size=length)
+    (exact,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path / "serving", 1)(inputs).values()
+    np.testing.assert_allclose(given, exact, atol=1e-5)
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_padding_that_the_model_gives_stays_beside_the_convolution_that_reads_it(runtime, tmp_path):
     image = keras.Input([8, 8, 3], name="image")
