@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from optops.compression.quantization.functional.network import Network, kernel_of
 from optops.compression.quantization.functional.placement import is_rectifier, placement
 from optops.compression.quantization.functional.rounded import RoundTensor
+from optops.compression.quantization.functional.simulate import rounded_form
 from optops.compression.quantization.rounding import grid_of, weight_scales
 from optops.graph.lowering import LoweringError
 from optops.graph.onnx_static_int8 import Int8Layer
-from optops.models.functional.calls import Call, rebuild
-from optops.models.functional.derived import derive_anew
 from optops.models.functional.folding import DEPTHWISE
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
@@ -83,26 +82,7 @@ def round_model(network: Network, plan: PrecisionPlan) -> Rounded:
         LoweringError: If the plan names what the model does not have, or has no range for what an int8 layer takes.
     """
     _check(plan, network)
-    copies: dict[Any, Any] = {}
-    marked: dict[int, Any] = {}
-
-    def read(number: int, tensor: Any) -> Any:
-        limits = plan.ranges.get(network.names[number])
-        if limits is None:
-            return tensor
-        if number not in marked:
-            marked[number] = MarkTensor.after(network.names[number], limits)(tensor)
-        return marked[number]
-
-    def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if call.layer not in copies:
-            copies[call.layer] = _copy(call.layer, plan)
-        return copies[call.layer](*args, **kwargs)
-
-    rounded = rebuild(network.calls, call_layer, read)
-    for layer, copy in copies.items():
-        _set_weights(layer, copy, plan)
-    derive_anew(rounded)
+    rounded = rounded_form(network, plan, MarkTensor, round_kernels=False)
     chosen = int8_layers(plan)
     layers = {
         name: Int8Layer(_int8_kernel(layer, plan.weight_levels), _input_scales(name, network, plan))
@@ -150,22 +130,6 @@ def _check(plan: PrecisionPlan, network: Network) -> None:
             raise LoweringError(
                 f"the plan wants int8 for {call.layer.name} but has no range for {taken}, which it takes"
             )
-
-
-def _copy(layer: Any, plan: PrecisionPlan) -> Any:
-    config = layer.get_config()
-    if layer.name in plan.bias_corrections:
-        config["use_bias"] = True
-    return type(layer).from_config(config)
-
-
-def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
-    arrays = layer.get_weights()
-    if layer.name in plan.bias_corrections:
-        correction = np.asarray(plan.bias_corrections[layer.name], np.float32)
-        kernel, *bias = arrays
-        arrays = [kernel, bias[0] + correction if bias else correction]
-    copy.set_weights(arrays)
 
 
 def _input_scales(layer: str, network: Network, plan: PrecisionPlan) -> dict[str, np.float32]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.compression.quantization.functional.network import Arrays, Network, channel_axes, kernel_of
+from optops.compression.quantization.functional.network import Arrays, Network, channel_axes, kernel_of, with_kernel
 from optops.compression.quantization.functional.placement import placement
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import Range, round_weights
+from optops.models.keras import tf
 
 EXAMPLES = 4
 TINY = 1e-30
@@ -29,7 +30,7 @@ def output_errors(
     One run of the network for each layer and example: cheap beside a measurement of quality.
 
     Args:
-        network: The network; its weights are the same afterwards.
+        network: The network.
         batches: Its inputs, of which the first examples are taken.
         layers: Names of the layers to try.
         ranges: Of all tensors, by name.
@@ -42,13 +43,10 @@ def output_errors(
     errors = {}
     for name in layers:
         layer = network.quantizable[name]
-        kernel, original = kernel_of(layer), kernel_of(layer).numpy()
+        rounded = tf.constant(round_weights(kernel_of(layer).numpy(), channel_axes(layer), levels))
         roundings = {tensor: RoundTensor.after(tensor, ranges[tensor]) for tensor in placement(network, {name})}
-        kernel.assign(round_weights(original, channel_axes(layer), levels))
-        try:
+        with with_kernel(layer, rounded):
             found = [_outputs(network, piece, roundings) for piece in pieces]
-        finally:
-            kernel.assign(original)
         changes = [
             _squared_error(one, other) / spread
             for wanted, given in zip(exact, found, strict=True)

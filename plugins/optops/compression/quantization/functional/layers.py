@@ -13,11 +13,13 @@ from optops.compression.quantization.functional.network import (
     channel_axes,
     kernel_of,
     output_channels_axis,
+    with_kernel,
+    without_activation,
 )
 from optops.compression.quantization.functional.rounded import round_tensor
 from optops.compression.quantization.rounding import Range, grid_of, round_weights
 from optops.models.functional.calls import Call
-from optops.models.keras import keras
+from optops.models.keras import keras, tf
 
 
 @dataclass
@@ -77,9 +79,12 @@ def measure_layers(
         if twin is None:
             return call.layer(*args, **kwargs)
         value = args[0] if args else kwargs["inputs"]
-        limits = ranges[network.names[call.inputs[0]]]
-        exact = twin.exact(value)
-        twin.compare(records[call.layer.name], exact, twin.rounded(round_tensor(value, grid_of(limits))))
+        grid = grid_of(ranges[network.names[call.inputs[0]]])
+        with without_activation(twin.layer):
+            exact = twin.layer(value)
+            with with_kernel(twin.layer, twin.rounded):
+                rounded = twin.layer(round_tensor(value, grid))
+        twin.compare(records[call.layer.name], exact, rounded)
         return twin.activation(exact)
 
     for piece in network.pieces(batches):
@@ -92,9 +97,9 @@ def measure_layers(
 
 @dataclass(frozen=True)
 class _Twin:
-    """A layer without its activation, the same with rounded weights, and the activation, which lets a mask pass."""
+    """A layer, its rounded weights, and its activation as a layer, which lets a mask pass."""
 
-    exact: Any
+    layer: Any
     rounded: Any
     activation: Any
     macs_per_output: float
@@ -107,22 +112,15 @@ class _Twin:
                 f"layer {layer.name!r}: {np.count_nonzero(~np.isfinite(kernel))} of its weights are NaN or infinite; "
                 "train the model anew before it is quantised"
             )
-        copies = []
-        for _ in range(2):
-            copy = type(layer).from_config({**layer.get_config(), "activation": "linear"})
-            copy.build(layer.get_input_shape_at(0))
-            copy.set_weights(layer.get_weights())
-            copies.append(copy)
-        exact, rounded = copies
-        kernel_of(rounded).assign(round_weights(kernel, channel_axes(layer), levels))
+        rounded = tf.constant(round_weights(kernel, channel_axes(layer), levels))
         activation = keras.layers.Activation(layer.activation, dtype=layer.dtype)
-        return cls(exact, rounded, activation, _macs_per_output(layer, kernel))
+        return cls(layer, rounded, activation, _macs_per_output(layer, kernel))
 
     def compare(self, record: LayerRecord, exact: Any, rounded: Any) -> None:
         """Adds one call to a layer's record."""
         values = exact.numpy()
         errors = values - rounded.numpy()
-        axis = output_channels_axis(self.exact, values.ndim)
+        axis = output_channels_axis(self.layer, values.ndim)
         others = tuple(number for number in range(values.ndim) if number != axis)
         sums = errors.sum(axis=others, dtype=np.float64)
         record.errors = record.errors + sums if record.outputs else sums

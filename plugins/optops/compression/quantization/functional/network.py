@@ -1,6 +1,7 @@
 """A folded functional model, its tensors by name, and how it is run call by call in bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -216,6 +217,32 @@ def channel_axes(layer: Any) -> tuple[int, ...]:
 def kernel_of(layer: Any) -> Any:
     """Returns the variable that holds a layer's kernel."""
     return getattr(layer, OUTPUT_AXES[type(layer)][0])
+
+
+@contextmanager
+def with_kernel(layer: Any, kernel: Any) -> Iterator[None]:
+    """Lets a layer compute with another tensor in the place of its kernel."""
+    with _with_attribute(layer, OUTPUT_AXES[type(layer)][0], kernel):
+        yield
+
+
+@contextmanager
+def without_activation(layer: Any) -> Iterator[None]:
+    """Lets a layer give what its activation is computed of."""
+    with _with_attribute(layer, "activation", keras.activations.linear):
+        yield
+
+
+@contextmanager
+def _with_attribute(layer: Any, name: str, value: Any) -> Iterator[None]:
+    # Past Keras, which would no longer count a kernel among the layer's weights.
+    attributes = vars(layer)
+    before = attributes[name]
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        attributes[name] = before
 
 
 def output_channels_axis(layer: Any, rank: int) -> int:

@@ -39,8 +39,17 @@ def simulate_network(network: Network, plan: PrecisionPlan) -> Any:
     return network.with_output_names(rounded_form(network, plan))
 
 
-def rounded_form(network: Network, plan: PrecisionPlan) -> Any:
-    """Returns what `simulate_network` does, with outputs that are called after the layers that give them."""
+def rounded_form(
+    network: Network, plan: PrecisionPlan, marker: type[RoundTensor] = RoundTensor, *, round_kernels: bool = True
+) -> Any:
+    """Returns what `simulate_network` does, with outputs that are called after the layers that give them.
+
+    Args:
+        network: That is rounded.
+        plan: Its plan.
+        marker: The layer that rounds a tensor.
+        round_kernels: Whether the weights are rounded too.
+    """
     check_plan(network, plan)
     copies: dict[str, Any] = {}
     rounded: dict[int, Any] = {}
@@ -50,7 +59,7 @@ def rounded_form(network: Network, plan: PrecisionPlan) -> Any:
         if name not in plan.ranges:
             return value
         if number not in rounded:
-            rounded[number] = RoundTensor.after(name, plan.ranges[name])(value)
+            rounded[number] = marker.after(name, plan.ranges[name])(value)
         return rounded[number]
 
     def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,6 +72,8 @@ def rounded_form(network: Network, plan: PrecisionPlan) -> Any:
     layers = {call.layer.name: call.layer for call in network.calls.calls}
     for name, copy in copies.items():
         _set_weights(layers[name], copy, plan)
+        if round_kernels:
+            _round_kernel(copy, plan)
     derive_anew(simulated)
     return simulated
 
@@ -91,14 +102,18 @@ def _copy(layer: Any, with_bias: bool) -> Any:
 
 def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
     arrays = layer.get_weights()
-    name = layer.name
-    precision = plan.parts.get(name)
-    if name in plan.bias_corrections:
-        correction = np.asarray(plan.bias_corrections[name], np.float32)
+    if layer.name in plan.bias_corrections:
+        correction = np.asarray(plan.bias_corrections[layer.name], np.float32)
         kernel, *bias = arrays
         arrays = [kernel, bias[0] + correction if bias else correction]
     copy.set_weights(arrays)
+
+
+def _round_kernel(layer: Any, plan: PrecisionPlan) -> None:
+    precision = plan.parts.get(layer.name)
     if precision == "int8":
-        kernel_of(copy).assign(round_weights(kernel_of(layer).numpy(), channel_axes(layer), plan.weight_levels))
+        kernel = kernel_of(layer)
+        kernel.assign(round_weights(kernel.numpy(), channel_axes(layer), plan.weight_levels))
     elif precision in _HALVES:
-        kernel_of(copy).assign(tf.cast(tf.cast(kernel_of(layer), _HALVES[precision]), tf.float32))
+        kernel = kernel_of(layer)
+        kernel.assign(tf.cast(tf.cast(kernel, _HALVES[precision]), tf.float32))

@@ -1,15 +1,12 @@
 """Quantisation-aware training: the form of a functional model that learns through the roundings of its plan."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
+from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of, with_kernel
 from optops.compression.quantization.functional.rounded import RoundTensor, round_kernel
 from optops.compression.quantization.functional.simulate import check_plan, rounded_form
 from optops.models.functional.calls import Call, calls_of, rebuild, with_training
-from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 
@@ -109,18 +106,5 @@ class _Int8Layer(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns what the layer gives."""
-        with _with_kernel(self.layer, round_kernel(kernel_of(self.layer), channel_axes(self.layer), self.levels)):
+        with with_kernel(self.layer, round_kernel(kernel_of(self.layer), channel_axes(self.layer), self.levels)):
             return self.layer(inputs)
-
-
-@contextmanager
-def _with_kernel(layer: Any, value: Any) -> Iterator[None]:
-    """Lets a layer compute with another tensor in the place of its kernel."""
-    # Past Keras, which would no longer count the kernel among the layer's weights.
-    attributes, name = vars(layer), OUTPUT_AXES[type(layer)][0]
-    kernel = attributes[name]
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        attributes[name] = kernel
