@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -22,6 +22,7 @@ RETRY_DELAYS = (15.0, 30.0)
 State = Literal["success", "failed", "skipped", "upstream_failed"]
 Answer = Literal["approved", "rejected", "unanswered"]
 RunnerFactory = Callable[[], Runner]
+Listener = Callable[["Event"], None]
 OnApproval = Callable[[Recipe, str], Answer]
 """Takes the recipe and the verdict in Markdown and returns what a person said."""
 
@@ -122,29 +123,32 @@ def run_flow(
     runner_factory: RunnerFactory,
     *,
     label: str,
-    on_event: Callable[[Event], None],
+    listeners: Iterable[Listener],
     approve: OnApproval,
     retry_delays: Sequence[float] = RETRY_DELAYS,
 ) -> FlowOutcome:
     """Executes the flow; whatever happens, `close_run` ends the MLflow run.
 
-    SIGINT and SIGTERM end the stage that is running, with everything it started, and then the run.
+    SIGINT, SIGTERM and SIGHUP end the stage that is running, with everything it started, and then the run.
 
     Args:
         recipe: With this run's overrides.
         runner_factory: Makes a runner for one stage.
         label: Names the run; an MLflow run of the same label and recipe is gone on in.
-        on_event: Called as things happen.
+        listeners: Each is told as things happen; one that can not take it any more, its disk full or its reader gone,
+            is told nothing from then on.
         approve: Asked before a promotion if the recipe requires it.
         retry_delays: Seconds before each further attempt where one may help.
     """
-    flow = _Flow(recipe, runner_factory, label, on_event, approve, retry_delays)
+    flow = _Flow(recipe, runner_factory, label, listeners, approve, retry_delays)
     with flow.interruptible():
-        for stage in FLOW[:-1]:
-            if stage.name == PROMOTE:
-                flow.ask()
-            flow.run_stage(stage)
-        flow.close()
+        try:
+            for stage in FLOW[:-1]:
+                if stage.name == PROMOTE:
+                    flow.ask()
+                flow.run_stage(stage)
+        finally:
+            flow.close()
     return FlowOutcome(flow.reference, tuple(flow.tasks), flow.answer, flow.interrupted)
 
 
@@ -154,11 +158,11 @@ class _Flow:
         recipe: Recipe,
         runner_factory: RunnerFactory,
         label: str,
-        on_event: Callable[[Event], None],
+        listeners: Iterable[Listener],
         approve: OnApproval,
         retry_delays: Sequence[float],
     ):
-        self.recipe, self.runner_factory, self.on_event = recipe, runner_factory, on_event
+        self.recipe, self.runner_factory, self.listeners = recipe, runner_factory, list(listeners)
         self.approve, self.retry_delays = approve, retry_delays
         self.reference = RunReference("", recipe.experiment, "", label)
         self.tasks: list[Task] = []
@@ -166,15 +170,18 @@ class _Flow:
         self.answer: Answer | None = None
         self.interrupted = False
         self._runner: Runner | None = None
-        self._waiting = False
+        self._waiting = self._closing = False
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Lets SIGINT and SIGTERM end the stage or the wait that is under way; a thread leaves signals alone."""
+        """Lets a signal end the stage or the wait that is under way; a thread leaves signals alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, self._interrupt) for number in numbers}
         try:
             yield
         finally:
@@ -184,6 +191,8 @@ class _Flow:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.interrupted = True
+        if self._closing:
+            return  # else nobody would end the MLflow run
         if self._runner is not None:
             self._runner.stop()
         elif self._waiting:
@@ -224,7 +233,7 @@ class _Flow:
             self._ask_people(str(self.results[GATE][0].output["verdict"]["markdown"]))
 
     def _ask_people(self, verdict: str) -> None:
-        self.on_event(Event("started", APPROVE))
+        self._tell(Event("started", APPROVE))
         started = time.monotonic()
         try:
             with self._wait():
@@ -236,6 +245,7 @@ class _Flow:
 
     def close(self) -> None:
         """Ends the MLflow run, if one was opened."""
+        self._closing = True
         if OPEN in self.results:
             self._run_task(CLOSE, CLOSE)
         else:
@@ -259,7 +269,7 @@ class _Flow:
         label = "" if item is None else str(item["label"])
         if self.interrupted and stage != CLOSE:
             return self._end(Task(name, stage, label, "upstream_failed"))
-        self.on_event(Event("started", name, label))
+        self._tell(Event("started", name, label))
         started = time.monotonic()
         state = {task.name: task.state for task in self.tasks} if stage == CLOSE else None
         spec = make_spec(stage, self.recipe, self.reference, self.results, item, state)
@@ -280,7 +290,7 @@ class _Flow:
             except StageFailed as failure:
                 if not failure.retry or self.interrupted:
                     raise
-                self.on_event(Event("line", name, text=f"{failure.message}; another attempt in {delay:.0f} s"))
+                self._tell(Event("line", name, text=f"{failure.message}; another attempt in {delay:.0f} s"))
                 try:
                     with self._wait():
                         time.sleep(delay)
@@ -293,12 +303,20 @@ class _Flow:
         try:
             return self._runner.run(
                 spec,
-                lambda line: self.on_event(Event("line", name, text=line)),
-                lambda link, url: self.on_event(Event("link", name, text=f"{link} {url}")),
+                lambda line: self._tell(Event("line", name, text=line)),
+                lambda link, url: self._tell(Event("link", name, text=f"{link} {url}")),
             )
         finally:
             self._runner = None
 
     def _end(self, task: Task) -> None:
         self.tasks.append(task)
-        self.on_event(Event("ended", task.name, task.label, outcome=task))
+        self._tell(Event("ended", task.name, task.label, outcome=task))
+
+    def _tell(self, event: Event) -> None:
+        for listener in tuple(self.listeners):
+            try:
+                listener(event)
+            except (OSError, SystemExit) as error:  # the latter is what rich makes of a reader that is gone
+                self.listeners.remove(listener)
+                self._tell(Event("line", event.task, text=f"what followed this run no longer does: {error!r}"))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -43,8 +43,9 @@ class RunLog:
         self._stream.flush()
 
     def close(self) -> None:
-        """Closes the file."""
-        self._stream.close()
+        """Closes the file; what its disk had no room for is lost."""
+        with suppress(OSError):
+            self._stream.close()
 
 
 class PlainProgress:

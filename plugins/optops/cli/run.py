@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from optops.cli.progress import LiveProgress, PlainProgress
-    from optops.driver import Answer, Event, FlowOutcome
+    from optops.driver import Answer, FlowOutcome
     from optops.recipe import Recipe
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{0,99}")
@@ -111,17 +111,13 @@ def _execute(recipe: "Recipe", label: str, console: "Console", yes: bool) -> "tu
     log = RunLog(subfolder("logs") / f"{recipe.name} {label}.log")
     progress = LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
-    def on_event(event: "Event") -> None:
-        log.take(event)
-        progress.take(event)
-
     try:
         with progress:
             outcome = run_flow(
                 recipe,
                 SubprocessRunner,
                 label=label,
-                on_event=on_event,
+                listeners=(log.take, progress.take),
                 approve=lambda asked, verdict: "approved" if yes else _ask(console, progress, asked, verdict),
             )
     finally:

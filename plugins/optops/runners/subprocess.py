@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from threading import Lock
@@ -54,11 +55,20 @@ class SubprocessRunner(Runner):
 
     def run(self, spec: StageSpec, on_line: OnLine, on_link: OnLink) -> StageResult:
         """Runs the stage that the spec names; see `Runner.run`."""
-        with tempfile.TemporaryDirectory(prefix=f"optops-{spec.stage}-") as folder:
-            spec_file, result_file = Path(folder, "spec.json"), Path(folder, "result.json")
-            spec_file.write_text(json.dumps(spec.to_json()), encoding="utf-8")
-            command = [*self._command, spec.stage, "--spec", str(spec_file), "--result", str(result_file)]
-            status, last_lines = self._execute(command, on_line, on_link)
+        with ExitStack() as held:
+            try:
+                # What a stage leaves there can not keep its result from coming back.
+                made = tempfile.TemporaryDirectory(prefix=f"optops-{spec.stage}-", ignore_cleanup_errors=True)
+                folder = Path(held.enter_context(made))
+                spec_file, result_file = folder / "spec.json", folder / "result.json"
+                spec_file.write_text(json.dumps(spec.to_json()), encoding="utf-8")
+                process = self._start(
+                    [*self._command, spec.stage, "--spec", str(spec_file), "--result", str(result_file)]
+                )
+            except OSError as error:
+                # A full disk, no memory, too many processes or open files: another attempt may find room.
+                raise StageFailed(f"{spec.stage} can not be started on this machine: {error}", retry=True) from error
+            status, last_lines = self._attend(process, on_line, on_link)
             return self._conclude(spec.stage, status, result_file, last_lines)
 
     def stop(self) -> None:
@@ -66,16 +76,10 @@ class SubprocessRunner(Runner):
         self._stopped = True
         self._release()
 
-    def _execute(self, command: Sequence[str], on_line: OnLine, on_link: OnLink) -> tuple[int, list[str]]:
+    def _start(self, command: Sequence[str]) -> "subprocess.Popen[bytes]":
         read_end, self._lifeline = os.pipe()
-        last_lines: deque[str] = deque(maxlen=SHOWN_LINES)
-
-        def take(line: str) -> None:
-            last_lines.append(line)
-            on_line(line)
-
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 guarded(command, read_end, self._grace_seconds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -89,6 +93,14 @@ class SubprocessRunner(Runner):
             raise
         finally:
             os.close(read_end)
+
+    def _attend(self, process: "subprocess.Popen[bytes]", on_line: OnLine, on_link: OnLink) -> tuple[int, list[str]]:
+        last_lines: deque[str] = deque(maxlen=SHOWN_LINES)
+
+        def take(line: str) -> None:
+            last_lines.append(line)
+            on_line(line)
+
         with process:
             try:
                 if self._stopped:

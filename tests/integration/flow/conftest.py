@@ -121,7 +121,7 @@ def run(home):
                 lines.append(f"{event.task}: {event.text}")
 
         read = read_recipe(home / "numbers.yaml", overrides)
-        return run_flow(read, runner, label=label, on_event=note, approve=lambda asked, verdict: "approved"), lines
+        return run_flow(read, runner, label=label, listeners=[note], approve=lambda asked, verdict: "approved"), lines
 
     yield flow
     patch.undo()

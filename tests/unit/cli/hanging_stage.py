@@ -1,8 +1,8 @@
 """A stage program that keeps the contract and needs no libraries; environment variables say what goes wrong.
 
-`HANG`: the stage that sleeps until it is stopped. `FAIL`: JSON, task or item label to the message it fails with.
-`LOSE`: the stage that loses its server in its first `LOST` attempts. `REFUSE`: verdict of the gate. `COUNTS`: folder in
-which every attempt leaves a line.
+`HANG`: the stage that sleeps until it is stopped, or for `SECONDS`. `FAIL`: JSON, task or item label to the message it
+fails with. `LOSE`: the stage that loses its server in its first `LOST` attempts. `REFUSE`: verdict of the gate.
+`COUNTS`: folder in which every attempt leaves a line.
 """
 
 import json
@@ -34,7 +34,7 @@ if counts := os.environ.get("COUNTS"):
     with Path(counts, f"{what}.txt").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"state": spec["state"], "run": spec["run"]}) + "\n")
 if os.environ.get("HANG") == what:
-    time.sleep(60)
+    time.sleep(float(os.environ["SECONDS"]))
 if what in json.loads(os.environ.get("FAIL", "{}")):
     fail(json.loads(os.environ["FAIL"])[what], 3)
 if os.environ.get("LOSE") == what and len(Path(counts, f"{what}.txt").read_text().splitlines()) <= int(

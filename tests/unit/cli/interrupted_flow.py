@@ -19,7 +19,7 @@ outcome = run_flow(
     read_recipe(Path(sys.argv[1])),
     lambda: SubprocessRunner(STAGE, grace_seconds=1),
     label="interrupted",
-    on_event=tell,
+    listeners=[tell],
     approve=lambda recipe, verdict: "approved",
 )
 states = {task.name: task.state for task in outcome.tasks}

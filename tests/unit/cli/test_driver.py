@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from optops.driver import Answer, Event, FlowOutcome, run_flow
+from optops.driver import Answer, Event, FlowOutcome, Listener, run_flow
 from optops.pipeline import ORDER
 from optops.recipe_file import read_recipe
 from optops.runners.subprocess import SubprocessRunner
@@ -37,7 +37,11 @@ def events() -> list[Event]:
 @pytest.fixture
 def run(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(
-        changes: dict[str, Any] | None = None, answer: Answer = "approved", delays: Any = (0.01, 0.01), **behaviour: str
+        changes: dict[str, Any] | None = None,
+        answer: Answer = "approved",
+        delays: Any = (0.01, 0.01),
+        deaf: tuple[Listener, ...] = (),
+        **behaviour: str,
     ) -> FlowOutcome:
         for name, value in behaviour.items():
             monkeypatch.setenv(name, value)
@@ -47,7 +51,7 @@ def run(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> Run:
             recipe,
             lambda: SubprocessRunner(STAGE, grace_seconds=1),
             label="l",
-            on_event=events.append,
+            listeners=[*deaf, events.append],
             approve=approve,
             retry_delays=delays,
         )
@@ -155,22 +159,61 @@ def test_nobody_is_asked_about_what_the_gate_refused(run: Run) -> None:
     assert run({"approval.mode": "required"}, REFUSE="inconclusive").answer is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_its_stage_and_is_closed(tmp_path: Path, number: signal.Signals) -> None:
-    environment = {**os.environ, "HANG": "train", "COUNTS": str(tmp_path)}
+@pytest.mark.parametrize("gone", [OSError(28, "No space left on device"), SystemExit(1)], ids=["full", "closed"])
+def test_a_listener_that_can_take_no_more_ends_neither_the_run_nor_what_others_are_told(
+    run: Run, events: list[Event], gone: BaseException
+) -> None:
+    heard: list[Event] = []
+
+    def deaf(event: Event) -> None:
+        heard.append(event)
+        if event.task == "train" and event.kind == "line":
+            raise gone
+
+    assert run(deaf=(deaf,)).exit_status == 0
+    assert heard[-1].text == "at work on train"
+    assert events[-1].task == "close_run" and any("no longer does" in event.text for event in events)
+
+
+def test_a_run_whose_listener_has_a_bug_is_closed(run: Run, counts: Path) -> None:
+    def listener(event: Event) -> None:
+        if event.task == "train":
+            raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        run(deaf=(listener,))
+    assert json.loads((counts / "close_run.txt").read_text(encoding="utf-8"))["run"]["run_id"] == "parent"
+
+
+@pytest.mark.parametrize(
+    ("hanging", "numbers"),
+    [
+        ("train", [signal.SIGINT]),
+        ("train", [signal.SIGTERM]),
+        ("train", [signal.SIGHUP]),
+        ("close_run", [signal.SIGINT, signal.SIGTERM]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(number.name for number in value),
+)
+def test_an_interrupted_run_stops_its_stage_but_is_closed_whatever_comes(
+    tmp_path: Path, hanging: str, numbers: list[signal.Signals]
+) -> None:
+    environment = {**os.environ, "HANG": hanging, "SECONDS": "60" if hanging == "train" else "2"}
     command = [sys.executable, str(HERE / "interrupted_flow.py"), str(RECIPE)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line.strip())
-            if line.startswith("line train at work"):
+            if line.startswith(f"line {hanging} at work"):
                 started = time.monotonic()
-                process.send_signal(number)
+                for number in numbers:
+                    process.send_signal(number)
+                    time.sleep(0.2)
         assert time.monotonic() - started < 30, "the stage sleeps for 60 s"
     found = json.loads(lines[-1].removeprefix("outcome "))
     assert found["status"] == 130
-    assert found["states"]["train"] == "failed"
-    assert found["states"]["distill"] == "upstream_failed"
     assert found["states"]["close_run"] == "success"
-    assert "ended" in "".join(lines)
+    if hanging == "train":
+        assert found["states"]["train"] == "failed"
+        assert found["states"]["distill"] == "upstream_failed"

@@ -172,6 +172,13 @@ def test_a_command_that_does_not_exist_says_so():
     assert "/nowhere/python can not be started" in failure.value.details[-1]
 
 
+def test_a_machine_without_room_for_a_stage_fails_it_and_may_have_room_later(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StageFailed, match=r"train can not be started on this machine: .*gone") as failure:
+        run(stage("deliver()"))
+    assert failure.value.retry
+
+
 def test_the_environment_is_handed_on_with_additions(stage):
     runner = stage("deliver(output={'value': os.environ['OPTOPS_TEST']})", environment={"OPTOPS_TEST": "given"})
     assert run(runner).output == {"value": "given"}
