@@ -148,6 +148,12 @@ class Tracking:
         """Ends a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
+    def end_stages(self, experiment: str, parent: str) -> None:
+        """Ends, as KILLED, the runs of a parent's stages that died without doing so: by SIGKILL, with their machine."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment(experiment)], query):
+            self.end_run(str(run.info.run_id), "KILLED")
+
     def _search(self, experiment: str, query: str) -> list[Run]:
         ids = [self.experiment(experiment)]
         return list(self.client.search_runs(ids, query, order_by=["attributes.start_time DESC"], max_results=5))

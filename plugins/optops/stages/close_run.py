@@ -6,7 +6,10 @@ from optops.stages.summary import summarize
 
 
 def run(job: Job) -> StageResult:
-    """Ends the parent run as FINISHED, or FAILED if it did not come to its end; a refused nominee is no failure."""
+    """Ends the parent run as FINISHED, or FAILED if it did not come to its end; a refused nominee is no failure.
+
+    What its stages left RUNNING ends too: nothing of a run that may be removed must look as if it were at work.
+    """
     opened = job.results("open_run")
     if not opened:
         return job.hand_on(skipped="no run was opened")
@@ -21,6 +24,7 @@ def run(job: Job) -> StageResult:
     tracking.client.set_tag(run_id, "mlflow.note.content", summary)
     if job.results("benchmark") and job.results("gate"):
         _log_headline(job, run_id)
+    tracking.end_stages(job.recipe.experiment, run_id)
     unfinished = failed or verdict == "none" or STOPPED in job.spec.state.values()
     tracking.end_run(run_id, "FAILED" if unfinished else "FINISHED")
     job.log(summary)

@@ -53,6 +53,7 @@ def _end_superseded(job: Job, found: Sequence[Run]) -> None:
         for earlier in _search(job, {IDENTITY_TAG: job.spec.run.identity}):
             if earlier.info.status == "RUNNING" and earlier.info.run_id not in kept:
                 job.log(f"MLflow run {earlier.info.run_id} is of this recipe before it was edited, and ends here")
+                job.tracking.end_stages(job.recipe.experiment, earlier.info.run_id)
                 job.tracking.end_run(earlier.info.run_id, "KILLED")
 
 

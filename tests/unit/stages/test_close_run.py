@@ -32,3 +32,21 @@ def test_a_run_is_finished_if_it_has_a_verdict_and_nothing_failed_or_was_stopped
     judged = () if gate is None else (StageResult("gate", "g", output=gate),)
     run_stage(make_spec("close_run", recipe, reference, {"open_run": (opened,), "gate": judged}, state=states))
     assert Tracking().client.get_run(opened.output["run_id"]).info.status == status
+
+
+@pytest.mark.usefixtures("optops_home")
+def test_a_stage_that_died_without_ending_its_run_is_killed_when_the_run_is_closed():
+    recipe, tracking = read_recipe(RECIPE), Tracking()
+    first, second = (
+        run_stage(make_spec("open_run", recipe, RunReference("", recipe.experiment, "", label), {})) for label in "ab"
+    )
+
+    def stage_of(opened):
+        return tracking.open_run(recipe.experiment, "train", {}, opened.output["run_id"])
+
+    died, failed, other = stage_of(first), stage_of(first), stage_of(second)
+    tracking.end_run(failed, "FAILED")
+    spec = make_spec("close_run", recipe, RunReference("", recipe.experiment, "", "a"), {"open_run": (first,)})
+    run_stage(spec)
+    states = [tracking.client.get_run(run_id).info.status for run_id in (died, failed, other)]
+    assert states == ["KILLED", "FAILED", "RUNNING"]

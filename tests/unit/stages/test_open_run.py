@@ -39,11 +39,12 @@ def test_runs_of_two_airflows_with_one_label_are_two():
 
 def test_a_run_whose_recipe_was_edited_is_another_and_ends_the_one_before():
     before, other = opened("ours", gate__tolerance=0.02), opened("theirs")
+    died = Tracking().open_run("shared", "train", {}, before)
     after = opened("ours", gate__tolerance=0.1)
     assert len({before, other, after}) == 3
     tracking = Tracking()
-    states = [tracking.client.get_run(run_id).info.status for run_id in (before, other, after)]
-    assert states == ["KILLED", "RUNNING", "RUNNING"]
+    states = [tracking.client.get_run(run_id).info.status for run_id in (before, died, other, after)]
+    assert states == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
     assert tracking.client.get_run(after).data.params["tolerance"].startswith("0.1 ")
     assert recipe_of(tracking, after, {}).gate.tolerance == 0.1
 
