@@ -103,19 +103,29 @@ class FlowOutcome:
         return None if judged is None else str(judged.output["verdict"]["verdict"])
 
     @property
-    def promoted(self) -> Json | None:
-        """Name, version and URI of the new champion, or None if nothing was promoted."""
+    def champion(self) -> Json | None:
+        """Name, version and URI of what this run came to, if it is the champion now; it may have been so before."""
         result = self.result(PROMOTE)
         return result.output if result and result.output else None
 
     @property
+    def promoted(self) -> Json | None:
+        """Name, version and URI of the new champion, or None if nothing was promoted."""
+        result = self.result(PROMOTE)
+        return None if result and result.skipped else self.champion
+
+    @property
     def exit_status(self) -> int:
-        """0: a model was promoted. 2: nothing was, for a reason on record. 1: a stage failed. 130: interrupted."""
+        """What `optops run` exits with.
+
+        0: what the run came to is the champion. 2: nothing was promoted, for a reason on record. 1: a stage failed.
+        130: interrupted.
+        """
         if self.interrupted:
             return 130
         if self.failed:
             return 1
-        return 0 if self.promoted else 2
+        return 0 if self.champion else 2
 
 
 def run_flow(

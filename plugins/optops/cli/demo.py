@@ -103,7 +103,8 @@ def demo(
 ) -> None:
     """Generate the demo's data and run its DAG in a real Airflow, started for this.
 
-    Exit status as of `optops run`: 0 a model was promoted, 2 nothing was, 1 something failed.
+    Exit status as of `optops run`: 0 a model was promoted, or is the champion already; 2 nothing was promoted;
+    1 something failed.
     """
     from optops.recipe_file import read_recipe
     from optops.services import run_dag
@@ -115,11 +116,11 @@ def demo(
         raise CommandError(f"{recipe}: the demo's data needs the key `data.folder`; take {DEMO_RECIPE} for a pattern")
     typer.echo(f"{'generated' if write_demo_data(Path(folder), read.workload) else 'found'} the data in {folder}")
     outcome = run_dag(recipe, {}, typer.echo, port=port)
-    promoted = _show_demo(outcome)
+    has_champion = _show_demo(outcome)
     typer.echo(f"The demo took {readable_seconds(time.monotonic() - started)}.")
     if outcome.state != "success":
         raise typer.Exit(FAILED)
-    if not promoted:
+    if not has_champion:
         raise typer.Exit(NOTHING_PROMOTED)
 
 
@@ -136,12 +137,12 @@ def _show_demo(outcome: "Outcome") -> bool:
     tracking = Tracking()
     record = read_record(tracking, find_run(tracking, outcome.run_id))
     registered = record["registered"]
-    promoted = bool(registered and registered["promoted"])
-    lines = how_to_use(registered["name"]) if promoted else []
+    has_champion = bool(registered and registered["champion"])
+    lines = how_to_use(registered["name"]) if has_champion else []
     lines += [f"MLflow run: {record['url']}", "The pages of Airflow and MLflow: make ui (or optops ui)"]
     for line in [*lines, f"Again at any time: optops show {record['run_id']}"]:
         console.print(line, markup=False, soft_wrap=True)
-    return promoted
+    return has_champion
 
 
 @explained

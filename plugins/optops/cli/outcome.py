@@ -90,7 +90,7 @@ def _next_steps(outcome: FlowOutcome, again: str) -> list[str]:
             f"  {again} --yes",
             "",
         ]
-    return [*how_to_use(str(outcome.promoted["name"])), ""] if outcome.promoted else []
+    return [*how_to_use(str(outcome.champion["name"])), ""] if outcome.champion else []
 
 
 def how_to_use(name: str) -> list[str]:

@@ -190,7 +190,7 @@ def _registered(tracking: Tracking, results: list[StageResult]) -> dict[str, Any
             except RegistryError:
                 champion = None
             now = champion is not None and champion.version == result.output["version"]
-            promoted = any(other.stage == "promote" and other.output for other in results)
+            promoted = any(other.stage == "promote" and not other.skipped for other in results)
             return {
                 **result.output,
                 "url": result.links.get("model_version", ""),

@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Run a recipe's whole flow here, without Airflow.
 
-    Exit status: 0 a model was promoted; 2 the flow is complete but nothing was promoted, the verdict says why;
+    Exit status: 0 a model was promoted, or is the champion already; 2 nothing was promoted, the verdict says why;
     1 a stage failed or the recipe can not be used; 130 interrupted.
     """
     from rich.console import Console

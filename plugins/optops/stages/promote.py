@@ -7,7 +7,7 @@ from optops.tracking import model_version_url
 
 
 def run(job: Job) -> StageResult:
-    """Returns the new champion; skipped if nothing was registered."""
+    """Returns the champion that this run came to; skipped if nothing was registered, or it was the champion already."""
     registered = job.result("register")
     if not registered.output:
         return job.hand_on(skipped=registered.skipped or "nothing was registered")
@@ -21,9 +21,14 @@ def run(job: Job) -> StageResult:
             skipped=f"version {version} of {name} was rolled back at {rolled_back}, and nobody approved it since; to "
             f"promote it again, delete its tag {ROLLED_BACK_TAG} in MLflow, or require approval and approve it"
         )
-    previous = promote(client, name, version, job.result("gate").output["champion"])
+    compared = job.result("gate").output["champion"]
+    # Of a champion too: what a promotion that was cut off, or a person, left out is made up for.
+    previous = promote(client, name, version, compared)
     url = model_version_url(name, version)
     job.link("model_version", url)
+    if compared == version:
+        # A retry of what made it the champion compared with the one before.
+        return job.hand_on(output=registered.output, skipped=f"version {version} of {name} is the champion already")
     job.log(f"version {version} of {name} is the champion; before it: {previous or 'none'}")
     output = {**registered.output, "previous": previous}
     return job.hand_on(candidates=registered.candidates, output=output, links={"model_version": url})

@@ -56,8 +56,10 @@ def _cell(cell: object) -> str:
 def _outcome(job: Job) -> list[str]:
     if job.results("promote") and job.result("promote").output:
         output = job.result("promote").output
-        before = f"; before it: version {output['previous']}" if output["previous"] else ""
-        return [f"**Champion:** version {output['version']} of `{output['name']}`{before}."]
+        champion = f"**Champion:** version {output['version']} of `{output['name']}`"
+        if job.result("promote").skipped:
+            return [f"{champion}, which it was already: nothing was promoted."]
+        return [f"{champion}; before it: version {output['previous']}." if output["previous"] else f"{champion}."]
     if job.results("register") and job.result("register").output:
         output = job.result("register").output
         return [f"**Challenger:** version {output['version']} of `{output['name']}`; not promoted."]

@@ -89,6 +89,13 @@ def test_a_refused_nominee_is_no_failure_but_nothing_is_promoted(run: Run) -> No
     assert {states(outcome)[name] for name in ("register", "approve", "promote")} == {"skipped"}
 
 
+def test_a_run_that_came_to_the_champion_again_succeeded_without_a_promotion(run: Run) -> None:
+    outcome = run(REIGNING="version 7 is the champion already")
+    assert states(outcome)["promote"] == "skipped"
+    assert (outcome.exit_status, outcome.promoted) == (0, None)
+    assert outcome.champion is not None and outcome.champion["version"] == "7"
+
+
 def test_a_stage_whose_upstream_failed_does_not_run_and_the_run_is_closed(run: Run, counts: Path) -> None:
     outcome = run(FAIL=json.dumps({"train": "no memory"}))
     assert outcome.exit_status == 1

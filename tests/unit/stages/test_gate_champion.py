@@ -96,6 +96,25 @@ def test_what_was_rolled_back_is_promoted_only_by_an_answer_given_since(job, ver
     assert version_by_alias(client, NAME, CHAMPION).version == champion
 
 
+def test_what_is_the_champion_already_is_not_promoted_but_a_promotion_that_was_cut_off_is_done_again(job, version):
+    client = Tracking().client
+    first, second = version(candidate()), version(candidate("def"))
+    promote(client, NAME, first, None)
+    # The alias alone: the task died before the registry remembered.
+    client.set_registered_model_alias(NAME, CHAMPION, second)
+    registered = StageResult("register", "r", output={"name": NAME, "version": second})
+
+    def promoted(compared):
+        gate = StageResult("gate", "g", output={"champion": compared})
+        return promotion.run(job("promote", {"register": registered, "gate": gate}))
+
+    retried, nightly = promoted(first), promoted(second)
+    assert (retried.skipped, retried.output["previous"]) == ("", first)
+    assert nightly.skipped == f"version {second} of {NAME} is the champion already"
+    assert nightly.output == registered.output
+    assert version_by_alias(client, NAME, CHAMPION).version == second
+
+
 def test_a_model_card_that_mlflow_has_no_room_for_is_cut_and_says_where_all_of_it_is():
     assert register.fitting_description("short") == "short"
     cut = register.fitting_description("- not nominated: x\n" * 400)
