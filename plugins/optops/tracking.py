@@ -25,6 +25,7 @@ from mlflow.entities import Metric as MlflowMetric
 
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.home import file_lock, subfolder
+from optops.passwords import SERVED_DATABASES, without_password
 from optops.stage_spec import RunReference, StageResult
 from optops.unreachable import is_unreachable
 
@@ -32,10 +33,7 @@ KEY_TAG = "optops.key"
 STAGE_TAG = "optops.stage"
 RESULT_FILE = "result.json"
 MODEL_TYPE = "optops-candidate"
-SERVED_DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 _FOREIGN_TO_NAMES = re.compile(r"[^\w./: -]")
-# A database's password may hold a slash or an @ as it is.
-_USER_AND_PASSWORD = re.compile(rf"((?:{'|'.join(SERVED_DATABASES)})[+\w]*://)\S*@|(?<=//)[^/\s]*@")
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +52,6 @@ class DigestMismatchError(RuntimeError):
 def default_uri() -> str:
     """Returns the tracking URI: `$MLFLOW_TRACKING_URI`, or the embedded SQLite store below `optops_home`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{subfolder('mlflow') / 'mlflow.db'}"
-
-
-def without_password(text: str) -> str:
-    """Returns a text with the user and password of every URI in it left out, to be shown or kept."""
-    return _USER_AND_PASSWORD.sub(r"\1", text)
 
 
 def default_artifacts() -> str:

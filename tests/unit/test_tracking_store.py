@@ -11,6 +11,7 @@ from mlflow import MlflowException
 
 from optops.candidate import Artifact, Candidate, digest_folder
 from optops.cli.outcome import how_to_use
+from optops.passwords import without_password
 from optops.stage_spec import Manifest, RunReference, StageResult
 from optops.tracking import (
     KEY_TAG,
@@ -19,7 +20,6 @@ from optops.tracking import (
     StoreError,
     Tracking,
     model_version_url,
-    without_password,
 )
 
 EXPERIMENT = "optops/test"

@@ -18,8 +18,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from optops.cli.console import CommandError
 from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_found, all_runs
 from optops.home import subfolder
+from optops.passwords import without_password
 from optops.registry import ARTIFACT_TAG
-from optops.tracking import KEY_TAG, MODEL_TYPE, STAGE_TAG, Tracking, without_password
+from optops.tracking import KEY_TAG, MODEL_TYPE, STAGE_TAG, Tracking
 
 DAY = 86_400.0
 FORGOTTEN_TAG = "optops.forgotten_key"

@@ -8,6 +8,8 @@ from typing import Any, ParamSpec
 
 import typer
 
+from optops.passwords import without_password
+
 Arguments = ParamSpec("Arguments")
 
 FAILED = 1
@@ -29,7 +31,8 @@ def explained(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
             message = _message(error)
             if message is None:
                 raise
-            typer.echo(message, err=True)
+            # Errors of MLflow's and of our own name the store or the registry.
+            typer.echo(without_password(message), err=True)
             raise typer.Exit(FAILED) from None
 
     return wrapper
@@ -42,9 +45,7 @@ def _message(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     mlflow = sys.modules.get("mlflow")
     if mlflow is not None and isinstance(error, mlflow.MlflowException):
-        from optops.tracking import without_password
-
-        return f"MLflow: {without_password(str(error))}"
+        return f"MLflow: {error}"
     return None
 
 

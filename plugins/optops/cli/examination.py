@@ -150,7 +150,8 @@ def _give_up(seconds: float) -> None:
 
 
 def _store() -> Iterator[Finding]:
-    from optops.tracking import Tracking, default_uri, user_interface, without_password
+    from optops.passwords import without_password
+    from optops.tracking import Tracking, default_uri, user_interface
 
     try:
         with _impatient():

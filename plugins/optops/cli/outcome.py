@@ -95,7 +95,8 @@ def _next_steps(outcome: FlowOutcome, again: str) -> list[str]:
 
 def how_to_use(name: str) -> list[str]:
     """Returns how to load, serve and replace the champion of a registered model, in lines for people."""
-    from optops.tracking import default_uri, without_password
+    from optops.passwords import without_password
+    from optops.tracking import default_uri
 
     store = without_password(default_uri())
     uri = shlex.quote(f"models:/{name}@champion")

@@ -8,10 +8,11 @@ from mlflow import MlflowException
 from mlflow.entities import Run, ViewType
 
 from optops.cli.console import CommandError
+from optops.passwords import without_password
 from optops.pipeline import ORDER
 from optops.registry import CHAMPION, RegistryError, version_by_alias
 from optops.stage_spec import StageResult
-from optops.tracking import KEY_TAG, STAGE_TAG, Tracking, without_password
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
 from optops.unreachable import is_unreachable
 
 RUN_TAG, FROM_TAG, PARENT_TAG = "optops.run", "optops.cached_from", "mlflow.parentRunId"

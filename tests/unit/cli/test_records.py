@@ -220,6 +220,14 @@ def test_rollback_makes_the_previous_champion_the_champion(new_run: Any) -> None
     assert status == 1 and "only champion" in output
 
 
+def test_no_command_shows_the_registrys_password(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the store is, MLflow was told; the message is the registry's.
+    monkeypatch.setattr("optops.registry.get_registry_uri", lambda: "postgresql://ann:secret@host/registry")
+    tracking.client.create_registered_model("phrases")
+    status, output = call("rollback", "phrases")
+    assert status == 1 and "has no champion in postgresql://host/registry" in output
+
+
 # gc
 
 
