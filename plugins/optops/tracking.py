@@ -42,7 +42,7 @@ _whole: set[Path] = set()
 
 
 class StoreError(ValueError):
-    """A tracking URI with which stages on several machines can not share artifacts."""
+    """A store or an experiment of it that can not be used; the message names it and the remedy."""
 
 
 class DigestMismatchError(RuntimeError):
@@ -92,12 +92,12 @@ class Tracking:
         """Returns the id of an experiment, which is made if need be.
 
         Raises:
-            ValueError: If it is deleted.
-            StoreError: If the store is a database without a server, and the artifacts would be in a folder.
+            StoreError: If it is deleted, or the store is a database without a server, and the artifacts would be in a
+                folder of one machine.
         """
         found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
         if found.lifecycle_stage != "active":
-            raise ValueError(
+            raise StoreError(
                 f"MLflow experiment {name!r} is deleted; restore it (`mlflow experiments restore -x "
                 f"{found.experiment_id}`) or set `registry.experiment` to another name"
             )

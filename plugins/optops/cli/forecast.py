@@ -63,8 +63,13 @@ def forecast(path: Path) -> Forecast:
     if not found.problems:
         found.problems += _unreadable_data(recipe, found)
     tracking = _existing_store()
-    readable = not found.problems
-    found.stages = list(_stages(recipe, tracking if readable else None))
+    from optops.tracking import StoreError
+
+    try:
+        found.stages = list(_stages(recipe, None if found.problems else tracking))
+    except StoreError as error:
+        found.problems.append(str(error))
+        found.stages = list(_stages(recipe, None))
     return found
 
 

@@ -501,3 +501,9 @@ def test_validate_chains_through_cached_results(tracking: Tracking, tmp_path: Pa
     assert (states["check_labels"], states["train"]) == ("cached", "cached")
     assert (states["distill"], states["prune"], states["quantize"]) == ("run", "off", "run")
     assert any(stage.text.startswith("train-") for stage in forecast(path).stages)
+    tracking.client.delete_experiment(tracking.experiment(recipe.experiment))
+    status, output = call("validate", str(path), "--json")
+    found = json.loads(output)
+    assert status == 1 and len(found["problems"]) == 1
+    assert f"MLflow experiment {recipe.experiment!r} is deleted; restore it" in found["problems"][0]
+    assert {stage["state"] for stage in found["stages"]} == {"run", "off"}
