@@ -106,9 +106,12 @@ def read_record(tracking: Tracking, run: Run) -> dict[str, Any]:
 
 
 def stage_results(tracking: Tracking, run: Run) -> list[StageResult]:
-    """Returns what the stages of a parent run handed on, in the order of the flow; those without a result left out."""
+    """Returns what the stages of a parent run handed on, in the order of the flow; those without a result left out.
+
+    A run that was gone on in has one more child for what it took over from itself: the newest of a key counts.
+    """
     results = (_result(tracking, child) for child in _children(tracking, run))
-    return [result for result in results if result is not None]
+    return list({result.key: result for result in results if result is not None}.values())
 
 
 def _children(tracking: Tracking, run: Run) -> list[Run]:

@@ -17,7 +17,7 @@ from optops.candidate import Artifact, Candidate
 from optops.cli import app
 from optops.cli.collection import forget_result, store_garbage
 from optops.cli.console import CommandError
-from optops.cli.records import find_run, read_record
+from optops.cli.records import find_run, read_record, stage_results
 from optops.pipeline import recipe_json
 from optops.recipe_file import read_recipe
 from optops.registry import ARTIFACT_TAG, CANDIDATE_TAG, DIGEST_TAG, promote
@@ -218,6 +218,14 @@ def test_rollback_makes_the_previous_champion_the_champion(new_run: Any) -> None
     assert status == 0 and "version 1 is the champion again; it was version 2" in output
     status, output = call("rollback", "phrases")
     assert status == 1 and "only champion" in output
+
+
+def test_a_stage_that_a_run_took_over_from_itself_handed_on_once(new_run: Any, tracking: Tracking) -> None:
+    run = new_run("resumed")
+    nominee = complete(run)
+    run.stage("fuse", "fuse-1", cached_from=source_of(tracking, nominee))
+    results = stage_results(tracking, find_run(tracking, "resumed"))
+    assert [result.key for result in results] == ["train-1", "fuse-1", "benchmark-1", "gate-1"]
 
 
 def test_no_command_shows_the_registrys_password(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
