@@ -167,7 +167,6 @@ def log_served_model(
                 tags=tags,
                 metadata={"candidate": nominee.key, "digest": nominee.artifact.digest},
             )
-            mlflow.log_text(card, CARD_FILE)
     return str(info.model_uri)
 
 

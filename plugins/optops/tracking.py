@@ -333,6 +333,14 @@ def model_version_url(name: str, version: str) -> str:
     return f"{user_interface()}/#/models/{name}/versions/{version}"
 
 
+def fitting(text: str, limit: int, whole: str) -> str:
+    """Returns a text as MLflow has room for it: cut, and saying where the whole of it is, if it is too long."""
+    if len(text) <= limit:
+        return text
+    note = f"\n\n(cut; {whole} has all of it)"
+    return text[: limit - len(note)] + note
+
+
 def _is_whole(kept: Path, digest: str) -> bool:
     """Returns whether a kept copy is what its digest says; gigabytes take seconds, so each is read once a process."""
     if kept not in _whole and len(list(kept.iterdir())) == 1 and digest_folder(_only_entry(kept)) == digest:

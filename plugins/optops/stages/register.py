@@ -9,7 +9,7 @@ from optops.served_model import CARD_FILE, log_served_model
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
 from optops.stages.model_card import model_card
-from optops.tracking import model_version_url
+from optops.tracking import fitting, model_version_url
 
 LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's tables hold of a version's description; PostgreSQL and MySQL refuse more."""
@@ -27,7 +27,10 @@ def run(job: Job) -> StageResult:
         version = _new_version(job, nominee, card)
     else:
         job.log(f"version {version} of {name} was made from the same candidate already")
-    client.update_model_version(name, version, description=fitting_description(card))
+    # The files of a version that was made before hold the card of the run that made it.
+    client.log_text(job.run_id, card, CARD_FILE)
+    whole = f"`{CARD_FILE}` of MLflow run {job.run_id}"
+    client.update_model_version(name, version, description=fitting(card, LONGEST_DESCRIPTION, whole))
     for tag, value in _tags(job, nominee).items():
         client.set_model_version_tag(name, version, tag, value)
     set_challenger(client, name, version)
@@ -64,14 +67,6 @@ def _new_version(job: Job, nominee: Candidate, card: str) -> str:
 
     version = mlflow.register_model(uri, job.recipe.registry.name, tags=_tags(job, nominee))
     return str(version.version)
-
-
-def fitting_description(card: str) -> str:
-    """Returns a model card as the description of a version: cut, and saying so, where it is too long for MLflow."""
-    if len(card) <= LONGEST_DESCRIPTION:
-        return card
-    note = f"\n\n(cut; `{CARD_FILE}` among the model's files has all of it)"
-    return card[: LONGEST_DESCRIPTION - len(note)] + note
 
 
 def _tags(job: Job, nominee: Candidate) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What gate, `register` and `promote` make of a champion that is not the one it was, over a real MLflow registry."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,6 @@ from optops.stages import gate, register
 from optops.stages import promote as promotion
 from optops.stages.base import StageError
 from optops.stages.champion import fetch_champion
-from optops.stages.model_card import model_card
 from optops.tracking import Tracking
 
 NAME = "travel_phrases_en_de"
@@ -115,28 +115,37 @@ def test_what_is_the_champion_already_is_not_promoted_but_a_promotion_that_was_c
     assert version_by_alias(client, NAME, CHAMPION).version == second
 
 
-def test_a_model_card_that_mlflow_has_no_room_for_is_cut_and_says_where_all_of_it_is():
-    assert register.fitting_description("short") == "short"
-    cut = register.fitting_description("- not nominated: x\n" * 400)
-    assert len(cut) == register.LONGEST_DESCRIPTION
-    assert cut.endswith("(cut; `model_card.md` among the model's files has all of it)")
-
-
-def test_a_card_that_is_cut_keeps_its_latency_and_loses_reasons_of_other_models(job):
+def registering(job, reasons):
+    """Returns the job of `register` in a run of its own, for a nominee that is better than so many others."""
     timing = {"latency": {"p50": 0.002, "p90": 0.003}, "items_per_second": 500.0}
     cell = {"speedup": {"ratio": 2.5, "low": 2.4, "high": 2.6}, "latency": timing, "baseline_latency": timing}
     output = {"target": {"cpu_model": "a CPU", "cores": 2}, "table": {"nominee": {"cells": {"batch 1": cell}}}}
-    verdict = "## Verdict: accept\n\n### Not nominated\n\n" + "- another: slower\n" * 400
+    markdown = "## Verdict: accept\n\n### Not nominated\n\n" + "- another: slower\n" * reasons
+    judged = {"accepted": True, "verdict": {"verdict": "accept", "markdown": markdown}}
     results = {
+        "check_labels": StageResult("check_labels", "c", output={"digests": {}}),
         "train": StageResult("train", "t", candidates=(candidate(),)),
         "benchmark": StageResult("benchmark", "b", output=output),
-        "gate": StageResult("gate", "g", output={"verdict": {"verdict": "accept", "markdown": verdict}}),
+        "gate": StageResult("gate", "g", candidates=(candidate(),), output=judged),
     }
-    registering = job("register", results)
-    run = replace(registering.spec.run, run_id=registering.tracking.open_run("cards", "run", {}))
-    card = model_card(replace(registering, spec=replace(registering.spec, run=run)), candidate())
-    description = register.fitting_description(card)
-    assert description.endswith("has all of it)")
+    made = job("register", results)
+    parent, child = (made.tracking.open_run("cards", name, {}) for name in ("run", "register"))
+    run = replace(made.spec.run, run_id=parent)
+    return replace(made, spec=replace(made.spec, run=run), run_id=child)
+
+
+def test_a_version_that_was_made_before_has_the_card_of_the_run_that_came_to_it_again(job, version, tmp_path):
+    made, client = version(candidate()), Tracking().client
+    for reasons in (1, 400):
+        again = registering(job, reasons)
+        assert register.run(again).output["version"] == made
+        card = Path(client.download_artifacts(again.run_id, "model_card.md", str(tmp_path))).read_text(encoding="utf-8")
+        assert card.count("another: slower") == reasons
+        description = client.get_model_version(NAME, made).description
+        if reasons == 1:
+            assert description == card
+    assert len(description) == register.LONGEST_DESCRIPTION
+    assert description.endswith(f"(cut; `model_card.md` of MLflow run {again.run_id} has all of it)")
     assert "| batch 1 | 2.00 ms | 2.00 ms | 3.00 ms | 2.50x [2.40, 2.60] | 500 |" in description
     assert "## Verdict: accept" in description
 
