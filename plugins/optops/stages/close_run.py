@@ -3,6 +3,12 @@
 from optops.stage_spec import STOPPED, StageResult
 from optops.stages.base import Job
 from optops.stages.summary import summarize
+from optops.tracking import fitting
+
+SUMMARY_FILE = "summary.md"
+
+LONGEST_NOTE = 8000
+"""Characters that MLflow holds of a tag, as a run's note is one; it leaves out more without a word."""
 
 
 def run(job: Job) -> StageResult:
@@ -16,12 +22,13 @@ def run(job: Job) -> StageResult:
     run_id, tracking = opened[0].output["run_id"], job.tracking
     failed = sorted(task for task, state in job.spec.state.items() if state == "failed")
     summary = summarize(job, failed)
-    tracking.client.log_text(run_id, summary, "summary.md")
+    tracking.client.log_text(run_id, summary, SUMMARY_FILE)
     verdict = "none"
     if job.results("gate"):
         verdict = job.result("gate").output["verdict"]["verdict"]
     tracking.client.set_tag(run_id, "optops.verdict", verdict)
-    tracking.client.set_tag(run_id, "mlflow.note.content", summary)
+    note = fitting(summary, LONGEST_NOTE, f"`{SUMMARY_FILE}` of this run")
+    tracking.client.set_tag(run_id, "mlflow.note.content", note)
     if job.results("benchmark") and job.results("gate"):
         _log_headline(job, run_id)
     tracking.end_stages(job.recipe.experiment, run_id)

@@ -13,7 +13,8 @@ SPEED_UPS = (
 
 def summarize(job: Job, failed: list[str]) -> str:
     """Returns what the run came to, as far as it got."""
-    lines = [f"# {job.recipe.name}", ""]
+    # What it came to comes first: MLflow may have no room for all.
+    lines = [f"# {job.recipe.name}", "", *_outcome(job), ""]
     if failed:
         lines += [f"**Failed:** {', '.join(failed)}. Their logs say why.", ""]
     lines += _table(job)
@@ -21,8 +22,7 @@ def summarize(job: Job, failed: list[str]) -> str:
         for result in job.results(stage):
             lines += [f"- {name} left out by {stage}: {reason}" for name, reason in result.dropped.items()]
     if job.results("gate"):
-        lines += ["", job.result("gate").output["verdict"]["markdown"].strip(), ""]
-    lines += _outcome(job)
+        lines += ["", job.result("gate").output["verdict"]["markdown"].strip()]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -35,6 +35,20 @@ def test_a_run_is_finished_if_it_has_a_verdict_and_nothing_failed_or_was_stopped
 
 
 @pytest.mark.usefixtures("optops_home")
+def test_a_note_that_mlflow_has_no_room_for_keeps_what_the_run_came_to_and_says_where_all_of_it_is():
+    recipe = read_recipe(RECIPE)
+    reference = RunReference("", recipe.experiment, "", "manual__1")
+    opened = run_stage(make_spec("open_run", recipe, reference, {}))
+    verdict = {"verdict": "regression", "markdown": "- another: slower\n" * 1000}
+    judged = StageResult("gate", "g", output={"accepted": False, "verdict": verdict})
+    run_stage(make_spec("close_run", recipe, reference, {"open_run": (opened,), "gate": (judged,)}))
+    note = Tracking().client.get_run(opened.output["run_id"]).data.tags["mlflow.note.content"]
+    assert len(note) <= 8000
+    assert note.startswith("# travel_phrases\n\n**Nothing was promoted;**")
+    assert note.endswith("(cut; `summary.md` of this run has all of it)")
+
+
+@pytest.mark.usefixtures("optops_home")
 def test_a_stage_that_died_without_ending_its_run_is_killed_when_the_run_is_closed():
     recipe, tracking = read_recipe(RECIPE), Tracking()
     first, second = (
