@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from optops.candidate import Candidate
+from optops.figures import decimals_beside
 from optops.measurement.bootstrap import bca_bounds
 from optops.measurement.non_inferiority import ROUNDING
 from optops.measurement.sample import Sample, sample
@@ -100,7 +101,7 @@ def evaluate_run(
         interval = _interval(ours.resampled, ours.metric, rounding)
         against_baseline = _interval(ours.resampled - reference.resampled, change, rounding)
         scores.append(Score(candidate.name, candidate.key, ours.metric, *interval, change, *against_baseline))
-        report(f"{candidate.name}: {workload.metric_name} {ours.metric:.2f}")
+        report(f"{candidate.name}: {workload.metric_name} {ours.metric:.{decimals_beside(reference.metric)}f}")
     signature = workload.metric_signature(recipe.data)
     return Report(split, len(examples), workload.metric_name, signature, tuple(scores))
 

@@ -11,6 +11,7 @@ import typer
 from optops.cli.console import CommandError, explained, show_json
 from optops.cli.run import read_settings
 from optops.cli.show import PIPE_WIDTH
+from optops.figures import decimals_beside
 
 if TYPE_CHECKING:
     from optops.evaluation import Report
@@ -83,10 +84,14 @@ def _show(report: "Report") -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(f"{report.examples} examples, {report.split}; {report.signature}", soft_wrap=True)
     table = Table("model", report.metric, "95 % interval", "against the baseline", "95 % interval", box=None)
+    decimals = decimals_beside(report.scores[0].value)
     for score in report.scores:
-        interval = f"[{score.low:.2f}, {score.high:.2f}]"
+        interval = f"[{score.low:.{decimals}f}, {score.high:.{decimals}f}]"
         against = ("", "")
         if score.name != report.scores[0].name:
-            against = (f"{score.change:+.2f}", f"[{score.change_low:+.2f}, {score.change_high:+.2f}]")
-        table.add_row(score.name, f"{score.value:.2f}", interval, *against)
+            change, low, high = (
+                f"{value:+.{decimals}f}" for value in (score.change, score.change_low, score.change_high)
+            )
+            against = (change, f"[{low}, {high}]")
+        table.add_row(score.name, f"{score.value:.{decimals}f}", interval, *against)
     console.print(table)

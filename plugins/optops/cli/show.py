@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optops.cli.console import explained, readable_seconds, show_json
+from optops.figures import decimals_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,8 +74,10 @@ def _candidate_table(candidates: list[dict[str, Any]], metric: str) -> "Table":
 
     cells = list(dict.fromkeys(cell for candidate in candidates for cell in candidate["cells"]))
     table = Table("candidate", "precision", "runtime", metric, *cells, "key", box=None, header_style="dim")
+    # The baseline's is the first.
+    decimals = decimals_beside(next((c["metrics"][metric] for c in candidates if metric in c["metrics"]), 0.0))
     for candidate in candidates:
-        quality = f"{candidate['metrics'][metric]:.2f}" if metric in candidate["metrics"] else ""
+        quality = f"{candidate['metrics'][metric]:.{decimals}f}" if metric in candidate["metrics"] else ""
         speeds = [_speed(candidate["cells"].get(cell)) for cell in cells]
         runtime = candidate["runtime"] or ""
         table.add_row(candidate["name"], candidate["precision"], runtime, quality, *speeds, candidate["key"])

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from math import floor, isfinite, log10
+from math import isfinite
 from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optops.candidate import Artifact, Candidate, derive_key
+from optops.figures import decimals_beside, decimals_for
 from optops.home import subfolder
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
@@ -312,8 +313,9 @@ def allowed_loss(job: Job) -> float:
 
 def decimals_of(job: Job) -> int:
     """Returns how many decimals a metric is written with: two digits of the tolerance, and two decimals at least."""
-    allowed = allowed_loss(job)
-    return 2 if allowed <= 0 else max(2, 1 - floor(log10(allowed)))
+    gate, reference = job.recipe.gate, abs(job.baseline.metrics[job.workload.metric_name])
+    allowed = gate.tolerance * (1 if gate.tolerance_kind == "absolute" else reference)
+    return decimals_for(allowed) if allowed else decimals_beside(reference)
 
 
 def new_job(spec: StageSpec, tracking: Tracking) -> Job:

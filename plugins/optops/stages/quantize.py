@@ -9,7 +9,7 @@ from optops.pipeline import CALIBRATION
 from optops.precision import Judge, PrecisionPlan
 from optops.sections import Int8Train
 from optops.stage_spec import StageResult
-from optops.stages.base import Job, allowed_loss
+from optops.stages.base import Job, allowed_loss, decimals_of
 from optops.stages.items import candidate_of
 
 
@@ -69,8 +69,8 @@ def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:
     allowed = (allowed_loss(job) - lost) / 2
     if allowed < 0:
         job.log(
-            f"{candidate.name} has lost {lost:.2f} {name} already, more than it may: it is planned without a judge, "
-            "and not trained for int8"
+            f"{candidate.name} has lost {lost:.{decimals_of(job)}f} {name} already, more than it may: it is planned "
+            "without a judge, and not trained for int8"
         )
         return None
 
@@ -81,7 +81,8 @@ def _judge(job: Job, candidate: Candidate, assets: Path) -> Judge | None:
         sample = validation_sample(job)
         executable = live(job, model, candidate.architecture)
         value = measure(job, workload.predict(executable, sample, assets), sample)
-        job.log(f"{candidate.name} as planned so far: {name} {value:.2f} on {len(sample)} {workload.examples_name}")
+        found = f"{name} {value:.{decimals_of(job)}f} on {len(sample)} {workload.examples_name}"
+        job.log(f"{candidate.name} as planned so far: {found}")
         return sign * value
 
     return Judge(evaluate, allowed)

@@ -1,9 +1,9 @@
-"""The summary of a run in Markdown: baseline, candidates, verdict, and what became of it."""
+"""The summary of a run in Markdown: what became of it, baseline, candidates, and verdict."""
 
 from typing import Any
 
 from optops.candidate import Candidate
-from optops.stages.base import Job
+from optops.stages.base import Job, decimals_of
 
 SPEED_UPS = (
     "Speed-ups are medians over interleaved pairs, all input lengths alike; they are not the ratio of the medians "
@@ -44,7 +44,8 @@ def _table(job: Job) -> list[str]:
 
 
 def _row(job: Job, candidate: Candidate, cells: list[str]) -> str:
-    return f"| {candidate.name} | {candidate.metrics[job.workload.metric_name]:.2f} | {' | '.join(cells)} |"
+    quality = f"{candidate.metrics[job.workload.metric_name]:.{decimals_of(job)}f}"
+    return f"| {candidate.name} | {quality} | {' | '.join(cells)} |"
 
 
 def _cell(cell: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from optops.candidate import Candidate
+from optops.figures import decimals_beside
 from optops.graph.lowering import STOCK, lower
 from optops.models.base import load_architecture, load_function
 from optops.models.training.checkpoints import CheckpointError
@@ -88,7 +89,8 @@ def _fit(
     measure_name, sign = validated
 
     def report(progress: Progress) -> None:
-        validation = "" if progress.validation is None else f", {measure_name} {sign * progress.validation:.2f}"
+        value = progress.validation
+        validation = "" if value is None else f", {measure_name} {sign * value:.{decimals_beside(value)}f}"
         job.progress(
             f"{name}: epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps_in_epoch}, "
             f"loss {progress.loss:.3f}{validation}, {progress.examples_per_second:.0f} examples/s"
@@ -204,5 +206,6 @@ def judge_serving(job: Job, folder: Path, name: str) -> dict[str, float]:
             "not finite, and nothing can be judged by it"
         )
     save_predictions(job, folder, predictions, statistics)
-    job.log(f"{name}: {workload.metric_name} {value:.2f} on {len(examples)} validation {workload.examples_name}")
+    found = f"{workload.metric_name} {value:.{decimals_beside(value)}f}"
+    job.log(f"{name}: {found} on {len(examples)} validation {workload.examples_name}")
     return {workload.metric_name: value, **workload.figures(statistics)}

@@ -51,7 +51,9 @@ class Run:
         self.tracking.end_run(run_id, "FINISHED")
         return made
 
-    def candidate(self, stage: str, name: str, key: str, parents: tuple[str, ...] = ()) -> Candidate:
+    def candidate(
+        self, stage: str, name: str, key: str, parents: tuple[str, ...] = (), quality: float = 30.0
+    ) -> Candidate:
         """Makes a candidate in a stage of its own, which hands it on."""
         folder = self._files / f"{self.id}-{key}"
         folder.mkdir(parents=True)
@@ -60,7 +62,7 @@ class Run:
         run_id = self.tracking.open_run(self.experiment, stage, tags, self.id)
         self.stages.append(run_id)
         facts = (key, name, stage, parents, "transformer", "fp32", "tensorflow", False)
-        made = Candidate(*facts, Artifact("", ""), {"BLEU": 30.0})
+        made = Candidate(*facts, Artifact("", ""), {"BLEU": quality})
         candidate = self.tracking.log_candidate(run_id, folder, made)
         self.tracking.log_result(run_id, StageResult(stage, key, run_id, (candidate,)))
         self.tracking.end_run(run_id, "FINISHED")
@@ -153,6 +155,14 @@ def test_show_tells_stages_candidates_speedups_and_verdict_from_mlflow_alone(new
     status, output = call("show", run.id[:8])
     for part in ("baseline int8 onnxruntime", "2.00x, 10.0 ms", "slow: too slow", "Verdict: accept", "the champion"):
         assert part in output
+
+
+def test_show_tells_small_metrics_apart(new_run: Any) -> None:
+    run = new_run("monday")
+    run.candidate("train", "baseline", "train-1", quality=0.0031)
+    run.candidate("fuse", "nominee", "fuse-1", quality=0.0045)
+    _, output = call("show", "monday")
+    assert "0.003100" in output and "0.004500" in output
 
 
 def test_show_follows_what_was_taken_over_from_the_cache(new_run: Any) -> None:

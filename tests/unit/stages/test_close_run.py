@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from optops.candidate import Artifact, Candidate
 from optops.pipeline import make_spec
 from optops.recipe_file import read_recipe
 from optops.stage_spec import RunReference, StageResult
@@ -46,6 +47,28 @@ def test_a_note_that_mlflow_has_no_room_for_keeps_what_the_run_came_to_and_says_
     assert len(note) <= 8000
     assert note.startswith("# travel_phrases\n\n**Nothing was promoted;**")
     assert note.endswith("(cut; `summary.md` of this run has all of it)")
+
+
+@pytest.mark.usefixtures("optops_home")
+@pytest.mark.parametrize(
+    ("qualities", "shown"), [((0.0031, 0.0045), ("0.00310", "0.00450")), ((0.0, 0.0), ("0.00", "0.00"))]
+)
+def test_the_summary_tells_small_metrics_apart_and_takes_a_baseline_of_which_no_share_is_a_tolerance(qualities, shown):
+    recipe = read_recipe(RECIPE)
+    reference = RunReference("", recipe.experiment, "", "manual__1")
+    facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": True}
+    trained, fused = (
+        StageResult(stage, stage, candidates=(Candidate(stage, stage, stage, (), **facts, **more),))
+        for stage, more in zip(
+            ("train", "fuse"),
+            ({"artifact": Artifact("none", "0"), "metrics": {"BLEU": quality}} for quality in qualities),
+            strict=True,
+        )
+    )
+    results = {"open_run": (run_stage(make_spec("open_run", recipe, reference, {})),), "train": (trained,)}
+    closed = run_stage(make_spec("close_run", recipe, reference, results | {"fuse": (fused,)}))
+    for name, quality in zip(("train", "fuse"), shown, strict=True):
+        assert f"| {name} | {quality} |" in closed.output["summary"]
 
 
 @pytest.mark.usefixtures("optops_home")
