@@ -1,19 +1,21 @@
 """The operator that all stages share: it puts the spec together, has a runner run it, and hands on what comes back."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from optops.operators.frozen_recipe import FrozenRecipe
 from optops.operators.links import MlflowRunLink, xcom_key
+from optops.operators.parameters import changes
 from optops.pipeline import ORDER, STAGES, make_spec
 from optops.recipe import Recipe
-from optops.recipe_file import RecipeError
+from optops.recipe_file import RecipeError, read_recipe
 from optops.runners.base import Runner, StageFailed
 from optops.runners.subprocess import STAGE_COMMAND, SubprocessRunner
 from optops.stage_spec import Json, RunReference, StageResult
@@ -22,6 +24,7 @@ PLAN = "plan"
 OPENING = ORDER[0]
 """The stage that opens a run: it has the run's MLflow id, and its task the run's recipe."""
 
+CHANGES_KEY = "changes"
 RECIPE_KEY = "recipe"
 RESULT_KEY = "return_value"
 
@@ -158,14 +161,35 @@ def frozen_recipe(context: Context) -> FrozenRecipe:
 
 
 def freeze_recipe(path: str, context: Context) -> FrozenRecipe:
-    """Freezes the recipe with the run's parameters, for every task of the run.
+    """Freezes the recipe with what the run wants changed in it, for every task of the run.
+
+    The form gives all its parameters, changed or not. So what this run wants is known only beside the recipe that it
+    was started with: where it is cleared after an edit, a value that was left alone is the edited recipe's.
 
     Raises:
         RecipeError: If the recipe, or what the parameters make of it, can not be used.
     """
-    frozen = FrozenRecipe.freeze(Path(path), context["params"])
+    wanted = kept_with_run(CHANGES_KEY, context, lambda: changes(read_recipe(Path(path)), context["params"]))
+    frozen = FrozenRecipe.freeze(Path(path), wanted)
     context["ti"].xcom_push(RECIPE_KEY, asdict(frozen))
     return frozen
+
+
+def kept_with_run(key: str, context: Context, make: Callable[[], Any]) -> Any:
+    """Returns what a task found out when its run first came to it; after a clear it is the same.
+
+    Args:
+        key: Of what is kept.
+        context: Of the task.
+        make: Gives it, as plain data, at first.
+    """
+    # Airflow keeps it with the DAG run, whatever is cleared, unless its `[state_store] clear_on_success` is on.
+    store = context["task_state_store"]
+    kept = store.get(key)
+    if kept is None:
+        kept = make()
+        store.set(key, kept, retention=NEVER_EXPIRE)
+    return kept
 
 
 def results_of(stage: str, context: Context) -> tuple[StageResult, ...]:

@@ -94,6 +94,17 @@ def defaults(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def changes(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters by which a run wants something else than the recipe says.
+
+    Args:
+        recipe: As its file says.
+        values: Parameter to value; the form gives all of its own.
+    """
+    unchanged = defaults(recipe)
+    return {key: value for key, value in values.items() if key not in unchanged or unchanged[key] != value}
+
+
 def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `recipe_file.parse_recipe` must override for a run with these parameters.
 
@@ -105,8 +116,7 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
     Raises:
         RecipeError: If a value holds a variable of the environment or `~`.
     """
-    unchanged = defaults(recipe)
-    changed = {key: value for key, value in values.items() if key not in unchanged or unchanged[key] != value}
+    changed = changes(recipe, values)
     check_values(changed)
     switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
     folder = changed.pop(DATA_FOLDER, None)

@@ -8,10 +8,9 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
-from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from optops.operators.approve import APPROVE, GATE, REGISTER, ApproveOperator, answer_of, check_approval
-from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, results_of
+from optops.operators.base import OPENING, RESULT_KEY, StageOperator, freeze_recipe, kept_with_run, results_of
 from optops.operators.links import DataDocsLink, MlflowRunLink, ModelVersionLink
 from optops.pipeline import STAGES
 from optops.recipe import Recipe
@@ -36,14 +35,14 @@ class OpenRunOperator(StageOperator):
 
     def run_recipe(self, context: Context) -> Recipe:
         """Freezes the recipe and returns it."""
-        return freeze_recipe(self.recipe, context).read()
+        frozen = freeze_recipe(self.recipe, context)
+        for key, value in frozen.overrides.items():
+            self.log.info("this run changes the recipe: %s is %r", key, value)
+        return frozen.read()
 
     def reference(self, recipe: Recipe, context: Context) -> RunReference:
         """Returns the MLflow run to open, with what tells this DAG run from every other, of another Airflow too."""
-        # Airflow keeps it with the DAG run, whatever is cleared, unless its `[state_store] clear_on_success` is on.
-        store = context["task_state_store"]
-        identity = str(store.get(IDENTITY_KEY) or uuid4().hex)
-        store.set(IDENTITY_KEY, identity, retention=NEVER_EXPIRE)
+        identity = str(kept_with_run(IDENTITY_KEY, context, lambda: uuid4().hex))
         return RunReference("", recipe.experiment, "", context["run_id"], identity)
 
 

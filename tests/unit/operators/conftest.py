@@ -76,3 +76,18 @@ class TaskInstance:
 @pytest.fixture
 def ti() -> TaskInstance:
     return TaskInstance()
+
+
+class TaskStateStore(dict):
+    """Keeps what a task wants to find again after a clear."""
+
+    def set(self, key, value, retention):
+        from airflow.sdk import NEVER_EXPIRE
+
+        assert retention == NEVER_EXPIRE
+        self[key] = value
+
+
+@pytest.fixture
+def store() -> TaskStateStore:
+    return TaskStateStore()

@@ -30,11 +30,11 @@ class Airflow:
 
 
 @pytest.fixture
-def run(monkeypatch, recipe_file, ti):
+def run(monkeypatch, recipe_file, ti, store):
     """A run that waits for approval by ann."""
     airflow = Airflow()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", airflow, raising=False)
-    context = {"ti": ti, "task_instance": ti, "run_id": ti.run_id, "params": {}}
+    context = {"ti": ti, "task_instance": ti, "run_id": ti.run_id, "params": {}, "task_state_store": store}
 
     def push(task, value, key="return_value"):
         ti.task_id = task

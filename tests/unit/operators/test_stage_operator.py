@@ -3,13 +3,14 @@
 import json
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import NEVER_EXPIRE
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from optops.operators.base import freeze_recipe
+from optops.operators.parameters import defaults
 from optops.operators.stages import (
     BenchmarkOperator,
     CheckLabelsOperator,
@@ -18,6 +19,7 @@ from optops.operators.stages import (
     OpenRunOperator,
     summary,
 )
+from optops.recipe_file import read_recipe
 from optops.stage_spec import StageResult
 
 PROGRAM = """
@@ -33,21 +35,12 @@ sys.exit(answer.get("status", 0))
 """
 
 
-class TaskStateStore(dict):
-    """Keeps what a task wants to find again after a clear."""
-
-    def set(self, key, value, retention):
-        assert retention == NEVER_EXPIRE
-        self[key] = value
-
-
 @pytest.fixture
-def task(tmp_path, recipe_file, ti):
+def task(tmp_path, recipe_file, ti, store):
     """Gives a function that executes an operator in a run that is open, with what its stage answers."""
     program = tmp_path / "stage.py"
     program.write_text(PROGRAM, encoding="utf-8")
     recipe = str(recipe_file())
-    store = TaskStateStore()
     context = {"ti": ti, "run_id": ti.run_id, "params": {"gate.tolerance": 0.5}, "task_state_store": store}
     ti.task_id = "open_run"
     freeze_recipe(recipe, context)
@@ -65,7 +58,7 @@ def task(tmp_path, recipe_file, ti):
     def spec():
         return json.loads((tmp_path / "stage.py.spec").read_text(encoding="utf-8"))
 
-    return SimpleNamespace(make=make, execute=execute, spec=spec, ti=ti, store=store, recipe=recipe)
+    return SimpleNamespace(make=make, execute=execute, spec=spec, ti=ti, store=store, recipe=recipe, context=context)
 
 
 def failing(message: str, *details: str) -> dict:
@@ -159,6 +152,28 @@ def test_a_run_has_an_identity_that_a_clear_does_not_change_and_no_other_run_has
     assert identity() != first
 
 
+def test_a_cleared_run_takes_over_an_edit_but_for_what_it_was_started_to_change(task, recipe_file):
+    form = defaults(read_recipe(Path(task.recipe)))
+    task.store.clear()
+    # As the form gives them: all, of which one was changed.
+    task.context["params"] = form | {"seed": 5}
+
+    def recipe():
+        task.execute(task.make(OpenRunOperator))
+        return task.spec()["recipe"]
+
+    assert (recipe()["gate"]["tolerance"], recipe()["seed"]) == (0.03, 5)
+    edited = Path(task.recipe).read_text(encoding="utf-8").replace("tolerance: 0.03", "tolerance: 0.01")
+    recipe_file("approval: {mode: required, approvers: [ann]}\nseed: 9\n", text=edited)
+    cleared = recipe()
+    assert (cleared["gate"]["tolerance"], cleared["seed"], cleared["approval"]["mode"]) == (0.01, 5, "required")
+
+
+def test_what_a_run_changes_is_in_the_log_of_the_task_that_opens_it(task, capsys):
+    task.execute(task.make(OpenRunOperator))
+    assert "this run changes the recipe: gate.tolerance is 0.5" in capsys.readouterr().out
+
+
 def test_a_stage_of_a_run_without_an_mlflow_run_says_what_to_clear(task):
     del task.ti.xcoms["open_run", "return_value"]
     with pytest.raises(AirflowFailException, match="open_run opened no MLflow run; clear it"):
@@ -167,8 +182,9 @@ def test_a_stage_of_a_run_without_an_mlflow_run_says_what_to_clear(task):
 
 def test_parameters_that_make_no_recipe_fail_without_a_retry(task):
     operator = task.make(OpenRunOperator)
+    task.store.clear()
     with pytest.raises(AirflowFailException, match=r"gate\.tolerance"):
-        operator.execute({"ti": task.ti, "run_id": "r", "params": {"gate.tolerance": "much"}})
+        operator.execute({**task.context, "params": {"gate.tolerance": "much"}})
 
 
 def test_a_run_that_never_opened_says_so(task):
