@@ -26,7 +26,7 @@ def merge_dilations(graph: Any, nodes: Any) -> Any:
 
     computed = []
     for joining in nodes:
-        spreading = _spreading(joining) if joining.type == "BatchToSpaceND" else None
+        spreading: Any = _spreading(joining) if joining.type == "BatchToSpaceND" else None
         padding = _padding(graph, joining) if spreading is not None else None
         if padding is not None:
             computed.append([(node, list(node.input)) for node in (spreading, joining)])
@@ -41,8 +41,8 @@ def merge_dilations(graph: Any, nodes: Any) -> Any:
     return graph.get_nodes()
 
 
-def _spreading(joining: Any) -> Any | None:
-    """Returns the node that rearranges what the one that puts it together again takes, if a convolution is between."""
+def _spreading(joining: Any) -> Any:
+    """Returns the node that rearranges what the one that puts it together again takes; None if more is between."""
     node = joining.inputs[0]
     while node.type in (*PRODUCTS, "Squeeze", "ExpandDims"):
         node = node.inputs[0]
@@ -58,7 +58,8 @@ def _padding(graph: Any, joining: Any) -> np.ndarray | None:
     dilations = joining.inputs[1].get_tensor_value(as_list=False)
     total = (np.array(kernel[:-2][-len(dilations) :]) - 1) * dilations
     padding = np.stack([total // 2, total - total // 2], axis=1)
-    return padding if np.array_equal(_computed_after(_spreading(joining).inputs[2]), padding[:, 1]) else None
+    after = _computed_after(_spreading(joining).inputs[2])
+    return padding if after is not None and np.array_equal(after, padding[:, 1]) else None
 
 
 def _computed_after(sizes: Any) -> np.ndarray | None:
