@@ -184,6 +184,7 @@ def test_a_layer_that_the_plan_leaves_in_float_stays_so_beside_one_with_the_same
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("kind", ["dense", "convolution"])
 def test_a_channel_without_weights_keeps_its_bias_in_int8_however_large_its_inputs_are(kind, runtime, tmp_path):
+    keras.utils.set_random_seed(1)
     x, layers = keras.Input([4, 4, 8], name="x"), keras.layers
     pruned = layers.Conv2D(8, 1) if kind == "convolution" else layers.Dense(8)
     y = pruned(x if kind == "convolution" else layers.Flatten()(x))
@@ -245,6 +246,7 @@ def test_a_padding_with_zeros_becomes_part_of_a_convolution_and_not_of_a_pooling
 
 
 def dilated(kind, rate):
+    keras.utils.set_random_seed(1)
     image = keras.Input([None, None, 8], name="image")
     arguments = {"filters": 8} if kind is keras.layers.Conv2D else {}
     y = image
