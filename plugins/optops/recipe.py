@@ -13,8 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from optops.recipe_section import OFF, Name, Section, read_switch, switch
 from optops.sections import (
-    OFF,
     STRUCTURED,
     Approval,
     Benchmark,
@@ -23,16 +23,12 @@ from optops.sections import (
     Distill,
     Fuse,
     Gate,
-    Name,
     Prune,
     Quantize,
     Registry,
     Schedule,
-    Section,
     Target,
     Train,
-    read_switch,
-    switch,
 )
 from optops.spelling import hint
 

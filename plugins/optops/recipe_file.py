@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from optops.recipe import Recipe, SectionError
-from optops.sections import OFF, ON
+from optops.recipe_section import OFF, ON
 from optops.spelling import hint, nearest
 
 Location = tuple[str | int, ...]

@@ -23,7 +23,7 @@ NAMED = re.compile(r"(optops(?:\.\w+)+):\w+")
 CARRIERS = frozenset(
     {
         *("optops.candidate", "optops.home", "optops.paths", "optops.spelling", "optops.tracking"),
-        *("optops.pipeline", "optops.recipe", "optops.sections", "optops.stage_spec"),
+        *("optops.pipeline", "optops.recipe", "optops.recipe_section", "optops.sections", "optops.stage_spec"),
         *("optops.stages.base", "optops.stages.checkpoints", "optops.stages.identity"),
     }
 )

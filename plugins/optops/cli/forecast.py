@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from optops.pipeline import FLOW, TEST, Stage, make_spec
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, read_recipe
-from optops.sections import OFF, Fuse
+from optops.recipe_section import OFF
+from optops.sections import Fuse
 from optops.stage_spec import Json, RunReference, StageResult
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from optops.recipe import Recipe
-from optops.sections import OFF
+from optops.recipe_section import OFF
 from optops.workloads.base import load_workload
 
 FILL_IN = "FILL_IN"

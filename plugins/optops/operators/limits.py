@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError
-from optops.sections import NAMES_CODE
+from optops.recipe_section import NAMES_CODE
 
 FIXED = ("name", "workload", "registry")
 _VARIABLE = re.compile(r"\$(\w|\{)")

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from optops.operators.limits import check_values
 from optops.precision import PRECISIONS
 from optops.recipe import Recipe
-from optops.sections import OFF, Approval, Fuse, Gate, Quantize
+from optops.recipe_section import OFF
+from optops.sections import Approval, Fuse, Gate, Quantize
 from optops.workloads.base import load_workload, workload_of
 
 DATA_FOLDER = "data_folder"

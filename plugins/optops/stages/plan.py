@@ -5,8 +5,9 @@ from itertools import product
 from optops.candidate import Candidate
 from optops.graph.lowering import STOCK, lowerings_of, unfit
 from optops.models.base import load_architecture
+from optops.recipe_section import OFF
 from optops.runtimes import load_runtime
-from optops.sections import OFF, Fuse, Quantize
+from optops.sections import Fuse, Quantize
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, keep_good_enough
 

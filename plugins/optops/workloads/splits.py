@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section
+from optops.recipe_section import Section
 
 SPLIT_NAMES = ("train", "validation", "test")
 

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import NAMES_CODE, OFF, NamedSection, Section, StandardCheck
+from optops.recipe_section import NAMES_CODE, OFF, NamedSection, Section
+from optops.sections import StandardCheck
 from optops.workloads import functional
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import Fractions, SplitData

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import NamedSection, Section, StandardCheck
+from optops.recipe_section import NamedSection, Section
+from optops.sections import StandardCheck
 from optops.workloads import functional
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData

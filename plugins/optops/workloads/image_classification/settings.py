@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from optops.paths import resolve_path
-from optops.sections import Section, StandardCheck
+from optops.recipe_section import Section
+from optops.sections import StandardCheck
 from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import Fractions, SplitData
 from optops.workloads.yaml_words import class_list

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Distill, Prune, Section, StandardCheck, Train
+from optops.recipe_section import Section
+from optops.sections import Distill, Prune, StandardCheck, Train
 from optops.workloads.splits import Fractions, SplitData
 from optops.workloads.yaml_words import require_words
 

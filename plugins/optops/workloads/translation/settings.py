@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
-from optops.sections import Distill, NamedSection, Prune, Section, StandardCheck
+from optops.recipe_section import NamedSection, Section
+from optops.sections import Distill, Prune, StandardCheck
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 from optops.workloads.yaml_words import require_words
 
