@@ -22,12 +22,12 @@ NAMED = re.compile(r"(optops(?:\.\w+)+):\w+")
 
 CARRIERS = frozenset(
     {
-        *("optops.candidate", "optops.home", "optops.paths", "optops.spelling", "optops.tracking"),
+        *("optops.candidate", "optops.figures", "optops.home", "optops.paths", "optops.spelling", "optops.tracking"),
         *("optops.pipeline", "optops.recipe", "optops.recipe_section", "optops.sections", "optops.stage_spec"),
         *("optops.stages.base", "optops.stages.checkpoints", "optops.stages.identity"),
     }
 )
-"""What every stage is handed its work by; what of it decides a result is in the key as a value."""
+"""What every stage is handed its work by, and says things with; what decides a result is in the key as a value."""
 
 NOT_CALLED = {
     # It reads and checks data, and warns of what the test set can not prove.
