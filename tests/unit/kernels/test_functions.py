@@ -126,7 +126,7 @@ def test_a_large_attention_gives_its_memory_back(resident):
     attention(queries, keys[:, :64], keys[:, :64], heads=2, threads=2)
     before = resident()
     attention(queries, keys, keys, heads=2, threads=2)  # each thread turns 46 MB of keys and values
-    assert resident() - before < 32 << 20
+    assert resident() - before < 40 << 20
 
 
 def test_what_stands_where_nothing_counts_does_not_matter():
