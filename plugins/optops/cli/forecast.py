@@ -54,6 +54,8 @@ class Forecast:
 
 def forecast(path: Path) -> Forecast:
     """Returns what a run of a recipe would do; runs nothing and writes nothing."""
+    from optops.tracking import StoreError
+
     try:
         recipe = read_recipe(path)
     except RecipeError as error:
@@ -64,8 +66,6 @@ def forecast(path: Path) -> Forecast:
     if not found.problems:
         found.problems += _unreadable_data(recipe, found)
     tracking = _existing_store()
-    from optops.tracking import StoreError
-
     try:
         found.stages = list(_stages(recipe, None if found.problems else tracking))
     except StoreError as error:

@@ -1,14 +1,13 @@
 """Lowers a functional model to ONNX Runtime: one graph, batch norms folded, channels first, int8 as its plan says."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import after_rectifier, can_give_float
-from optops.graph.functional_rounding import executable_part, int8_layers, round_model, rounds_its_output
+from optops.graph.functional_rounding import executable_part, round_model, rounds_its_output
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_conversion import convert
@@ -37,7 +36,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
 
     served = Served.load(trainable)
     network = served.network()
-    plan, left = executable_part(plan, network, _left_in_float)
+    plan, left = executable_part(plan, network, _note_on)
     model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_graph(folder / MODEL)
@@ -109,22 +108,16 @@ def _converted(served: Served, model: Any) -> Any:
         return convert(Path(folder))
 
 
-def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
-    """Returns which layers of a plan ONNX Runtime can not execute in int8, with the reason."""
-    left = {}
-    for name, layer in network.quantizable.items():
-        if name not in int8_layers(plan):
-            continue
-        if type(layer) is keras.layers.Conv1D:
-            left[name] = SEQUENCE_NOTE
-        elif type(layer) is keras.layers.Conv2DTranspose:
-            left[name] = TRANSPOSED_NOTE
-        elif type(layer) is keras.layers.Dense:
-            if note := _note_on_products(layer, network, plan):
-                left[name] = note
-        elif not rounds_its_output(name, network, plan):
-            left[name] = OUTPUT_NOTE
-    return left
+def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
+    """Returns why ONNX Runtime can not execute a layer of a plan in int8; empty if it can."""
+    layer = network.quantizable[name]
+    if type(layer) is keras.layers.Conv1D:
+        return SEQUENCE_NOTE
+    if type(layer) is keras.layers.Conv2DTranspose:
+        return TRANSPOSED_NOTE
+    if type(layer) is keras.layers.Dense:
+        return _note_on_products(layer, network, plan)
+    return "" if rounds_its_output(name, network, plan) else OUTPUT_NOTE
 
 
 def _note_on_products(layer: Any, network: Network, plan: PrecisionPlan) -> str:

@@ -1,12 +1,11 @@
 """Lowers a functional model to OpenVINO, by way of ONNX."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from optops.compression.quantization.functional.network import Network
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
-from optops.graph.functional_rounding import executable_part, int8_layers
+from optops.graph.functional_rounding import executable_part
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
@@ -32,7 +31,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     check_cpu(plan)
     served = Served.load(trainable)
     network = served.network()
-    plan, left = executable_part(plan, network, _left_in_float)
+    plan, left = executable_part(plan, network, _note_on)
     model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
@@ -54,17 +53,14 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
 
 
-def _left_in_float(network: Network, plan: PrecisionPlan) -> Mapping[str, str]:
-    """Returns which layers of a plan OpenVINO can not execute in int8, with the reason."""
-    left = {}
-    for name, layer in network.quantizable.items():
-        if name not in int8_layers(plan):
-            continue
-        if type(layer) is keras.layers.Conv1D:
-            left[name] = SEQUENCE_NOTE
-        elif type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1:
-            left[name] = DILATED_NOTE
-    return left
+def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
+    """Returns why OpenVINO can not execute a layer of a plan in int8; empty if it can."""
+    del plan  # it matters to no layer here
+    layer = network.quantizable[name]
+    if type(layer) is keras.layers.Conv1D:
+        return SEQUENCE_NOTE
+    dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
+    return DILATED_NOTE if dilated else ""
 
 
 def check_cpu(plan: PrecisionPlan) -> None:

@@ -20,6 +20,9 @@ from optops.precision import PrecisionPlan
 
 _L = keras.layers
 
+NoteOn = Callable[[str, Network, PrecisionPlan], str]
+"""Takes the name of a layer, its network and a plan that wants it in int8; returns why a runtime can not do that."""
+
 
 @dataclass(frozen=True)
 class Rounded:
@@ -43,9 +46,7 @@ class MarkTensor(RoundTensor):
         return tf.quantization.fake_quant_with_min_max_args(inputs, low, high)
 
 
-def executable_part(
-    plan: PrecisionPlan, network: Network, left_in_float: Callable[[Network, PrecisionPlan], Mapping[str, str]]
-) -> tuple[PrecisionPlan, dict[str, str]]:
+def executable_part(plan: PrecisionPlan, network: Network, note_on: NoteOn) -> tuple[PrecisionPlan, dict[str, str]]:
     """Returns what of a plan a runtime can execute, and which of its int8 layers stay in float there, with the reason.
 
     Nothing is rounded, and no bias corrected, for the sake of a layer that stays in float.
@@ -53,13 +54,13 @@ def executable_part(
     Args:
         plan: Of any precision.
         network: That it is of.
-        left_in_float: Returns which int8 layers of a plan the runtime can not execute, with the reason.
+        note_on: Returns why the runtime can not execute an int8 layer of the plan, given by its name; empty if it can.
 
     Raises:
         LoweringError: If no int8 layer is left.
     """
     left: dict[str, str] = {}
-    while found := left_in_float(network, plan):
+    while found := _notes(plan, network, note_on):
         left |= found
         parts = {name: precision for name, precision in plan.parts.items() if name not in left}
         corrections = {name: values for name, values in plan.bias_corrections.items() if name not in left}
@@ -69,6 +70,11 @@ def executable_part(
     if left and not int8_layers(plan):
         raise LoweringError("; ".join(f"{name} {why}" for name, why in sorted(left.items())))
     return plan, left
+
+
+def _notes(plan: PrecisionPlan, network: Network, note_on: NoteOn) -> dict[str, str]:
+    names = int8_layers(plan).intersection(network.quantizable)
+    return {name: note for name in names if (note := note_on(name, network, plan))}
 
 
 def round_model(network: Network, plan: PrecisionPlan) -> Rounded:
