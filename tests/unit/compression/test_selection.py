@@ -40,6 +40,21 @@ def test_the_scale_of_a_layer_does_not_matter():
     assert select(importance, 0.25) == {"large": [0], "small": [0, 1]}
 
 
+def test_a_group_whose_units_matter_alike_gives_as_much_as_one_whose_units_differ():
+    """What many layers share has nearly the same norm everywhere; it is neither cut to its floor nor left whole."""
+    spread = np.linspace(0.5, 1.5, 64)
+    keep = select({"shared": np.full(64, 1.0), "first": spread, "second": spread[::-1]}, 0.5, block=8)
+    assert all(len(kept) in (24, 32, 40) for kept in keep.values())
+
+
+def test_what_was_pruned_before_competes_by_what_is_left_of_it():
+    once = select({"wide": np.linspace(1, 2, 32), "narrow": np.linspace(1, 2, 16)}, 0.5)
+    left = {name: np.linspace(1, 2, size)[once[name]] for name, size in (("wide", 32), ("narrow", 16))}
+    assert select(left, 0.5, whole={"wide": 32, "narrow": 16}) == {
+        name: list(range(len(indices))) for name, indices in once.items()
+    }
+
+
 def test_a_group_without_any_importance_keeps_its_floor():
     assert select({"dead": np.zeros(4), "alive": np.ones(4)}, 0.5)["dead"] == [0]
 

@@ -20,9 +20,11 @@ def select(
 ) -> dict[str, list[int]]:
     """Returns the indices to keep in each group, sorted.
 
-    Importance is divided by its norm within the group if its scale differs from layer to layer. Each group's
-    units, most important first, are cut into blocks; blocks compete across all groups by the mean importance of their
-    units. The first block of each group always stays, so no group is emptied.
+    Each group's units, most important first, are cut into blocks; blocks compete across all groups by the mean
+    importance of their units. Where the scale of importance differs from layer to layer, it is divided by the norm of
+    what is at least as important in the group: of what would be left if the block went next. So what is left of a
+    group gains with each block that goes, and a group whose units matter alike is not taken whole while others keep
+    all of theirs. The first block of each group always stays, so no group is emptied.
 
     Args:
         importance: Of groups of one kind: heads, feed-forward units, or channels.
@@ -37,7 +39,8 @@ def select(
     Raises:
         ValueError: If the ratio is out of range.
 
-    Source: Molchanov et al. 2017, section 2.2 (global ranking, norm per layer); Michel et al. 2019, section 4.1.
+    Source: Lee et al. 2021 (the LAMP score, here of blocks of units instead of weights); Molchanov et al. 2017, section
+    2.2 (global ranking of units); Michel et al. 2019, section 4.1.
     """
     if not 0 <= ratio < 1:
         raise ValueError(f"pruning ratio is {ratio}; it must be in [0, 1)")
@@ -45,13 +48,18 @@ def select(
     keep: dict[str, list[int]] = {}
     others: list[tuple[float, str, list[int]]] = []
     for name, values in importance.items():
-        scaled = values if comparable else values / max(float(np.linalg.norm(values)), np.finfo(np.float64).tiny)
-        ranked = np.argsort(-scaled, kind="stable")
+        ranked = np.argsort(-values, kind="stable")
         size = block if isinstance(block, int) else block[name]
         blocks = [ranked[start : start + size].tolist() for start in range(0, len(ranked), size)]
         certain = max(1, ceil(floor * sizes[name] / size))
         keep[name] = [unit for units in blocks[:certain] for unit in units]
-        others += [(float(scaled[units].mean()), name, units) for units in blocks[certain:]]
+        # Of the first units of the ranking, one norm for each number of them.
+        norms = np.sqrt(np.cumsum(values[ranked] ** 2))
+        left = len(keep[name])
+        for units in blocks[certain:]:
+            left += len(units)
+            scale = 1.0 if comparable else max(float(norms[left - 1]), np.finfo(np.float64).tiny)
+            others.append((float(values[units].mean()) / scale, name, units))
     wanted = (1 - ratio) * sum(sizes[name] for name in importance)
     kept = sum(len(units) for units in keep.values())
     for _, name, units in sorted(others, key=lambda other: -other[0]):

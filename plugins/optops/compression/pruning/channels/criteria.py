@@ -20,7 +20,8 @@ class Criterion:
     Attributes:
         of: Takes a weight; returns the importance of each channel along the axis that counts, or None if it does not
             count.
-        comparable: Whether importance means the same in all layers; if not, it is divided by its norm in each group.
+        comparable: Whether importance means the same in all layers; if not, it counts relative to
+            what would be left of the group.
     """
 
     of: Callable[[Weight], NDArray[np.float64] | None]

@@ -24,8 +24,8 @@ def prune_channels(
     """Returns a smaller model without the channels that matter least, with the weights of the rest.
 
     Channels that a model ties (by residual sums, depthwise convolutions, pixel shuffles, shared layers, ...) go
-    together; `follow_channels(model)` lists which. Groups compete with each other, after division by the group's norm
-    if the criterion is not comparable between layers. What is left keeps its weights; measure batch norms anew
+    together; `follow_channels(model)` lists which. Groups compete with each other, by importance relative to what would
+    be left of the group if the criterion is not comparable between layers. What is left keeps its weights; measure batch norms anew
     (`measure_batch_norms`) and train it further, best with distillation from the unpruned model.
 
     Args:
@@ -44,7 +44,8 @@ def prune_channels(
         TypeError: If the model is neither functional nor sequential.
         ValueError: If the ratio is out of range, a weight is not finite, or no channel may be pruned.
 
-    Source: Molchanov et al. 2017 (global ranking, norm per layer); Fang et al. 2023 (groups of tied channels).
+    Source: Molchanov et al. 2017 (global ranking); Lee et al. 2021 (relative to what is left); Fang et al. 2023 (groups
+    of tied channels).
     """
     graph = follow_channels(model)
     before = None if whole is None else follow_channels(whole)
