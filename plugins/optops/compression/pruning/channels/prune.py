@@ -25,8 +25,8 @@ def prune_channels(
 
     Channels that a model ties (by residual sums, depthwise convolutions, pixel shuffles, shared layers, ...) go
     together; `follow_channels(model)` lists which. Groups compete with each other, by importance relative to what would
-    be left of the group if the criterion is not comparable between layers. What is left keeps its weights; measure batch norms anew
-    (`measure_batch_norms`) and train it further, best with distillation from the unpruned model.
+    be left of the group if the criterion is not comparable between layers. What is left keeps its weights; measure
+    batch norms anew (`measure_batch_norms`) and train it further, best with distillation from the unpruned model.
 
     Args:
         model: A functional or sequential Keras model; left as it is. Inputs and outputs stay as they are.
