@@ -1,12 +1,13 @@
 """The training loop learns, resumes exactly, stops early, averages, and fails clearly."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from optops.models.keras import keras, tf
-from optops.models.training import CheckpointError, TrainingDivergedError, TrainingSettings
+from optops.models.training import CheckpointError, TrainingDivergedError, TrainingSettings, loop
 from optops.models.training.adam import Adam
 from optops.models.training.averaging import needed, window
 from optops.models.training.schedule import learning_rate_at
@@ -200,6 +201,15 @@ def test_progress_is_reported_for_each_epoch_with_its_validation(small, tmp_path
     assert [progress.epoch for progress in ends][-2:] == [1, 2]
     assert ends[-1].validation == history.records[-1].validation
     assert all(progress.examples_per_second >= 0 and progress.epochs == 2 for progress in reports)
+
+
+def test_the_report_of_a_whole_epoch_has_its_mean_loss_and_the_speed_of_its_training(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # a report after each step, so that none is left for the last
+    reports = []
+    _, history = small.train(tmp_path, epochs=2, report=reports.append)
+    ends = [progress for earlier, progress in pairwise(reports) if progress.step == earlier.step]
+    assert [progress.loss for progress in ends] == [record.loss for record in history.records]
+    assert all(progress.examples_per_second > 0 for progress in ends)
 
 
 def test_the_step_is_traced_once_for_batches_of_different_size_and_length(small):

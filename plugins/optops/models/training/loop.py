@@ -4,6 +4,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -158,14 +159,14 @@ class _Trainer:
             meter.add(self._run_step(group, rate), sum(examples_in(batch) for batch in group), rate)
             if meter.due():
                 self.report(meter.progress())
+        trained = meter.whole()
         validation = float(validate(self.model))
         if np.isnan(validation):
             raise TrainingDivergedError(
                 f"validation after epoch {epoch} is NaN: the model gives numbers that are not finite, or what judges "
                 f"it does; lower learning_rate, or make it a number, higher being better"
             )
-        meter.validation = validation
-        self.report(meter.progress())
+        self.report(replace(trained, validation=validation))
         means = meter.means()
         seconds = time.monotonic() - started
         return EpochRecord(epoch, self.step, means.pop("loss"), validation, means, seconds)
@@ -189,13 +190,14 @@ class _Meter:
     def __init__(self, epoch: int, epochs: int, steps: int, validation: float | None) -> None:
         self.epoch, self.epochs, self.steps, self.validation = epoch, epochs, steps, validation
         self.sums: dict[str, float] = defaultdict(float)
-        self.step = 0
+        self.step = self.examples = 0
         self.rate = 0.0
+        self.started_at = time.monotonic()
         self._start_interval()
 
     def _start_interval(self) -> None:
-        self.reported_at, self.steps_before, self.loss_before = time.monotonic(), self.step, self.sums["loss"]
-        self.examples = 0
+        self.reported_at, self.steps_before, self.examples_before = time.monotonic(), self.step, self.examples
+        self.loss_before = self.sums["loss"]
 
     def add(self, scalars: Mapping[str, float], examples: int, rate: float) -> None:
         """Counts one step."""
@@ -214,22 +216,27 @@ class _Meter:
         return time.monotonic() - self.reported_at >= REPORT_SECONDS
 
     def progress(self) -> Progress:
-        """Returns what has happened since the last call."""
-        seconds = max(time.monotonic() - self.reported_at, 1e-9)
-        steps = self.step - self.steps_before
-        loss = (self.sums["loss"] - self.loss_before) / steps if steps else self.sums["loss"] / max(self.step, 1)
-        progress = Progress(
+        """Returns what has happened since the last call, of which there is at least one step."""
+        loss = (self.sums["loss"] - self.loss_before) / (self.step - self.steps_before)
+        progress = self._progress(loss, self.examples - self.examples_before, self.reported_at)
+        self._start_interval()
+        return progress
+
+    def whole(self) -> Progress:
+        """Returns what has happened since the epoch began."""
+        return self._progress(self.means()["loss"], self.examples, self.started_at)
+
+    def _progress(self, loss: float, examples: int, since: float) -> Progress:
+        return Progress(
             epoch=self.epoch,
             epochs=self.epochs,
             step=self.step,
             steps_in_epoch=self.steps,
             loss=loss,
-            examples_per_second=self.examples / seconds,
+            examples_per_second=examples / max(time.monotonic() - since, 1e-9),
             learning_rate=self.rate,
             validation=self.validation,
         )
-        self._start_interval()
-        return progress
 
 
 def examples_in(batch: Batch) -> int:

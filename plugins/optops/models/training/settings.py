@@ -96,8 +96,8 @@ class Progress:
         epochs: Most epochs there will be.
         step: Steps done in this epoch.
         steps_in_epoch: Steps of this epoch.
-        loss: Mean since the last report.
-        examples_per_second: Since the last report.
+        loss: Mean since the last report; of the whole epoch once `validation` is of it.
+        examples_per_second: As `loss`, without the time that validation takes.
         learning_rate: Of the last step.
         validation: Of this epoch once it is known, else of the one before; None in the first.
     """
