@@ -337,11 +337,20 @@ def test_checkpoints_of_another_model_are_refused(small, tmp_path):
         small.train(tmp_path, model=other)
 
 
-@pytest.mark.parametrize(("warmup", "told"), [(9, False), (10, True), (40, True)])
-def test_a_training_that_never_leaves_its_warm_up_is_told(small, tmp_path, caplog, warmup, told):
-    small.train(tmp_path, epochs=2, warmup_steps=warmup)
-    assert ("training ends in its warm-up" in caplog.text) == told
-    assert ("reaches 0.0075, not 0.03; lower warmup_steps" in caplog.text) == (warmup == 40)
+@pytest.mark.parametrize(("warmup", "told"), [(2, False), (3, True), (400, True)])
+def test_a_warm_up_takes_a_quarter_of_the_steps_at_most_and_that_is_told(small, tmp_path, caplog, warmup, told):
+    rates = []
+    small.train(tmp_path, epochs=2, warmup_steps=warmup, report=lambda progress: rates.append(progress.learning_rate))
+    assert max(rates) > 0.01
+    assert ("its warm-up takes 2 of them" in caplog.text) == told
+
+
+def test_patience_does_not_run_out_while_the_learning_rate_rises(small, tmp_path):
+    scores = iter([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    _, history = small.train(
+        tmp_path, epochs=40, warmup_steps=30, patience=2, average_checkpoints=1, validate=lambda model: next(scores)
+    )
+    assert (len(history.records), history.best_epoch, history.stopped_early) == (8, 1, True)
 
 
 def test_no_batches_is_an_error(small, tmp_path):

@@ -14,7 +14,6 @@ from optops.models.training.settings import (
     TrainingSettings,
     Validate,
     best_epoch,
-    stopped_early,
 )
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def choose_weights(
             averaged, validation = epochs, together
     if not averaged:
         model.set_weights(store.weights(best))
-    return History(records, best, averaged, validation, stopped_early(records, settings))
+    return History(records, best, averaged, validation, stopped_early=len(records) < settings.epochs)
 
 
 def _intact(store: CheckpointFolder, epochs: tuple[int, ...]) -> tuple[tuple[int, ...], list[list[NDArray[Any]]]]:

@@ -14,7 +14,7 @@ import numpy as np
 from optops.models.training.averaging import choose_weights, needed
 from optops.models.training.checkpoints import CheckpointError, CheckpointFolder, State
 from optops.models.training.randomness import reseed, unrepeatable_operations, use_generators
-from optops.models.training.schedule import learning_rate_at
+from optops.models.training.schedule import learning_rate_at, warmup_steps
 from optops.models.training.settings import (
     Batch,
     Batches,
@@ -25,7 +25,7 @@ from optops.models.training.settings import (
     TrainingSettings,
     Validate,
     best_epoch,
-    stopped_early,
+    out_of_patience,
 )
 from optops.models.training.step import TrainingStep, common_signature
 
@@ -79,7 +79,7 @@ def fit(
     records = trainer.restore(store)
     if records:
         saved(store.path(records[-1].epoch))
-    while len(records) < settings.epochs and not stopped_early(records, settings):
+    while len(records) < settings.epochs and not out_of_patience(records, settings, trainer.warmup):
         records = (*records, trainer.run_epoch(len(records) + 1, validate, records))
         path = trainer.save(store, records)
         keep = needed(best_epoch(records), len(records), settings.average_checkpoints)
@@ -107,14 +107,14 @@ class _Trainer:
         if not model.trainable_variables:
             raise ValueError(f"no weight of model {model.name!r} is trainable; set `model.trainable = True`")
         self.total_steps = -(-len(first) // settings.accumulate) * settings.epochs
-        if settings.warmup_steps >= self.total_steps:
+        self.warmup = warmup_steps(settings, self.total_steps)
+        if self.warmup < settings.warmup_steps:
             log.warning(
-                "training ends in its warm-up of %d steps: it has %d in all, and its learning rate reaches %.2g, "
-                "not %.2g; lower warmup_steps or batch_tokens, or raise epochs",
-                settings.warmup_steps,
+                "training has %d steps in all: its warm-up takes %d of them, not %d; lower batch_tokens or raise epochs "
+                "if it learns too little",
                 self.total_steps,
-                learning_rate_at(self.total_steps, settings, self.total_steps),
-                settings.learning_rate,
+                self.warmup,
+                settings.warmup_steps,
             )
         self.step = 0
         use_generators(model)

@@ -42,7 +42,7 @@ class TrainingSettings:
         schedule: What follows the warm-up: decay with the inverse square root of the step (Vaswani et al. 2017,
             section 5.3), which suits training until it stops improving, or a half cosine down to zero after the last
             step (Loshchilov & Hutter 2017), which suits a fixed number of epochs.
-        warmup_steps: Steps of linear rise from zero to the peak.
+        warmup_steps: Steps of linear rise from zero to the peak; a quarter of all steps if these are fewer.
         batch_tokens: Tokens per batch, counted on the longer side with its padding.
         accumulate: Batches whose mean gradient makes one step: larger steps than the memory holds at once.
         replicas: Parts of a batch whose gradients are computed side by side, each on its share of the cores. Sizes of
@@ -50,8 +50,8 @@ class TrainingSettings:
         precision: Of products while training: fp32, or bf16, which is faster on processors that compute with it (AMX,
             AVX-512 BF16) and slower on others. Weights, sums, norms and losses are fp32 in any case.
         label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
-        patience: Epochs without a better validation before training stops; not with the cosine schedule, whose last
-            epochs bring most.
+        patience: Epochs without a better validation before training stops, counted after the warm-up; not with the
+            cosine schedule, whose last epochs bring most.
         average_checkpoints: Epochs around the best one whose weights are averaged at the end; 1 means none.
         gradient_clip: Largest global norm of the gradient.
         seed: Everything random follows from it.
@@ -170,8 +170,9 @@ def best_epoch(records: tuple[EpochRecord, ...]) -> int:
     return max(records, key=lambda record: (record.validation, -record.epoch)).epoch
 
 
-def stopped_early(records: tuple[EpochRecord, ...], settings: TrainingSettings) -> bool:
-    """Returns whether `patience` ran out before the last epoch."""
-    if settings.schedule == "cosine":
+def out_of_patience(records: tuple[EpochRecord, ...], settings: TrainingSettings, warmup: int) -> bool:
+    """Returns whether training is to stop, after a warm-up of some steps: without a better validation for too long."""
+    if settings.schedule == "cosine" or not records:
         return False
-    return 0 < len(records) < settings.epochs and records[-1].epoch - best_epoch(records) >= settings.patience
+    best = best_epoch(records)
+    return sum(record.epoch > best and record.step > warmup for record in records) >= settings.patience
