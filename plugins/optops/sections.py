@@ -75,7 +75,8 @@ class Train(Section):
     patience: int = Field(
         4,
         ge=1,
-        description="Stop after so many epochs without a better validation metric; not for `schedule: cosine`.",
+        description="Stop after so many epochs without a better validation metric, counted after the warm-up; not for "
+        "`schedule: cosine`.",
     )
     batch_tokens: int = Field(2048, ge=1, description="Size of a batch: tokens, or the workload's unit, per step.")
     accumulate: int = Field(
