@@ -110,8 +110,8 @@ class _Trainer:
         self.warmup = warmup_steps(settings, self.total_steps)
         if self.warmup < settings.warmup_steps:
             log.warning(
-                "training has %d steps in all: its warm-up takes %d of them, not %d; lower batch_tokens or raise epochs "
-                "if it learns too little",
+                "training has %d steps in all: its warm-up takes %d of them, not %d; lower batch_tokens or raise "
+                "epochs if it learns too little",
                 self.total_steps,
                 self.warmup,
                 settings.warmup_steps,
