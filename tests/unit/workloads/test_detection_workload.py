@@ -195,6 +195,16 @@ def test_epochs_differ_and_are_the_same_again(recipe, splits, assets):
     assert {INPUT, BOXES, ANCHORS, *(TARGET.format(stride=stride) for stride in STRIDES)} == set(first[0])
 
 
+def test_a_box_over_the_edge_is_judged_as_it_is_learnt_cut_there(recipe, splits, assets):
+    frame = splits["test"].head(1).copy()
+    frame["boxes"] = [(Box("disc", -30, 0, 20, 40), Box("disc", 96, 0, 120, 40))]
+    answer = [[{"box": [0, 0, 20, 40], "class": "disc", "score": 0.9}]]
+    assert WORKLOAD.metric(WORKLOAD.statistics(answer, frame, recipe.data))[0] == pytest.approx(100)
+    (image,) = WORKLOAD.batches(recipe, frame, assets, recipe.train).images
+    np.testing.assert_allclose(image.boxes * 96, [[0, 0, 20, 40]])
+    assert "cut at its edges" in WORKLOAD.metric_signature(recipe.data)
+
+
 def test_a_batch_that_fits_no_memory_is_refused(recipe, splits, assets):
     with pytest.raises(ValueError, match="`batch_tokens` is the number of images"):
         WORKLOAD.batches(recipe, splits["train"], assets, recipe.train.model_copy(update={"batch_tokens": 1_000_000}))

@@ -37,6 +37,20 @@ class Box(NamedTuple):
         return f"{self.label} [{self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g}]"
 
 
+def cut_at_edges(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
+    """Returns what is left of boxes in an image of a width and height; of one beside it, a box without area."""
+    width, height = size
+    return [
+        box._replace(
+            left=min(max(box.left, 0), width),
+            top=min(max(box.top, 0), height),
+            right=min(max(box.right, 0), width),
+            bottom=min(max(box.bottom, 0), height),
+        )
+        for box in boxes
+    ]
+
+
 def corners(boxes: Sequence[Box]) -> NDArray[np.float64]:
     """Returns left, top, right and bottom of boxes, shape [boxes, 4]."""
     return np.array([box[1:5] for box in boxes], np.float64).reshape(-1, 4)
