@@ -22,7 +22,7 @@ from optops.workloads.base import load_workload
 from optops.workloads.detection.augmentation import augment
 from optops.workloads.detection.boxes import Box, overlaps
 from optops.workloads.detection.detecting import predict_files, serve_images
-from optops.workloads.detection.detector import Detector
+from optops.workloads.detection.detector import Detector, make_detector
 from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
 from optops.workloads.detection.scenes import draw_scene
 from optops.workloads.detection.settings import Augmentation
@@ -203,6 +203,17 @@ def test_a_box_over_the_edge_is_judged_as_it_is_learnt_cut_there(recipe, splits,
     (image,) = WORKLOAD.batches(recipe, frame, assets, recipe.train).images
     np.testing.assert_allclose(image.boxes * 96, [[0, 0, 20, 40]])
     assert "cut at its edges" in WORKLOAD.metric_signature(recipe.data)
+
+
+def test_anchors_are_of_boxes_that_are_learnt_alone(recipe, splits, tmp_path):
+    random = np.random.default_rng(1)
+    made = [Box("disc", 1, 1, 1 + width, 1 + height) for width, height in random.uniform(9, 90, (50, 2))]
+    tiny = [Box("disc", 1, 1, 1 + side, 1.5 + side) for side in random.uniform(0.01, 2, 10)]
+    frame = splits["train"].head(1).copy()
+    frame["boxes"] = [(*made,)]
+    expected = make_detector(recipe.model, ("disc",), frame, 1)
+    frame["boxes"] = [(*made, *tiny, Box("disc", 0, 0, 96, 5, difficult=True, crowd=True), Box("cup", 0, 0, 5, 96))]
+    assert make_detector(recipe.model, ("disc",), frame, 1) == expected
 
 
 def test_a_batch_that_fits_no_memory_is_refused(recipe, splits, assets):
