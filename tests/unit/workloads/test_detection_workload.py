@@ -23,7 +23,7 @@ from optops.workloads.detection.augmentation import augment
 from optops.workloads.detection.boxes import Box, overlaps
 from optops.workloads.detection.detecting import predict_files, serve_images
 from optops.workloads.detection.detector import Detector, make_detector
-from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
+from optops.workloads.detection.letterbox import fitted, letterbox, out_of_letterbox
 from optops.workloads.detection.scenes import draw_scene
 from optops.workloads.detection.settings import Augmentation
 
@@ -306,6 +306,13 @@ def test_what_goes_into_the_letterbox_comes_out_where_it_was(size):
     rows, columns = np.nonzero(square[..., 0] == 200)
     whole = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
     np.testing.assert_allclose(out_of_letterbox(whole, size, 96), [[0, 0, *size]], atol=max(size) / 96)
+
+
+@pytest.mark.parametrize("size", [(5104, 409), (409, 5104), (3000, 2)])
+def test_a_large_flat_image_fills_the_letterbox_as_far_as_boxes_are_taken_out_of_it(size):
+    square = letterbox(Image.new("RGB", size, (200, 200, 200)), 416)
+    rows, columns = np.nonzero(square[..., 0] == 200)
+    assert (len(set(columns)), len(set(rows))) == fitted(size, 416)
 
 
 def test_it_serves_bytes_base64_and_arrays_alike_in_pixels_of_the_given_image(assets, tmp_path):
