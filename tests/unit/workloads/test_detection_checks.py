@@ -13,6 +13,7 @@ from PIL import Image
 
 from optops.recipe_file import parse_recipe
 from optops.workloads.base import load_workload
+from optops.workloads.detection.box_checks import find_absent_class
 from optops.workloads.detection.boxes import Box
 from optops.workloads.detection.classes import class_names
 from optops.workloads.detection.image_checks import find_conflicts, near_elsewhere
@@ -23,6 +24,8 @@ from optops.workloads.detection.settings import DetectionData
 DATA = Path(__file__).parents[3] / "../shared/data/detection"
 WORKLOAD = load_workload("detection")
 SIDE = 64
+CHANCE = {"tiny_box", "no_boxes", "absent_class"}
+"""What a few scenes drawn at random may have."""
 
 VOC = """
 name: scenes
@@ -76,7 +79,7 @@ def set_box(root, **sides):
 
 def test_generated_scenes_have_no_defect(scenes):
     found, report = check(scenes)
-    assert {name: ids for name, ids in found.items() if name not in ("tiny_box", "no_boxes")} == {}
+    assert {name: ids for name, ids in found.items() if name not in CHANCE} == {}
     assert report.quarantine == frozenset()
     assert (scenes / "docs" / "index.html").is_file()
 
@@ -108,6 +111,14 @@ def test_each_defect_of_a_box_is_named_with_the_box(scenes):
     (defect,) = [defect for defect in report.defects if defect.check == "no_area"]
     assert defect.file.endswith("annotations/scene_00000.xml")
     assert "scene_00000" in defect.value
+
+
+def test_a_class_without_a_box_to_be_found_is_named_once_a_split():
+    crowd = Box("crowd", 0, 0, 9, 9, difficult=True, crowd=True)
+    rows = pd.DataFrame({"boxes": [(), (Box("disc", 0, 0, 9, 9), crowd), (Box("flat", 3, 0, 3, 9),)]}, index=[7, 8, 9])
+    assert find_absent_class(rows, ("disc",)).empty
+    found = find_absent_class(rows, ("disc", "crowd", "flat", "never"))
+    assert found.to_dict() == {7: "the split has no box to be found of 'crowd', 'flat', 'never'"}
 
 
 def test_each_defect_of_an_image_is_named(scenes):
@@ -296,7 +307,7 @@ def test_images_of_any_mode_pass(scenes):
         else:
             image.convert(mode).save(path.with_suffix(".tif" if mode == "CMYK" else ".png"))
     found, _ = check(scenes)
-    assert not found.keys() - {"tiny_box", "no_boxes"}
+    assert not found.keys() - CHANCE
 
 
 def test_a_rotated_image_is_as_large_as_it_is_shown_and_the_reason_says_so(scenes):

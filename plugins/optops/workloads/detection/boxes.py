@@ -33,6 +33,11 @@ class Box(NamedTuple):
         """Whether anything can lie in it."""
         return self.right > self.left and self.bottom > self.top
 
+    @property
+    def to_be_found(self) -> bool:
+        """Whether a detector is judged by finding it, if its class is known."""
+        return self.has_area and not (self.difficult or self.crowd)
+
     def __str__(self) -> str:
         return f"{self.label} [{self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g}]"
 

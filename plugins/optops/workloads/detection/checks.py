@@ -71,6 +71,10 @@ def _box_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck
             box_checks.find_unknown_class, ("boxes",), _SHOWN, classes=list(classes),
         ),
         _check(
+            "absent_class", "Every class has a box to be found.",
+            box_checks.find_absent_class, ("boxes",), _SHOWN, classes=list(classes),
+        ),
+        _check(
             "doubled_box",
             f"No two boxes of one class overlap by more than {thresholds.doubled_overlap:g} (IoU).",
             box_checks.find_doubled, ("boxes",), _SHOWN, most=thresholds.doubled_overlap,

@@ -18,6 +18,7 @@ CHECKS = {
     "no_area": StandardCheck("critical", 0.002, "a box without area"),
     "outside_image": StandardCheck("critical", 0.002, "a box over the image's edge by more than `outside_pixels`"),
     "unknown_class": StandardCheck("critical", 0.002, "a class that is not in the list"),
+    "absent_class": StandardCheck("warning", 0.0, "a class without a box to be found: the split does not judge it"),
     "doubled_box": StandardCheck(
         "critical", 0.02, "two boxes of a class that overlap by more than `doubled_overlap` (IoU)"
     ),

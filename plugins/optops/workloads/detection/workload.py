@@ -218,7 +218,8 @@ class DetectionWorkload(Workload):
         classes = class_names(section(DetectionData, data))
         return (
             "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image, cut at its edges, none difficult "
-            f"or crowd, over {len(classes)} classes: {', '.join(classes)}; pycocotools {version('pycocotools')}"
+            f"or crowd, over those of {len(classes)} classes that have boxes: {', '.join(classes)}; "
+            f"pycocotools {version('pycocotools')}"
         )
 
     # Serving and timing
