@@ -16,6 +16,7 @@ from optops.workloads.base import load_workload
 from optops.workloads.detection.box_checks import find_absent_class
 from optops.workloads.detection.boxes import Box
 from optops.workloads.detection.classes import class_names
+from optops.workloads.detection.corpus import read_detection
 from optops.workloads.detection.image_checks import find_conflicts, near_elsewhere
 from optops.workloads.detection.inspection import THUMBNAIL, Look
 from optops.workloads.detection.scenes import write_scenes, write_voc
@@ -480,6 +481,36 @@ def test_a_list_may_name_images_from_the_root_of_the_data_set_or_of_the_disk(tmp
     for frame in frames.values():
         there = frame[frame["name"] != "scene_00099"]
         assert there["boxes"].map(len).eq(1).all() and (there["content"] != "").all()
+
+
+@pytest.mark.parametrize("listed", ["twin.jpg", "images/twin.png"])
+@pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
+def test_of_images_that_differ_in_their_suffix_alone_a_list_gives_the_one_that_it_names(tmp_path, form, listed):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in ("twin.jpg", "twin.png", "other.png"):
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / name)
+    write_voc(tmp_path / "labels" / "twin.xml", "twin", (SIDE, SIDE), [Box("disc", 16, 16, 48, 48)])
+    (tmp_path / "labels" / "twin.txt").write_text("0 0.5 0.5 0.5 0.5")
+    names = ("twin.jpg", "twin.png", "other.png")
+    coco = {
+        "categories": [{"id": 0, "name": "disc"}],
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+        "annotations": [{"image_id": index, "category_id": 0, "bbox": [16, 16, 32, 32]} for index in range(3)],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    (tmp_path / "list.txt").write_text(listed)
+    labels = "labels.json" if form == "coco" else "labels"
+    data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
+    one, both = {"annotations": labels, "list": "list.txt"}, {"annotations": labels}
+    frames = read_detection(DetectionData(**data, train=one, validation=both, test=both), 1)
+    (image,) = frames["train"]["image"]
+    assert image.endswith(f"images/{Path(listed).name}")
+    assert list(frames["train"]["boxes"]) == [(Box("disc", 16, 16, 48, 48),)]
+    faults = {Path(image).name: faults for image, faults in frames["test"][["image", "faults"]].itertuples(index=False)}
+    suffix = {"voc": "xml", "yolo": "txt"}.get(form)
+    told = (f"twin.{suffix} is the annotation of twin.jpg, too; rename one of the two",) if suffix else ()
+    assert (faults["twin.jpg"], faults["twin.png"]) == ((), told)
 
 
 def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):

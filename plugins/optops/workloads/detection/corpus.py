@@ -77,11 +77,11 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels)
-    known = {_stem(name) for name, _ in entries}
-    listed = {line: _meant(line, known) for line in _lines(Path(part.list))} if part.list else {}
-    wanted = set(listed.values()) if part.list else known
+    images = _by_stem(name for name, _ in entries)
+    listed = {line: _meant(line, images) for line in _lines(Path(part.list))} if part.list else {}
+    wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
-        if _stem(name) in wanted:
+        if name in wanted:
             yield name, folder / name, labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
         name = Path(_named(line)).name
@@ -92,7 +92,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
     if not labels.is_dir():
         raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
     suffix = ".xml" if form == "voc" else ".txt"
-    images = _by_stem(path.relative_to(folder) for path in image_files(folder))
+    images = _by_stem(str(path.relative_to(folder)) for path in image_files(folder))
     files = sorted(path for path in files_below(labels) if path.suffix.lower() == suffix)
     annotated = {_stem(str(path.relative_to(labels))): path for path in files}
     if not annotated:
@@ -107,10 +107,17 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
     read: Callable[[Path, Path], Annotation] = (
         (lambda path, image: read_voc(path)) if form == "voc" else (lambda path, image: read_yolo(path, image, classes))
     )
+    owners: dict[Path, str] = {}
     for name in names:
         image = folder / images.get(name, name)
-        file = annotated.get(name, labels / f"{name}{suffix}")
-        annotation = Annotation(faults=("there is no annotation file",)) if _lacks(form, file) else read(file, image)
+        file = annotated.get(name) or annotated.get(_stem(name)) or labels / f"{name}{suffix}"
+        if _lacks(form, file):
+            annotation = Annotation(faults=("there is no annotation file",))
+        elif owners.setdefault(file, name) != name:
+            other = images.get(owners[file], owners[file])
+            annotation = Annotation(faults=(f"{file.name} is the annotation of {other}, too; rename one of the two",))
+        else:
+            annotation = read(file, image)
         yield name, image, file, 1, annotation
 
 
@@ -123,12 +130,11 @@ def _lacks(form: str, file: Path) -> bool:
     return form == "voc" and not file.exists()
 
 
-def _by_stem(paths: Iterable[Path]) -> Mapping[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = _stem(str(path))
+def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
         # Two images that differ in nothing but the suffix: the second keeps it in its name.
-        found[str(path) if name in found else name] = path
+        found[name if found.get(_stem(name), name) != name else _stem(name)] = name
     return found
 
 
@@ -155,14 +161,16 @@ def _meant(line: str, known: Collection[str]) -> str | None:
 
     Args:
         line: The line.
-        known: Names of images and annotations, without suffix: `beach 1` may be one of them, or `beach` of a class.
+        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
+            one of them, or `beach` of a class.
     """
-    for name in (line, _named(line)):
-        parts = Path(_stem(name)).parts
+    for named in (line, _named(line)):
+        parts = Path(named).parts
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
-            if tail in known:
-                return tail
+            for name in (tail, _stem(tail)):
+                if name in known:
+                    return name
     return None
 
 
