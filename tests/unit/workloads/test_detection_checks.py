@@ -513,6 +513,21 @@ def test_of_images_that_differ_in_their_suffix_alone_a_list_gives_the_one_that_i
     assert (faults["twin.jpg"], faults["twin.png"]) == ((), told)
 
 
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_a_line_that_is_longer_than_any_name_is_a_defect_and_a_list_of_such_lines_is_refused(scenes, form):
+    text = VOC
+    if form == "yolo":
+        text = write_yolo(scenes)
+    line = "images/scene_00000.png " + " ".join(["10,20,30,40,0"] * 40)
+    recipe = parse_recipe(text, scenes / "recipe.yaml")
+    (scenes / "data" / "train.txt").write_text(f"scene_00001\n{line}\n")
+    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    assert list(frame["content"] == "") == [False, True]
+    (scenes / "data" / "train.txt").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"train\.txt: none of its 1 lines names an image of .*images; the first"):
+        WORKLOAD.read(recipe.data, 1)
+
+
 def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "data" / "train.txt").write_text(

@@ -15,7 +15,7 @@ from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files
+from optops.workloads.images import SUFFIXES, image_files, is_file
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -78,7 +78,7 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels)
     images = _by_stem(name for name, _ in entries)
-    listed = {line: _meant(line, images) for line in _lines(Path(part.list))} if part.list else {}
+    listed = dict(_listed(Path(part.list), images, labels)) if part.list else {}
     wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
         if name in wanted:
@@ -99,7 +99,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [_meant(line, known) or _stem(Path(_named(line)).name) for line in _lines(Path(part.list))]
+        names = [meant or _stem(Path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
     else:
         # An annotation without an image is a defect to name, but not a list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
@@ -127,7 +127,7 @@ def _lists_classes(form: str, name: str) -> bool:
 
 def _lacks(form: str, file: Path) -> bool:
     # YOLO labels an image without objects by no file at all.
-    return form == "voc" and not file.exists()
+    return form == "voc" and not is_file(file)
 
 
 def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
@@ -138,11 +138,19 @@ def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
     return found
 
 
-def _lines(path: Path) -> list[str]:
+def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, str | None]]:
     """Reads the list of a split.
 
+    Args:
+        path: The list.
+        known: As of `_meant`.
+        place: Where that is known from.
+
+    Returns:
+        Each line and which image it means, if any.
+
     Raises:
-        ValueError: If it can not be read, or is empty.
+        ValueError: If it can not be read, is empty, or is of other images.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -151,7 +159,13 @@ def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    return lines
+    listed = [(line, _meant(line, known)) for line in lines]
+    if not any(meant for _, meant in listed):
+        raise ValueError(
+            f"{path}: none of its {len(lines)} lines names an image of {place}; the first is {lines[0]!r:.80}. Write "
+            "the path of an image in each line, and nothing else"
+        )
+    return listed
 
 
 def _meant(line: str, known: Collection[str]) -> str | None:
