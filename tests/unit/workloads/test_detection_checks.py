@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -526,6 +527,30 @@ def test_a_line_that_is_longer_than_any_name_is_a_defect_and_a_list_of_such_line
     (scenes / "data" / "train.txt").write_text(f"{line}\n")
     with pytest.raises(ValueError, match=r"train\.txt: none of its 1 lines names an image of .*images; the first"):
         WORKLOAD.read(recipe.data, 1)
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
+def test_a_name_is_found_whether_its_accents_are_characters_of_their_own_or_not(tmp_path, form, stored):
+    disk, listed = (unicodedata.normalize(kind, "größe") for kind in (stored, "NFD" if stored == "NFC" else "NFC"))
+    box = Box("disc", 16, 16, 48, 48)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / f"{disk}.png")
+    write_voc(tmp_path / "labels" / f"{disk}.xml", "x", (SIDE, SIDE), [box])
+    (tmp_path / "labels" / f"{disk}.txt").write_text("0 0.5 0.5 0.5 0.5")
+    coco = {
+        "categories": [{"id": 0, "name": "disc"}],
+        "images": [{"id": 0, "file_name": f"{listed}.png"}],
+        "annotations": [{"image_id": 0, "category_id": 0, "bbox": [16, 16, 32, 32]}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    (tmp_path / "list.txt").write_text(f"images/{listed}.png", encoding="utf-8")
+    part = {"annotations": "labels.json" if form == "coco" else "labels", "list": "list.txt"}
+    data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
+    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    assert list(frame["boxes"]) == [(box,)]
+    assert frame["image"].map(os.path.isfile).all()
 
 
 def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):

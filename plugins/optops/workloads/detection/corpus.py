@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files, is_file
+from optops.workloads.images import SUFFIXES, image_files, is_file, place_of
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -82,10 +83,10 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
         if name in wanted:
-            yield name, folder / name, labels, index, annotation
+            yield name, place_of(folder, name), labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
         name = Path(_named(line)).name
-        yield name, folder / name, labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
+        yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
 def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Sequence[str]) -> Found:
@@ -194,7 +195,8 @@ def _named(line: str) -> str:
 
 
 def _stem(name: str) -> str:
-    path = Path(name)
+    # A letter with its accent is one character or two: what looks the same is one name.
+    path = Path(unicodedata.normalize("NFC", name))
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES | {".xml", ".txt"} else str(path)
 
 
