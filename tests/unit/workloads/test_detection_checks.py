@@ -312,6 +312,18 @@ def test_images_of_any_mode_pass(scenes):
     assert not found.keys() - CHANCE
 
 
+def test_a_picture_of_12_bits_in_a_file_of_16_is_named(scenes):
+    for index, levels in enumerate((1, 16, 257)):
+        path = scenes / "data" / "images" / f"scene_{index:05}.png"
+        grey = np.asarray(Image.open(path).convert("L"), np.uint16)
+        path.unlink()
+        Image.fromarray(grey * levels).save(path.with_suffix(".tif"))
+    found, report = check(scenes)
+    assert found["dark_16_bit"].keys() == {"train/scene_00000", "train/scene_00001"}
+    assert "no pixel of its 16 bits is above 4,095" in found["dark_16_bit"]["train/scene_00001"]
+    assert not report.quarantine & found["dark_16_bit"].keys()
+
+
 def test_a_rotated_image_is_as_large_as_it_is_shown_and_the_reason_says_so(scenes):
     path = scenes / "data" / "images" / "scene_00000.png"
     image = Image.open(path).resize((80, 40))

@@ -209,6 +209,15 @@ def test_planted_defects_are_found_and_nothing_else(folder):
     assert reasons["conflicting_class"].startswith("labelled 'ring', and 'disc' in train/disc/")
 
 
+def test_a_picture_of_12_bits_in_a_file_of_16_is_named(folder):
+    names = sorted((folder / "train" / "disc").iterdir())
+    for path, levels in zip(names, (16, 257), strict=False):
+        grey = np.asarray(Image.open(path).convert("L"), np.uint16)
+        Image.fromarray(grey * levels).save(path)
+    counts, _ = found(folder)
+    assert counts == {("dark_16_bit", "train"): 1}
+
+
 def test_a_rare_class_is_reported(folder):
     for path in sorted((folder / "train" / "ring").iterdir())[3:]:
         path.unlink()

@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from optops.workloads.dark_images import find_dark_16_bit
 from optops.workloads.detection import box_checks, image_checks
 from optops.workloads.detection.inspection import look_at_all
 from optops.workloads.detection.settings import CHECKS, Thresholds
@@ -45,6 +46,7 @@ def detection_checks(
         real_width=[look.width for look in looks],
         real_height=[look.height for look in looks],
         pixels=[look.pixels for look in looks],
+        dark=[look.dark for look in looks],
     )
     frame = frame.assign(
         elsewhere=seen_elsewhere(frame, "pixels", "image"),
@@ -91,6 +93,9 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
         _check(
             "unreadable", "Images can be decoded to the last pixel.",
             image_checks.find_unreadable, ("problem",), _SHOWN,
+        ),
+        _check(
+            "dark_16_bit", "Images of 16 bits use more than 12 of them.", find_dark_16_bit, ("dark",), _SHOWN,
         ),
         _check(
             "wrong_size", "Annotations give the size that the image has.",
