@@ -102,7 +102,8 @@ def test_each_defect_of_a_box_is_named_with_the_box(scenes):
     assert found["outside_image"].keys() == {"train/scene_00001"}
     assert "outside the image of 64 x 64" in found["outside_image"]["train/scene_00001"]
     assert found["unknown_class"].keys() == {"train/scene_00002"}
-    assert "dsic" in found["unknown_class"]["train/scene_00002"]
+    assert found["unknown_class"]["train/scene_00002"].startswith("box 1, dsic [")
+    assert "is none of disc, triangle, cross; did you mean 'disc'?" in found["unknown_class"]["train/scene_00002"]
     assert found["doubled_box"].keys() == {"train/scene_00003"}
     assert "IoU 1.000" in found["doubled_box"]["train/scene_00003"]
     assert found["malformed"].keys() == {f"train/scene_0000{index}" for index in (4, 5, 6)}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from optops.workloads.class_checks import enumerate_classes
+from optops.workloads.class_checks import enumerate_classes, explain_unknown
 from optops.workloads.detection.boxes import Box, corners, overlaps
 
 _NAMED = 3
@@ -23,9 +23,10 @@ def find_no_area(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def find_unknown_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[str]:
-    """Name images with a box whose class is not in the list."""
-    known = set(classes)
-    return _per_box(rows, lambda box: "" if box.label in known else "is of a class that is not in the list")
+    """Name images with a box whose class is not in the list, with the nearest one if any is near."""
+    unknown = {box.label for boxes in rows["boxes"] for box in boxes} - set(classes)
+    told = explain_unknown(unknown, classes)
+    return _per_box(rows, lambda box: f"is of a class that {told[box.label]}" if box.label in told else "")
 
 
 def find_absent_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[str]:

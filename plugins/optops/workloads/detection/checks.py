@@ -103,7 +103,7 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
         ),
         _check("no_boxes", "Every image has a box.", image_checks.find_no_boxes, ("boxes", "faults"), _SHOWN),
         _check(
-            "conflicting_labels", "The same image has the same labels everywhere.",
+            "conflicting_labels", "In a split, the same image has the same labels.",
             image_checks.find_conflicts, ("pixels", "boxes"), _SHOWN,
         ),
         _check(
