@@ -142,7 +142,7 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
 
 def test_the_examples_of_the_documentation_are_valid():
     examples = re.findall(r"```yaml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         text = f"name: t\nworkload: detection\n{example}model: {{}}\nregistry: {{name: t}}\n"
         assert WORKLOAD.files(parse_recipe(text, Path("recipes/t.yaml").resolve()).data)
