@@ -15,7 +15,11 @@ def resolve_path(value: str, folder: Path | None) -> Path:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Gives all files in a folder and below, in no order; enters folders that are links, as `Path.rglob` does not."""
+    """Gives all files in a folder and below, in no order; enters folders that are links, as `Path.rglob` does not.
+
+    Raises:
+        ValueError: If a name is no UTF-8, as old archives leave them: no table, log or page can hold it.
+    """
     return _files_below(folder, frozenset())
 
 
@@ -28,6 +32,8 @@ def _files_below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     except PermissionError:  # as `Path.rglob` does: the root of a disk has such a folder
         return
     for path in entries:
+        if any("\ud800" <= letter <= "\udfff" for letter in path.name):
+            raise ValueError(f"{folder}: the name {os.fsencode(path.name)!r} is no UTF-8; rename it")
         if path.is_dir():
             yield from _files_below(path, above | {place})
         elif path.is_file():

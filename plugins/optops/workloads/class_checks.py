@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -22,13 +22,18 @@ def enumerate_classes(classes: Sequence[str]) -> str:
 def find_unknown_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[str]:
     """Name examples whose label is no class, with the nearest one if any is near."""
     unknown = rows.loc[~rows["label"].isin(classes), "label"].astype(object)
-    labels, known = unknown.unique(), enumerate_classes(classes)
+    told = explain_unknown(unknown.unique(), classes)
+    return unknown.map({label: f"label {label!r:.60} {reason}" for label, reason in told.items()}).astype(str)
+
+
+def explain_unknown(labels: Collection[str], classes: Sequence[str]) -> dict[str, str]:
+    """Say of each label that it is none of the classes, and which one is near if any is."""
+    known = enumerate_classes(classes)
     meant = {label: nearest(label, classes) for label in labels if len(labels) <= _MISSPELLED}
-    reasons = {
-        label: f"label {label!r:.60} is none of {known}" + (f"; did you mean {near!r}?" if near else "")
+    return {
+        label: f"is none of {known}" + (f"; did you mean {near!r}?" if near else "")
         for label, near in ((label, meant.get(label)) for label in labels)
     }
-    return unknown.map(reasons).astype(str)
 
 
 def find_rare_class(rows: pd.DataFrame, classes: Sequence[str], min_share: float) -> pd.Series[str]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,6 +81,12 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Returns where the file of a name is: on disks from macOS letters with accents are decomposed, in lists not."""
+    forms = [folder / name, *(folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    return next(filter(is_file, forms), forms[0])
 
 
 def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> ImageFacts:

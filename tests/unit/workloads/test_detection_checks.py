@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,8 +14,10 @@ from PIL import Image
 
 from optops.recipe_file import parse_recipe
 from optops.workloads.base import load_workload
+from optops.workloads.detection.box_checks import find_absent_class
 from optops.workloads.detection.boxes import Box
 from optops.workloads.detection.classes import class_names
+from optops.workloads.detection.corpus import read_detection
 from optops.workloads.detection.image_checks import find_conflicts, near_elsewhere
 from optops.workloads.detection.inspection import THUMBNAIL, Look
 from optops.workloads.detection.scenes import write_scenes, write_voc
@@ -23,6 +26,8 @@ from optops.workloads.detection.settings import DetectionData
 DATA = Path(__file__).parents[3] / "../shared/data/detection"
 WORKLOAD = load_workload("detection")
 SIDE = 64
+CHANCE = {"tiny_box", "no_boxes", "absent_class"}
+"""What a few scenes drawn at random may have."""
 
 VOC = """
 name: scenes
@@ -76,7 +81,7 @@ def set_box(root, **sides):
 
 def test_generated_scenes_have_no_defect(scenes):
     found, report = check(scenes)
-    assert {name: ids for name, ids in found.items() if name not in ("tiny_box", "no_boxes")} == {}
+    assert {name: ids for name, ids in found.items() if name not in CHANCE} == {}
     assert report.quarantine == frozenset()
     assert (scenes / "docs" / "index.html").is_file()
 
@@ -97,7 +102,8 @@ def test_each_defect_of_a_box_is_named_with_the_box(scenes):
     assert found["outside_image"].keys() == {"train/scene_00001"}
     assert "outside the image of 64 x 64" in found["outside_image"]["train/scene_00001"]
     assert found["unknown_class"].keys() == {"train/scene_00002"}
-    assert "dsic" in found["unknown_class"]["train/scene_00002"]
+    assert found["unknown_class"]["train/scene_00002"].startswith("box 1, dsic [")
+    assert "is none of disc, triangle, cross; did you mean 'disc'?" in found["unknown_class"]["train/scene_00002"]
     assert found["doubled_box"].keys() == {"train/scene_00003"}
     assert "IoU 1.000" in found["doubled_box"]["train/scene_00003"]
     assert found["malformed"].keys() == {f"train/scene_0000{index}" for index in (4, 5, 6)}
@@ -108,6 +114,14 @@ def test_each_defect_of_a_box_is_named_with_the_box(scenes):
     (defect,) = [defect for defect in report.defects if defect.check == "no_area"]
     assert defect.file.endswith("annotations/scene_00000.xml")
     assert "scene_00000" in defect.value
+
+
+def test_a_class_without_a_box_to_be_found_is_named_once_a_split():
+    crowd = Box("crowd", 0, 0, 9, 9, difficult=True, crowd=True)
+    rows = pd.DataFrame({"boxes": [(), (Box("disc", 0, 0, 9, 9), crowd), (Box("flat", 3, 0, 3, 9),)]}, index=[7, 8, 9])
+    assert find_absent_class(rows, ("disc",)).empty
+    found = find_absent_class(rows, ("disc", "crowd", "flat", "never"))
+    assert found.to_dict() == {7: "the split has no box to be found of 'crowd', 'flat', 'never'"}
 
 
 def test_each_defect_of_an_image_is_named(scenes):
@@ -296,7 +310,19 @@ def test_images_of_any_mode_pass(scenes):
         else:
             image.convert(mode).save(path.with_suffix(".tif" if mode == "CMYK" else ".png"))
     found, _ = check(scenes)
-    assert not found.keys() - {"tiny_box", "no_boxes"}
+    assert not found.keys() - CHANCE
+
+
+def test_a_picture_of_12_bits_in_a_file_of_16_is_named(scenes):
+    for index, levels in enumerate((1, 16, 257)):
+        path = scenes / "data" / "images" / f"scene_{index:05}.png"
+        grey = np.asarray(Image.open(path).convert("L"), np.uint16)
+        path.unlink()
+        Image.fromarray(grey * levels).save(path.with_suffix(".tif"))
+    found, report = check(scenes)
+    assert found["dark_16_bit"].keys() == {"train/scene_00000", "train/scene_00001"}
+    assert "no pixel of its 16 bits is above 4,095" in found["dark_16_bit"]["train/scene_00001"]
+    assert not report.quarantine & found["dark_16_bit"].keys()
 
 
 def test_a_rotated_image_is_as_large_as_it_is_shown_and_the_reason_says_so(scenes):
@@ -469,6 +495,75 @@ def test_a_list_may_name_images_from_the_root_of_the_data_set_or_of_the_disk(tmp
     for frame in frames.values():
         there = frame[frame["name"] != "scene_00099"]
         assert there["boxes"].map(len).eq(1).all() and (there["content"] != "").all()
+
+
+@pytest.mark.parametrize("listed", ["twin.jpg", "images/twin.png"])
+@pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
+def test_of_images_that_differ_in_their_suffix_alone_a_list_gives_the_one_that_it_names(tmp_path, form, listed):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in ("twin.jpg", "twin.png", "other.png"):
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / name)
+    write_voc(tmp_path / "labels" / "twin.xml", "twin", (SIDE, SIDE), [Box("disc", 16, 16, 48, 48)])
+    (tmp_path / "labels" / "twin.txt").write_text("0 0.5 0.5 0.5 0.5")
+    names = ("twin.jpg", "twin.png", "other.png")
+    coco = {
+        "categories": [{"id": 0, "name": "disc"}],
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+        "annotations": [{"image_id": index, "category_id": 0, "bbox": [16, 16, 32, 32]} for index in range(3)],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    (tmp_path / "list.txt").write_text(listed)
+    labels = "labels.json" if form == "coco" else "labels"
+    data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
+    one, both = {"annotations": labels, "list": "list.txt"}, {"annotations": labels}
+    frames = read_detection(DetectionData(**data, train=one, validation=both, test=both), 1)
+    (image,) = frames["train"]["image"]
+    assert image.endswith(f"images/{Path(listed).name}")
+    assert list(frames["train"]["boxes"]) == [(Box("disc", 16, 16, 48, 48),)]
+    faults = {Path(image).name: faults for image, faults in frames["test"][["image", "faults"]].itertuples(index=False)}
+    suffix = {"voc": "xml", "yolo": "txt"}.get(form)
+    told = (f"twin.{suffix} is the annotation of twin.jpg, too; rename one of the two",) if suffix else ()
+    assert (faults["twin.jpg"], faults["twin.png"]) == ((), told)
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_a_line_that_is_longer_than_any_name_is_a_defect_and_a_list_of_such_lines_is_refused(scenes, form):
+    text = VOC
+    if form == "yolo":
+        text = write_yolo(scenes)
+    line = "images/scene_00000.png " + " ".join(["10,20,30,40,0"] * 40)
+    recipe = parse_recipe(text, scenes / "recipe.yaml")
+    (scenes / "data" / "train.txt").write_text(f"scene_00001\n{line}\n")
+    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    assert list(frame["content"] == "") == [False, True]
+    (scenes / "data" / "train.txt").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"train\.txt: none of its 1 lines names an image of .*images; the first"):
+        WORKLOAD.read(recipe.data, 1)
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
+def test_a_name_is_found_whether_its_accents_are_characters_of_their_own_or_not(tmp_path, form, stored):
+    disk, listed = (unicodedata.normalize(kind, "größe") for kind in (stored, "NFD" if stored == "NFC" else "NFC"))
+    box = Box("disc", 16, 16, 48, 48)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / f"{disk}.png")
+    write_voc(tmp_path / "labels" / f"{disk}.xml", "x", (SIDE, SIDE), [box])
+    (tmp_path / "labels" / f"{disk}.txt").write_text("0 0.5 0.5 0.5 0.5")
+    coco = {
+        "categories": [{"id": 0, "name": "disc"}],
+        "images": [{"id": 0, "file_name": f"{listed}.png"}],
+        "annotations": [{"image_id": 0, "category_id": 0, "bbox": [16, 16, 32, 32]}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
+    (tmp_path / "list.txt").write_text(f"images/{listed}.png", encoding="utf-8")
+    part = {"annotations": "labels.json" if form == "coco" else "labels", "list": "list.txt"}
+    data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
+    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    assert list(frame["boxes"]) == [(box,)]
+    assert frame["image"].map(os.path.isfile).all()
 
 
 def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):

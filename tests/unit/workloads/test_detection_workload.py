@@ -22,8 +22,8 @@ from optops.workloads.base import load_workload
 from optops.workloads.detection.augmentation import augment
 from optops.workloads.detection.boxes import Box, overlaps
 from optops.workloads.detection.detecting import predict_files, serve_images
-from optops.workloads.detection.detector import Detector
-from optops.workloads.detection.letterbox import letterbox, out_of_letterbox
+from optops.workloads.detection.detector import Detector, make_detector
+from optops.workloads.detection.letterbox import fitted, letterbox, out_of_letterbox
 from optops.workloads.detection.scenes import draw_scene
 from optops.workloads.detection.settings import Augmentation
 
@@ -142,7 +142,7 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
 
 def test_the_examples_of_the_documentation_are_valid():
     examples = re.findall(r"```yaml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         text = f"name: t\nworkload: detection\n{example}model: {{}}\nregistry: {{name: t}}\n"
         assert WORKLOAD.files(parse_recipe(text, Path("recipes/t.yaml").resolve()).data)
@@ -193,6 +193,27 @@ def test_epochs_differ_and_are_the_same_again(recipe, splits, assets):
     assert first[0][INPUT].dtype == np.float32
     assert 0 <= first[0][INPUT].min() <= first[0][INPUT].max() <= 1
     assert {INPUT, BOXES, ANCHORS, *(TARGET.format(stride=stride) for stride in STRIDES)} == set(first[0])
+
+
+def test_a_box_over_the_edge_is_judged_as_it_is_learnt_cut_there(recipe, splits, assets):
+    frame = splits["test"].head(1).copy()
+    frame["boxes"] = [(Box("disc", -30, 0, 20, 40), Box("disc", 96, 0, 120, 40))]
+    answer = [[{"box": [0, 0, 20, 40], "class": "disc", "score": 0.9}]]
+    assert WORKLOAD.metric(WORKLOAD.statistics(answer, frame, recipe.data))[0] == pytest.approx(100)
+    (image,) = WORKLOAD.batches(recipe, frame, assets, recipe.train).images
+    np.testing.assert_allclose(image.boxes * 96, [[0, 0, 20, 40]])
+    assert "cut at its edges" in WORKLOAD.metric_signature(recipe.data)
+
+
+def test_anchors_are_of_boxes_that_are_learnt_alone(recipe, splits, tmp_path):
+    random = np.random.default_rng(1)
+    made = [Box("disc", 1, 1, 1 + width, 1 + height) for width, height in random.uniform(9, 90, (50, 2))]
+    tiny = [Box("disc", 1, 1, 1 + side, 1.5 + side) for side in random.uniform(0.01, 2, 10)]
+    frame = splits["train"].head(1).copy()
+    frame["boxes"] = [(*made,)]
+    expected = make_detector(recipe.model, ("disc",), frame, 1)
+    frame["boxes"] = [(*made, *tiny, Box("disc", 0, 0, 96, 5, difficult=True, crowd=True), Box("cup", 0, 0, 5, 96))]
+    assert make_detector(recipe.model, ("disc",), frame, 1) == expected
 
 
 def test_a_batch_that_fits_no_memory_is_refused(recipe, splits, assets):
@@ -285,6 +306,13 @@ def test_what_goes_into_the_letterbox_comes_out_where_it_was(size):
     rows, columns = np.nonzero(square[..., 0] == 200)
     whole = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
     np.testing.assert_allclose(out_of_letterbox(whole, size, 96), [[0, 0, *size]], atol=max(size) / 96)
+
+
+@pytest.mark.parametrize("size", [(5104, 409), (409, 5104), (3000, 2)])
+def test_a_large_flat_image_fills_the_letterbox_as_far_as_boxes_are_taken_out_of_it(size):
+    square = letterbox(Image.new("RGB", size, (200, 200, 200)), 416)
+    rows, columns = np.nonzero(square[..., 0] == 200)
+    assert (len(set(columns)), len(set(rows))) == fitted(size, 416)
 
 
 def test_it_serves_bytes_base64_and_arrays_alike_in_pixels_of_the_given_image(assets, tmp_path):

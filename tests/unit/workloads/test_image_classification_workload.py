@@ -1,6 +1,7 @@
 import csv
 import io
 import shutil
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -208,6 +209,15 @@ def test_planted_defects_are_found_and_nothing_else(folder):
     assert reasons["conflicting_class"].startswith("labelled 'ring', and 'disc' in train/disc/")
 
 
+def test_a_picture_of_12_bits_in_a_file_of_16_is_named(folder):
+    names = sorted((folder / "train" / "disc").iterdir())
+    for path, levels in zip(names, (16, 257), strict=False):
+        grey = np.asarray(Image.open(path).convert("L"), np.uint16)
+        Image.fromarray(grey * levels).save(path)
+    counts, _ = found(folder)
+    assert counts == {("dark_16_bit", "train"): 1}
+
+
 def test_a_rare_class_is_reported(folder):
     for path in sorted((folder / "train" / "ring").iterdir())[3:]:
         path.unlink()
@@ -251,6 +261,16 @@ def test_a_csv_file_may_name_what_no_file_can_be_called(folder):
     recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
     frame, _ = WORKLOAD.label_checks(WORKLOAD.read(recipe.data, 1)["train"].assign(split="train"), recipe)
     assert list(frame["problem"]) == ["the file does not exist"]
+
+
+def test_a_csv_file_names_images_whether_their_accents_are_characters_of_their_own_or_not(folder):
+    path = next((folder / "train").rglob("*.png"))
+    decomposed = path.rename(path.with_name(unicodedata.normalize("NFD", "größe.png")))
+    (folder / "train.csv").write_text(
+        f"file,label\n{path.parent.relative_to(folder)}/größe.png,disc\n", encoding="utf-8"
+    )
+    recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
+    assert list(WORKLOAD.read(recipe.data, 1)["train"]["file"]) == [str(decomposed)]
 
 
 def test_equal_files_of_one_corpus_stay_in_one_split(folder):

@@ -1,13 +1,16 @@
 import base64
+import os
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from optops.candidate import digest_folder
 from optops.workloads.images import (
     ImageError,
     encode_png,
@@ -34,6 +37,14 @@ def test_images_in_folders_that_are_links_are_found_and_loops_end(tmp_path):
     (cats / "back").symlink_to(train)
     found = [path.relative_to(train).as_posix() for path in image_files(train)]
     assert found == ["cat/a.png", "cat/below/b.png", "tabby/b.png"]
+
+
+@pytest.mark.parametrize("read", [image_files, digest_folder], ids=lambda read: read.__name__)
+def test_a_name_that_is_no_utf8_is_refused_with_its_folder(tmp_path, read):
+    (tmp_path / "below").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "below") + b"/gr\xf6sse.jpg")).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"below: the name b'gr\\xf6sse\.jpg' is no UTF-8; rename it"):
+        read(tmp_path)
 
 
 def encoded(image, form="PNG", **options):

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +15,12 @@ from optops.models.yolo.loss import ANCHORS, BOXES, TARGET
 from optops.models.yolo.network import INPUT, STRIDES
 from optops.models.yolo.targets import make_targets
 from optops.workloads.detection.augmentation import LEAST_SIDE, augment
-from optops.workloads.detection.boxes import Box, corners
 from optops.workloads.detection.detector import Detector
 from optops.workloads.detection.letterbox import shrink
 from optops.workloads.detection.settings import Augmentation
+from optops.workloads.detection.training_images import TrainingImage, training_images
 from optops.workloads.image_cache import ImageCache
-from optops.workloads.images import ImageError, image_size, open_image
+from optops.workloads.images import ImageError, open_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,23 +30,6 @@ _KEPT_SIZE = 1.3
 """How much larger than the network's input images are kept, so that enlarging them does not blur."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingImage:
-    """An image to train on.
-
-    Attributes:
-        path: Where it is.
-        size: Width and height in pixels.
-        boxes: Corners as shares of its sides, [boxes, 4].
-        labels: Numbers of the boxes' classes, [boxes].
-    """
-
-    path: Path
-    size: tuple[int, int]
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.intp]
 
 
 class ImageBatches:
@@ -76,14 +58,11 @@ class ImageBatches:
                 f"a batch of {batch} images of {detector.input_size} pixels does not fit into memory: "
                 f"`batch_tokens` is the number of images here; write 8, or {most} at most"
             )
-        numbers = {name: index for index, name in enumerate(detector.classes)}
-        labelled = zip(examples["image"], examples["boxes"], strict=True)
-        made = [_training_image(Path(image), boxes, numbers) for image, boxes in labelled]
-        self.images = [image for image in made if image is not None]
+        self.images = training_images(examples, detector.classes)
         if not self.images:
             raise ValueError("no training image can be read; look at what check_labels says")
-        if len(self.images) < len(made):
-            log.warning("%d training images can not be read and are left out", len(made) - len(self.images))
+        if len(self.images) < len(examples):
+            log.warning("%d training images can not be read and are left out", len(examples) - len(self.images))
         _check_boxes(self.images, detector.input_size)
         self._pixels = ImageCache(self._decode)
 
@@ -150,26 +129,13 @@ class EpochOfImages:
             yield waiting.pop().result()
 
 
-def _training_image(path: Path, boxes: tuple[Box, ...], numbers: dict[str, int]) -> TrainingImage | None:
-    try:
-        size = image_size(path)
-    except (ImageError, OSError):
-        return None
-    usable = [box for box in boxes if box.label in numbers and box.has_area and not box.crowd]
-    shares = np.clip(corners(usable) / np.array([*size, *size]), 0, 1)
-    labels = np.array([numbers[box.label] for box in usable], np.intp)
-    inside = (shares[:, 2:] > shares[:, :2]).all(axis=1)
-    return TrainingImage(path, size, shares[inside], labels[inside])
-
-
 def _check_boxes(images: Sequence[TrainingImage], side: int) -> None:
     """Says how many boxes are too small to be labels in the square that the network sees, before it is varied.
 
     Raises:
         ValueError: If all of them are, or there is none.
     """
-    sides = [(image.boxes[:, 2:] - image.boxes[:, :2]) * image.size * (side / max(image.size)) for image in images]
-    too_small = np.asarray((np.concatenate(sides) < LEAST_SIDE).any(axis=1))
+    too_small = np.asarray((np.concatenate([image.sides(side) for image in images]) < LEAST_SIDE).any(axis=1))
     count, small = len(too_small), int(too_small.sum())
     if not count:
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
+from optops.workloads.class_checks import enumerate_classes, explain_unknown
 from optops.workloads.detection.boxes import Box, corners, overlaps
 
 _NAMED = 3
@@ -22,9 +23,18 @@ def find_no_area(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def find_unknown_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[str]:
-    """Name images with a box whose class is not in the list."""
-    known = set(classes)
-    return _per_box(rows, lambda box: "" if box.label in known else "is of a class that is not in the list")
+    """Name images with a box whose class is not in the list, with the nearest one if any is near."""
+    unknown = {box.label for boxes in rows["boxes"] for box in boxes} - set(classes)
+    told = explain_unknown(unknown, classes)
+    return _per_box(rows, lambda box: f"is of a class that {told[box.label]}" if box.label in told else "")
+
+
+def find_absent_class(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series[str]:
+    """Name the first image of a split that has no box to be found of some class."""
+    found = {box.label for boxes in rows["boxes"] for box in boxes if box.to_be_found}
+    absent = [repr(name) for name in classes if name not in found]
+    reasons = {rows.index[0]: f"the split has no box to be found of {enumerate_classes(absent)}"} if absent else {}
+    return pd.Series(reasons, dtype=str)
 
 
 def find_tiny(rows: pd.DataFrame, least: float) -> pd.Series[str]:

@@ -33,8 +33,27 @@ class Box(NamedTuple):
         """Whether anything can lie in it."""
         return self.right > self.left and self.bottom > self.top
 
+    @property
+    def to_be_found(self) -> bool:
+        """Whether a detector is judged by finding it, if its class is known."""
+        return self.has_area and not (self.difficult or self.crowd)
+
     def __str__(self) -> str:
         return f"{self.label} [{self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g}]"
+
+
+def cut_at_edges(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
+    """Returns what is left of boxes in an image of a width and height; of one beside it, a box without area."""
+    width, height = size
+    return [
+        box._replace(
+            left=min(max(box.left, 0), width),
+            top=min(max(box.top, 0), height),
+            right=min(max(box.right, 0), width),
+            bottom=min(max(box.bottom, 0), height),
+        )
+        for box in boxes
+    ]
 
 
 def corners(boxes: Sequence[Box]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from optops.workloads.dark_images import find_dark_16_bit
 from optops.workloads.detection import box_checks, image_checks
 from optops.workloads.detection.inspection import look_at_all
 from optops.workloads.detection.settings import CHECKS, Thresholds
@@ -45,6 +46,7 @@ def detection_checks(
         real_width=[look.width for look in looks],
         real_height=[look.height for look in looks],
         pixels=[look.pixels for look in looks],
+        dark=[look.dark for look in looks],
     )
     frame = frame.assign(
         elsewhere=seen_elsewhere(frame, "pixels", "image"),
@@ -71,6 +73,10 @@ def _box_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowCheck
             box_checks.find_unknown_class, ("boxes",), _SHOWN, classes=list(classes),
         ),
         _check(
+            "absent_class", "Every class has a box to be found.",
+            box_checks.find_absent_class, ("boxes",), _SHOWN, classes=list(classes),
+        ),
+        _check(
             "doubled_box",
             f"No two boxes of one class overlap by more than {thresholds.doubled_overlap:g} (IoU).",
             box_checks.find_doubled, ("boxes",), _SHOWN, most=thresholds.doubled_overlap,
@@ -89,12 +95,15 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
             image_checks.find_unreadable, ("problem",), _SHOWN,
         ),
         _check(
+            "dark_16_bit", "Images of 16 bits use more than 12 of them.", find_dark_16_bit, ("dark",), _SHOWN,
+        ),
+        _check(
             "wrong_size", "Annotations give the size that the image has.",
             image_checks.find_wrong_size, ("width", "height", "real_width", "real_height"), _SHOWN,
         ),
         _check("no_boxes", "Every image has a box.", image_checks.find_no_boxes, ("boxes", "faults"), _SHOWN),
         _check(
-            "conflicting_labels", "The same image has the same labels everywhere.",
+            "conflicting_labels", "In a split, the same image has the same labels.",
             image_checks.find_conflicts, ("pixels", "boxes"), _SHOWN,
         ),
         _check(

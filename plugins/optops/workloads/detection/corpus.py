@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files
+from optops.workloads.images import SUFFIXES, image_files, is_file, place_of
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -77,29 +78,29 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels)
-    known = {_stem(name) for name, _ in entries}
-    listed = {line: _meant(line, known) for line in _lines(Path(part.list))} if part.list else {}
-    wanted = set(listed.values()) if part.list else known
+    images = _by_stem(name for name, _ in entries)
+    listed = dict(_listed(Path(part.list), images, labels)) if part.list else {}
+    wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
-        if _stem(name) in wanted:
-            yield name, folder / name, labels, index, annotation
+        if name in wanted:
+            yield name, place_of(folder, name), labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
         name = Path(_named(line)).name
-        yield name, folder / name, labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
+        yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
 def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Sequence[str]) -> Found:
     if not labels.is_dir():
         raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
     suffix = ".xml" if form == "voc" else ".txt"
-    images = _by_stem(path.relative_to(folder) for path in image_files(folder))
+    images = _by_stem(str(path.relative_to(folder)) for path in image_files(folder))
     files = sorted(path for path in files_below(labels) if path.suffix.lower() == suffix)
     annotated = {_stem(str(path.relative_to(labels))): path for path in files}
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [_meant(line, known) or _stem(Path(_named(line)).name) for line in _lines(Path(part.list))]
+        names = [meant or _stem(Path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
     else:
         # An annotation without an image is a defect to name, but not a list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
@@ -107,10 +108,17 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
     read: Callable[[Path, Path], Annotation] = (
         (lambda path, image: read_voc(path)) if form == "voc" else (lambda path, image: read_yolo(path, image, classes))
     )
+    owners: dict[Path, str] = {}
     for name in names:
         image = folder / images.get(name, name)
-        file = annotated.get(name, labels / f"{name}{suffix}")
-        annotation = Annotation(faults=("there is no annotation file",)) if _lacks(form, file) else read(file, image)
+        file = annotated.get(name) or annotated.get(_stem(name)) or labels / f"{name}{suffix}"
+        if _lacks(form, file):
+            annotation = Annotation(faults=("there is no annotation file",))
+        elif owners.setdefault(file, name) != name:
+            other = images.get(owners[file], owners[file])
+            annotation = Annotation(faults=(f"{file.name} is the annotation of {other}, too; rename one of the two",))
+        else:
+            annotation = read(file, image)
         yield name, image, file, 1, annotation
 
 
@@ -120,23 +128,30 @@ def _lists_classes(form: str, name: str) -> bool:
 
 def _lacks(form: str, file: Path) -> bool:
     # YOLO labels an image without objects by no file at all.
-    return form == "voc" and not file.exists()
+    return form == "voc" and not is_file(file)
 
 
-def _by_stem(paths: Iterable[Path]) -> Mapping[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = _stem(str(path))
+def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
         # Two images that differ in nothing but the suffix: the second keeps it in its name.
-        found[str(path) if name in found else name] = path
+        found[name if found.get(_stem(name), name) != name else _stem(name)] = name
     return found
 
 
-def _lines(path: Path) -> list[str]:
+def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, str | None]]:
     """Reads the list of a split.
 
+    Args:
+        path: The list.
+        known: As of `_meant`.
+        place: Where that is known from.
+
+    Returns:
+        Each line and which image it means, if any.
+
     Raises:
-        ValueError: If it can not be read, or is empty.
+        ValueError: If it can not be read, is empty, or is of other images.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -145,7 +160,13 @@ def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    return lines
+    listed = [(line, _meant(line, known)) for line in lines]
+    if not any(meant for _, meant in listed):
+        raise ValueError(
+            f"{path}: none of its {len(lines)} lines names an image of {place}; the first is {lines[0]!r:.80}. Write "
+            "the path of an image in each line, and nothing else"
+        )
+    return listed
 
 
 def _meant(line: str, known: Collection[str]) -> str | None:
@@ -155,14 +176,16 @@ def _meant(line: str, known: Collection[str]) -> str | None:
 
     Args:
         line: The line.
-        known: Names of images and annotations, without suffix: `beach 1` may be one of them, or `beach` of a class.
+        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
+            one of them, or `beach` of a class.
     """
-    for name in (line, _named(line)):
-        parts = Path(_stem(name)).parts
+    for named in (line, _named(line)):
+        parts = Path(named).parts
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
-            if tail in known:
-                return tail
+            for name in (tail, _stem(tail)):
+                if name in known:
+                    return name
     return None
 
 
@@ -172,7 +195,8 @@ def _named(line: str) -> str:
 
 
 def _stem(name: str) -> str:
-    path = Path(name)
+    # A letter with its accent is one character or two: what looks the same is one name.
+    path = Path(unicodedata.normalize("NFC", name))
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES | {".xml", ".txt"} else str(path)
 
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from optops.models.yolo.anchors import cluster_anchors
 from optops.models.yolo.decoding import Suppression
 from optops.models.yolo.network import STRIDES
-from optops.workloads.detection.boxes import Box, corners
-from optops.workloads.detection.letterbox import fitted
+from optops.workloads.detection.augmentation import LEAST_SIDE
 from optops.workloads.detection.settings import DetectionModel
-from optops.workloads.images import ImageError, image_size
+from optops.workloads.detection.training_images import training_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,20 +72,15 @@ class Detector:
 
 
 def make_detector(model: DetectionModel, classes: tuple[str, ...], examples: "pd.DataFrame", seed: int) -> Detector:
-    """Returns a detector whose anchors are clustered from the boxes of training examples."""
-    sides = [
-        _sides_in_letterbox(boxes, Path(image), model.input_size)
-        for boxes, image in zip(examples["boxes"], examples["image"], strict=True)
-    ]
-    anchors = cluster_anchors(np.concatenate(sides), model.anchors_per_scale * len(STRIDES), seed)
+    """Returns a detector whose anchors are clustered from those boxes of training examples that are learnt.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    images = training_images(examples, classes)
+    sides = np.concatenate([np.zeros((0, 2)), *(image.sides(model.input_size) for image in images)])
+    learnt = sides[(sides >= LEAST_SIDE).all(axis=1)]
+    # Where all are too small, training says so, and what to do.
+    anchors = cluster_anchors(learnt if len(learnt) else sides, model.anchors_per_scale * len(STRIDES), seed)
     pairs = tuple((round(float(width), 2), round(float(height), 2)) for width, height in anchors)
     return Detector(classes, pairs, model.input_size, **model.serving.model_dump())
-
-
-def _sides_in_letterbox(boxes: tuple[Box, ...], image: Path, side: int) -> NDArray[np.float64]:
-    try:
-        size = image_size(image)
-    except ImageError:
-        return np.zeros((0, 2))
-    places = np.clip(corners(boxes), 0, [*size, *size])
-    return (places[:, 2:] - places[:, :2]) * (np.array(fitted(size, side)) / size)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from optops.workloads.dark_images import is_dark_16_bit
 from optops.workloads.detection.letterbox import shrink
 from optops.workloads.images import ImageError, image_size, is_file, open_image, pixels_of
 
@@ -27,6 +28,7 @@ class Look:
         height: Likewise.
         pixels: Digest of its size and pixels; empty if it can not be used.
         thumbnail: Grey, uint8 [THUMBNAIL, THUMBNAIL]; empty if it can not be used.
+        dark: Whether it has 16 bits and uses 12 of them at most.
     """
 
     problem: str
@@ -34,6 +36,7 @@ class Look:
     height: int
     pixels: str
     thumbnail: NDArray[np.uint8]
+    dark: bool = False
 
 
 def look_at_all(paths: Sequence[str]) -> list[Look]:
@@ -55,6 +58,6 @@ def look_at(path: Path) -> Look:
         small = shrink(image, LARGEST_WHOLE)
         total.update(small.tobytes())
         grey = pixels_of(small.convert("L").resize((THUMBNAIL, THUMBNAIL)), "L")
-        return Look("", *image.size, total.hexdigest()[:32], grey)
+        return Look("", *image.size, total.hexdigest()[:32], grey, is_dark_16_bit(image))
     except ImageError as error:
         return Look(str(error), width, height, "", nothing)

@@ -24,13 +24,13 @@ def shrink(image: "Image", most: int) -> "Image":
     """Returns an upright image in RGB whose longer side has at most so many pixels."""
     from PIL import Image
 
+    # Of what is given, as `out_of_letterbox` knows it: made smaller first, a flat image would be rounded otherwise.
+    size = fitted(image.size, most) if max(image.size) > most else image.size
     # Large images are made smaller in their own mode first: converting them takes several times their memory.
     if max(image.size) >= 4 * most and image.mode in ("L", "RGB", "CMYK", "RGBA"):
         image = image.reduce(max(image.size) // (2 * most))
     image = Image.fromarray(pixels_of(image, "RGB"))
-    if max(image.size) <= most:
-        return image
-    return image.resize(fitted(image.size, most), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def letterbox(image: "Image", side: int) -> NDArray[np.uint8]:
@@ -39,7 +39,7 @@ def letterbox(image: "Image", side: int) -> NDArray[np.uint8]:
 
     square = Image.new("RGB", (side, side), GREY)
     small = shrink(image, side)
-    width, height = fitted(small.size, side)
+    width, height = fitted(image.size, side)
     if small.size != (width, height):
         small = small.resize((width, height), Image.Resampling.BILINEAR)
     square.paste(small, ((side - width) // 2, (side - height) // 2))

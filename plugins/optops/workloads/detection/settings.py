@@ -18,6 +18,7 @@ CHECKS = {
     "no_area": StandardCheck("critical", 0.002, "a box without area"),
     "outside_image": StandardCheck("critical", 0.002, "a box over the image's edge by more than `outside_pixels`"),
     "unknown_class": StandardCheck("critical", 0.002, "a class that is not in the list"),
+    "absent_class": StandardCheck("warning", 0.0, "a class without a box to be found: the split does not judge it"),
     "doubled_box": StandardCheck(
         "critical", 0.02, "two boxes of a class that overlap by more than `doubled_overlap` (IoU)"
     ),
@@ -25,6 +26,7 @@ CHECKS = {
     "unreadable": StandardCheck(
         "critical", 0.002, "an image that is not there or can not be decoded to its last pixel"
     ),
+    "dark_16_bit": StandardCheck("warning", 0.02, "16 bits of which 12 at most are used, which is nearly black"),
     "wrong_size": StandardCheck("critical", 0.002, "an annotation that gives another size than the image has"),
     "no_boxes": StandardCheck("warning", 0.1, "an image without a box"),
     "conflicting_labels": StandardCheck("critical", 0.002, "the same image with other labels in its split"),

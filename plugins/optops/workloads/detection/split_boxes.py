@@ -23,7 +23,7 @@ def refuse_splits_without_boxes(frame: pd.DataFrame, classes: Sequence[str]) -> 
     known = set(classes)
     for split, rows in frame.groupby("split", sort=False):
         boxes = (box for labelled in rows["boxes"] for box in labelled)
-        if not any(box.label in known and box.has_area and not box.difficult for box in boxes):
+        if not any(box.label in known and box.to_be_found for box in boxes):
             raise ValueError(f"the {split} split has no box to be found: {_what_it_has(rows, known)}")
 
 

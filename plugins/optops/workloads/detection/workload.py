@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from optops.models.training.settings import Batches, Loss
     from optops.runtimes.base import Executable
+    from optops.workloads.detection.boxes import Box
     from optops.workloads.label_checks import RowCheck
 
 
@@ -185,7 +186,8 @@ class DetectionWorkload(Workload):
         from optops.workloads.detection.average_precision import detection_statistics
         from optops.workloads.detection.classes import class_names
 
-        return detection_statistics(predictions, list(examples["boxes"]), class_names(section(DetectionData, data)))
+        truths = [_in_image(boxes, image) for boxes, image in zip(examples["boxes"], examples["image"], strict=True)]
+        return detection_statistics(predictions, truths, class_names(section(DetectionData, data)))
 
     def metric(self, statistics: "np.ndarray", weights: "np.ndarray | None" = None) -> "np.ndarray":
         """Returns mAP at IoU 0.5, 0 to 100."""
@@ -215,8 +217,9 @@ class DetectionWorkload(Workload):
         # They may stand in a file: what changes there changes the metric, and nothing else says so.
         classes = class_names(section(DetectionData, data))
         return (
-            "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image, none difficult "
-            f"or crowd, over {len(classes)} classes: {', '.join(classes)}; pycocotools {version('pycocotools')}"
+            "mAP in percent, IoU 0.5, 101 recalls, at most 100 boxes of an image, cut at its edges, none difficult "
+            f"or crowd, over those of {len(classes)} classes that have boxes: {', '.join(classes)}; "
+            f"pycocotools {version('pycocotools')}"
         )
 
     # Serving and timing
@@ -254,6 +257,17 @@ class DetectionWorkload(Workload):
             if image.is_file() and not inspect_image(image).problem:
                 return [base64_of(image.read_bytes())]
         return []
+
+
+def _in_image(boxes: "Sequence[Box]", image: str) -> "Sequence[Box]":
+    """Returns boxes as they are learnt and found: cut at the image's edges."""
+    from optops.workloads.detection.boxes import cut_at_edges
+    from optops.workloads.images import ImageError, image_size
+
+    try:
+        return cut_at_edges(boxes, image_size(Path(image)))
+    except ImageError:
+        return boxes
 
 
 def _within(value: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
 from optops.workloads.detection.boxes import Box
-from optops.workloads.images import ImageError, image_size
+from optops.workloads.images import ImageError, image_size, is_file
 
 SIZE_LIMIT = 16 << 20
 FIELDS = ("class", "cx", "cy", "width", "height")
@@ -19,7 +19,7 @@ def read_yolo(path: Path, image: Path, classes: Sequence[str]) -> Annotation:
         image: Gives the size.
         classes: Names, by number; a number beyond them becomes a name that is none of them.
     """
-    if not path.exists():
+    if not is_file(path):
         return Annotation()
     try:
         if path.stat().st_size > SIZE_LIMIT:

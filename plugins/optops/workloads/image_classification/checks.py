@@ -14,8 +14,9 @@ from optops.workloads.class_checks import (
     find_rare_class,
     find_unknown_class,
 )
+from optops.workloads.dark_images import find_dark_16_bit, is_dark_16_bit
 from optops.workloads.image_classification.settings import CHECKS, Thresholds
-from optops.workloads.images import ImageError, is_file, read_image
+from optops.workloads.images import ImageError, is_file, open_image, pixels_of
 from optops.workloads.label_checks import RowCheck
 from optops.workloads.repetition import find_elsewhere, find_repeated, seen_elsewhere
 
@@ -30,11 +31,12 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         New columns: `problem` (why it can not be decoded, or empty), `height`, `width`, `pixels` (a digest of them,
-        whatever the format), `elsewhere` (where a later split has the same pixels, or empty).
+        whatever the format), `dark` (whether it has 16 bits and uses 12 at most), `elsewhere` (where a later split has
+        the same pixels, or empty).
     """
     found = pd.DataFrame(
         [_look(Path(file)) for file in frame["file"]],
-        columns=["problem", "height", "width", "pixels"],
+        columns=["problem", "height", "width", "pixels", "dark"],
         index=frame.index,
     )
     examined = pd.concat([frame, found], axis=1)
@@ -51,6 +53,10 @@ def class_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowChec
         _check(
             "too_small", f"Images are at least {thresholds.min_side} pixels high and wide.",
             find_too_small, ("height", "width"), min_side=thresholds.min_side,
+        ),
+        _check(
+            "dark_16_bit", "Images of 16 bits use more than 12 of them.",
+            find_dark_16_bit, ("dark",), ("height", "width"),
         ),
         _check(
             "unknown_class", f"Every label is one of the classes: {enumerate_classes(classes)}.",
@@ -87,13 +93,14 @@ def find_too_small(rows: pd.DataFrame, min_side: int) -> "pd.Series[str]":
     return small["width"].astype(str) + " x " + small["height"].astype(str) + " pixels"
 
 
-def _look(path: Path) -> tuple[str, int, int, str]:
+def _look(path: Path) -> tuple[str, int, int, str, bool]:
     if not is_file(path):
-        return "the file does not exist", 0, 0, ""
+        return "the file does not exist", 0, 0, "", False
     try:
-        pixels = read_image(path)
+        image = open_image(path)
+        pixels = pixels_of(image, "RGB")
     except ImageError as error:
-        return str(error), 0, 0, ""
+        return str(error), 0, 0, "", False
     content = hashlib.sha256(str(pixels.shape).encode())
     content.update(np.ascontiguousarray(pixels).data)
-    return "", pixels.shape[0], pixels.shape[1], content.hexdigest()[:16]
+    return "", pixels.shape[0], pixels.shape[1], content.hexdigest()[:16], is_dark_16_bit(image)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optops.workloads.images import image_files, is_file
+from optops.workloads.images import image_files, is_file, place_of
 from optops.workloads.splitting import assign_splits
 
 COLUMNS = ("id", "file", "line", "label", "digest")
@@ -84,7 +84,7 @@ def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
                     f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}"
                 )
             for row in reader:
-                yield path.parent / (row["file"] or ""), reader.line_num, (row["label"] or "").strip()
+                yield place_of(path.parent, row["file"] or ""), reader.line_num, (row["label"] or "").strip()
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
 
