@@ -31,9 +31,10 @@ setup: .venv/.ready-$(EXTRA)  ## Install everything into .venv, as uv.lock pins 
 demo: setup  ## Take the travel-phrase recipe through the whole flow in Airflow, to a promoted model
 	@.venv/bin/optops demo
 
-demo-vision: setup  ## Draw scenes and textures, and take a detector and an enlarger of images through the whole flow
+demo-vision: setup  ## Draw scenes, textures and shapes, and take a model of each kind of vision through the whole flow
 	@.venv/bin/optops demo dags/recipes/drawn_scenes.yaml
 	@.venv/bin/optops demo dags/recipes/procedural_textures.yaml
+	@.venv/bin/optops demo dags/recipes/drawn_shapes.yaml
 
 demo-text: setup  ## Take a BERT on travellers' questions through the whole flow, to a promoted model
 	@.venv/bin/optops demo dags/recipes/travel_intents.yaml

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from optops.recipe import Recipe, SectionError
 from optops.recipe_section import OFF, ON
 from optops.spelling import hint, nearest
+from optops.yaml_text import compose_yaml, load_yaml
 
 Location = tuple[str | int, ...]
 
@@ -45,8 +46,8 @@ def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = No
         RecipeError: If it is no YAML or does not fit the schema.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        node = compose_yaml(text)
+        data = load_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None

@@ -250,6 +250,30 @@ def test_classes_may_be_bare_numbers(workload: str) -> None:
     assert list(recipe.data.classes) == ["0", "1", "2"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("workload", MORE)
+def test_classes_that_look_like_numbers_are_called_as_they_are_written(workload: str) -> None:
+    more = MORE[workload].replace("{text}", "1")
+    text = CLASSES.format(workload=workload, classes="[00000, 00010, 1_000, 12:30, 0x1F, +1, -0, 1e3]", more=more)
+    written = ["00000", "00010", "1_000", "12:30", "0x1F", "+1", "-0", "1e3"]
+    assert list(parse_recipe(text, PATH).data.classes) == written  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("workload", MORE)
+@pytest.mark.parametrize("name", ["1.10", "2024-01-02"])
+def test_a_class_that_can_not_be_called_as_it_is_written_is_refused(workload: str, name: str) -> None:
+    more = MORE[workload].replace("{text}", "1")
+    line = message_of(CLASSES.format(workload=workload, classes=f"[{name}, a]", more=more))
+    assert "is no text: YAML reads bare numbers with a point and bare dates as something else" in line
+    quoted = CLASSES.format(workload=workload, classes=f"['{name}', a]", more=more)
+    assert list(parse_recipe(quoted, PATH).data.classes) == [name, "a"]  # type: ignore[attr-defined]
+
+
+def test_numbers_with_separators_and_zeros_in_front_are_what_people_read() -> None:
+    text = CLASSES.format(workload="image_classification", classes="[a, b]", more=MORE["image_classification"])
+    recipe = parse_recipe(text + "seed: 007\ntrain: {batch_tokens: 1_000}\n", PATH)
+    assert (recipe.seed, recipe.train.batch_tokens) == (7, 1000)
+
+
 @pytest.mark.parametrize(
     ("workload", "classes", "text", "says"),
     [

@@ -2,7 +2,7 @@
 
 import typer
 
-from optops.cli import demo, doctor, evaluate, garbage, init, optimize, rollback, run, schema, show, validate
+from optops.cli import check, demo, doctor, evaluate, garbage, init, optimize, rollback, run, schema, show, validate
 
 EX_USAGE = 64
 
@@ -18,6 +18,7 @@ for command in (
     show.show,
     evaluate.evaluate,
     validate.validate,
+    check.check,
     init.init,
     schema.schema,
     doctor.doctor,

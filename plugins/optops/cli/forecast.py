@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from optops.cli.foreseen import foreseen
 from optops.pipeline import FLOW, TEST, Stage, make_spec
 from optops.recipe import Recipe
 from optops.recipe_file import RecipeError, read_recipe
@@ -120,9 +121,16 @@ def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
     except ValueError as error:
         yield f"data: {error}"
         return
-    for split, examples in splits.items():
-        if examples.empty:
-            yield f"data.{split}: there are no {workload.examples_name} in it; give it some"
+    empty = [split for split, examples in splits.items() if examples.empty]
+    yield from (f"data.{split}: there are no {workload.examples_name} in it; give it some" for split in empty)
+    try:
+        for defects in () if empty else foreseen(recipe, workload, splits):
+            if defects.stops:
+                yield f"{defects.text}; mend the data, `optops check` shows all"
+            else:
+                found.warnings.append(defects.text)
+    except ValueError as error:
+        yield f"data: {error}"
     doubt = unprovable(recipe.gate, len(splits[TEST]), workload)
     if doubt:
         found.warnings.append(f"gate.tolerance: {doubt}")

@@ -80,13 +80,15 @@ def read_settings(settings: Iterable[str]) -> dict[str, Any]:
     """
     import yaml
 
+    from optops.yaml_text import load_yaml
+
     read = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise CommandError(f"--set {setting!r} is not KEY=VALUE; write for example --set gate.tolerance=0.01")
         try:
-            read[key.strip()] = yaml.safe_load(value)
+            read[key.strip()] = load_yaml(value)
         except (yaml.YAMLError, ValueError) as error:
             raise CommandError(f"--set {key}: {value!r} is not valid YAML: {error}") from None
     return read

@@ -8,7 +8,6 @@ well. A parameter left at the recipe's value changes nothing, so the run finds t
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from airflow.sdk import Param
 from pydantic import BaseModel
 
@@ -18,6 +17,7 @@ from optops.recipe import Recipe
 from optops.recipe_section import OFF
 from optops.sections import Approval, Fuse, Gate, Quantize
 from optops.workloads.base import load_workload, workload_of
+from optops.yaml_text import load_yaml
 
 DATA_FOLDER = "data_folder"
 """The one parameter that is no key of the recipe: it moves all data files at once."""
@@ -121,7 +121,7 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
     check_values(changed)
     switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
     folder = changed.pop(DATA_FOLDER, None)
-    moved = load_workload(recipe.workload).relocate(yaml.safe_load(text)["data"], folder) if folder else None
+    moved = load_workload(recipe.workload).relocate(load_yaml(text)["data"], folder) if folder else None
 
     def counts(key: str) -> bool:
         # A setting of a stage that is off would switch it on.

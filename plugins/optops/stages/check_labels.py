@@ -2,16 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optops.candidate import canonical_json, derive_key
 from optops.pipeline import CALIBRATION, SPLITS, TEST, TRAIN
+from optops.recipe import Recipe
 from optops.stage_spec import Manifest, StageResult
 from optops.stages.base import Job, StageError
 from optops.stages.judgement import unprovable
-from optops.workloads.base import LabelReport
+from optops.workloads.base import LabelReport, Workload
 from optops.workloads.label_checks import CheckOutcome, Defect
 
 if TYPE_CHECKING:
@@ -23,22 +24,11 @@ SHOWN_DEFECTS = 20
 
 def run(job: Job) -> StageResult:
     """Fails if a critical check is over its limit; shows the examples that are to blame."""
-    splits = job.workload.read(job.recipe.data, job.recipe.seed)
-    for split, examples in splits.items():
-        if examples.empty:
-            raise StageError(f"the {split} split has no {job.workload.examples_name}; give it some in `data.{split}`")
-        job.log(f"{split}: {len(examples)} {job.workload.examples_name}")
     folder = job.new_folder()
     docs = folder / "data_docs"
-    report = job.workload.check(splits, job.recipe, docs)
+    splits, report = check_splits(job.recipe, job.workload, docs, job.log)
     _log_report(job, folder, docs, report)
-    quarantined: frozenset[str] = report.quarantine if job.recipe.check_labels.quarantine else frozenset()
-    _refuse_what_is_over_its_limit(job, report)
-    if quarantined:
-        splits[TRAIN] = splits[TRAIN][~splits[TRAIN]["id"].isin(quarantined)]
-        job.log(f"quarantine: {len(quarantined)} training {job.workload.examples_name} removed")
-        if splits[TRAIN].empty:
-            raise StageError("quarantine removed every training example; see the Data Docs for the defects")
+    quarantined = refuse_or_quarantine(job.recipe, job.workload, splits, report, job.log)
     doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload)
     if doubt:
         job.log(f"warning: {doubt}")
@@ -57,12 +47,69 @@ def run(job: Job) -> StageResult:
     )
 
 
-def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None:
+def check_splits(
+    recipe: Recipe, workload: Workload, docs: Path, log: Callable[[str], None]
+) -> "tuple[dict[str, pd.DataFrame], LabelReport]":
+    """Returns the examples of every split, and what the label checks found.
+
+    Args:
+        recipe: Says which data, and what is checked.
+        workload: Of the recipe.
+        docs: Folder that gets the Data Docs.
+        log: Takes lines for people.
+
+    Raises:
+        StageError: If a split has no examples.
+    """
+    splits = workload.read(recipe.data, recipe.seed)
+    for split, examples in splits.items():
+        if examples.empty:
+            raise StageError(f"the {split} split has no {workload.examples_name}; give it some in `data.{split}`")
+        log(f"{split}: {len(examples)} {workload.examples_name}")
+    report = workload.check(splits, recipe, docs)
+    for outcome in report.outcomes:
+        if outcome.count:
+            state = "within" if outcome.within_limit else "OVER"
+            log(
+                f"{outcome.split}: {outcome.check}: {outcome.count} ({outcome.share:.2%}), "
+                f"{state} the limit of {outcome.limit:.2%} ({outcome.severity})"
+            )
+    return splits, report
+
+
+def refuse_or_quarantine(
+    recipe: Recipe,
+    workload: Workload,
+    splits: "dict[str, pd.DataFrame]",
+    report: LabelReport,
+    log: Callable[[str], None],
+) -> frozenset[str]:
+    """Takes the training examples out of `splits` that the recipe lets quarantine remove; returns their ids.
+
+    Raises:
+        StageError: If a critical check is over its limit where quarantine does not help, or nothing is left.
+    """
+    _refuse_what_is_over_its_limit(recipe, report)
+    quarantined: frozenset[str] = report.quarantine if recipe.check_labels.quarantine else frozenset()
+    if quarantined:
+        splits[TRAIN] = splits[TRAIN][~splits[TRAIN]["id"].isin(quarantined)]
+        log(f"quarantine: {len(quarantined)} training {workload.examples_name} removed")
+        if splits[TRAIN].empty:
+            raise StageError("quarantine removed every training example; see the Data Docs for the defects")
+    return quarantined
+
+
+def write_defects(report: LabelReport, path: Path) -> None:
+    """Writes all defects as a CSV file."""
     import pandas as pd
 
-    table = folder / "defects.csv"
     columns = ["check", "severity", "split", "file", "line", "value", "reason", "id"]
-    pd.DataFrame([vars(defect) for defect in report.defects], columns=columns).to_csv(table, index=False)
+    pd.DataFrame([vars(defect) for defect in report.defects], columns=columns).to_csv(path, index=False)
+
+
+def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None:
+    table = folder / "defects.csv"
+    write_defects(report, table)
     job.tracking.log_file(job.run_id, table, "labels")
     if docs.exists():
         job.tracking.log_folder(job.run_id, docs, "labels/data_docs")
@@ -72,17 +119,10 @@ def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None
         job.tracking.log_file(job.run_id, removed, "labels")
     counts = Counter(defect.check for defect in report.defects)
     job.tracking.log_metrics(job.run_id, {f"defects.{name}": count for name, count in counts.items()})
-    for outcome in report.outcomes:
-        if outcome.count:
-            state = "within" if outcome.within_limit else "OVER"
-            job.log(
-                f"{outcome.split}: {outcome.check}: {outcome.count} ({outcome.share:.2%}), "
-                f"{state} the limit of {outcome.limit:.2%} ({outcome.severity})"
-            )
 
 
-def _refuse_what_is_over_its_limit(job: Job, report: LabelReport) -> None:
-    removable = (TRAIN,) if job.recipe.check_labels.quarantine else ()
+def _refuse_what_is_over_its_limit(recipe: Recipe, report: LabelReport) -> None:
+    removable = (TRAIN,) if recipe.check_labels.quarantine else ()
     over = [o for o in report.outcomes if _is_over(o) and o.split not in removable]
     if not over:
         return

@@ -198,6 +198,21 @@ class Workload(ABC):
             recipe: The recipe.
         """
 
+    def foreseen_defects(self, examples: "pd.DataFrame", recipe: Recipe) -> "Iterator[tuple[str, pd.Series[str]]]":
+        """Gives label checks with what they are bound to find: for each defective example, the reason in words.
+
+        Only what takes no time to tell, as which files are missing: `optops validate` asks for it.
+
+        Args:
+            examples: Of all splits, which the column `split` names.
+            recipe: The recipe.
+
+        Raises:
+            ValueError: If no label check can be run on these examples.
+        """
+        del examples, recipe
+        yield from ()
+
     def check(self, splits: "Mapping[str, pd.DataFrame]", recipe: Recipe, docs: Path) -> LabelReport:
         """Checks every example with Great Expectations and writes the Data Docs to `docs`."""
         import pandas as pd

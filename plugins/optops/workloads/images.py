@@ -28,6 +28,9 @@ SUFFIXES: Final = frozenset(
 )
 """Of files that are taken for images in a folder, in lower case."""
 
+PART: Final = 1 << 20
+"""Pixels whose bits are reduced at a time."""
+
 Mode = Literal["RGB", "L"]
 DATA_URL: Final = "data:"
 ORIENTATION: Final = 0x0112
@@ -157,10 +160,10 @@ def pixels_of(image: "Image", mode: Mode) -> NDArray[np.uint8]:
         ImageError: If its pixels are 32-bit numbers, which have no scale.
     """
     if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image, np.int64)
+        values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65_535:
             raise ImageError("its pixels are 32-bit numbers, whose scale nobody knows; save it with 8 or 16 bits")
-        grey = ((values + 128) // 257).astype(np.uint8)
+        grey = _to_8_bits(values)
         return grey if mode == "L" else np.repeat(grey[..., None], 3, axis=-1)
     if image.mode == "F":
         raise ImageError("its pixels are floating-point numbers, whose scale nobody knows; save it with 8 or 16 bits")
@@ -168,6 +171,16 @@ def pixels_of(image: "Image", mode: Mode) -> NDArray[np.uint8]:
         # A palette's colours, not its numbers, are what is grey.
         image = image.convert("RGB")
     return np.asarray(image if image.mode == mode else image.convert(mode), np.uint8)
+
+
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Returns numbers of 0 to 65,535 as their nearest of 0 to 255."""
+    wide, narrow = values.reshape(-1), np.empty(values.size, np.uint8)
+    # In parts: sums take more than 16 bits, and a large image of them several times the memory of its own.
+    for first in range(0, wide.size, PART):
+        part = slice(first, first + PART)
+        narrow[part] = (wide[part].astype(np.int32) + 128) // 257
+    return narrow.reshape(values.shape)
 
 
 def image_of_input(value: Any, index: int = 0) -> "Image":

@@ -1,11 +1,12 @@
 """Words that YAML reads as something else than text."""
 
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 
 def class_list(value: Any) -> Any:
-    """Returns a list of classes with bare numbers, as YAML reads a folder called 0, as the text they are in the file.
+    """Returns a list of classes with whole numbers, as YAML reads a folder called 0, as the text they are in the file.
 
     Raises:
         ValueError: If one is a word that YAML reads as something else.
@@ -13,7 +14,7 @@ def class_list(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         return value
     require_words(value)
-    return [str(name) if isinstance(name, int | float) else name for name in value]
+    return [str(name) if isinstance(name, int) else name for name in value]
 
 
 def require_words(values: Iterable[object], where: str = "", what: str = "class") -> None:
@@ -32,4 +33,9 @@ def require_words(values: Iterable[object], where: str = "", what: str = "class"
             raise ValueError(
                 f"{where}{what} {value} is no text: YAML reads bare yes, no, on, off, true, false and null as "
                 "something else; put them in quotes"
+            )
+        if isinstance(value, float | date):
+            raise ValueError(
+                f"{where}{what} {value} is no text: YAML reads bare numbers with a point and bare dates as something "
+                "else, and may leave out zeros; put them in quotes"
             )

@@ -293,6 +293,15 @@ def test_a_class_whose_name_yaml_reads_as_true_or_false_is_refused_with_the_reme
     assert class_names(DetectionData(**data, classes="names.yaml")) == ("yes", "no")
 
 
+def test_names_in_a_file_that_look_like_numbers_are_as_they_are_written(tmp_path):
+    data = {"format": "yolo", "folder": str(tmp_path), "images": "i", "annotations": "a", "corpus": {}}
+    (tmp_path / "names.yaml").write_text("names: {0: 00000, 1: 00010, 2: 1_000, 3: 12:30}")
+    assert class_names(DetectionData(**data, classes="names.yaml")) == ("00000", "00010", "1_000", "12:30")
+    (tmp_path / "names.yaml").write_text("names: [1.10, a]")
+    with pytest.raises(ValueError, match=r"names\.yaml: class 1\.1 is no text.* put them in quotes"):
+        class_names(DetectionData(**data, classes="names.yaml"))
+
+
 def test_hostile_xml_is_a_defect_and_is_not_expanded(scenes):
     bomb = '<!DOCTYPE a [<!ENTITY x "xx"><!ENTITY y "&x;&x;">]><annotation><filename>&y;</filename></annotation>'
     (scenes / "data" / "annotations" / "scene_00000.xml").write_text(bomb)

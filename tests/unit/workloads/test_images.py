@@ -181,3 +181,11 @@ def test_a_folder_gives_its_images_in_order_and_nothing_else(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         image_files(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("mode", ["<u2", ">u2", "i4"])
+def test_every_number_of_16_bits_becomes_its_nearest_of_8(mode):
+    values = np.arange(65_536).reshape(256, 256)
+    order = "I;16B" if mode == ">u2" else "I;16" if mode == "<u2" else "I"
+    image = Image.frombytes(order, (256, 256), values.astype(mode).tobytes())
+    assert (pixels_of(image, "L") == np.floor(values / 257 + 0.5)).all()

@@ -118,7 +118,16 @@ def test_a_pair_of_another_scale_is_found(folder):
     replace_pair(folder, name, texture(1), shrink(texture(1), 4))
     report = check(folder)
     assert found(report) == {("wrong_scale", "train"): 1}
-    assert "64 x 64 against 16 x 16 is not 2 to 1" in report.defects[0].reason
+    assert report.defects[0].reason == "64 x 64 against 16 x 16 is not 2 to 1"
+
+
+def test_a_pair_whose_sides_were_rounded_up_is_told_the_remedy(folder):
+    name = names(folder)[0]
+    replace_pair(folder, name, texture(1)[:63, :63], shrink(texture(1), 2))
+    report = check(folder)
+    (reason,) = (defect.reason for defect in report.defects if defect.check == "wrong_scale")
+    assert reason.startswith("63 x 63 against 32 x 32 is not 2 to 1, but rounded up: ")
+    assert reason.endswith("cut large images to multiples of 2 before they are made small")
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (0, -1), (4, 7), (-9, 2)])

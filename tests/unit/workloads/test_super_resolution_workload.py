@@ -142,6 +142,15 @@ def test_a_large_image_whose_own_name_ends_in_the_scale_keeps_its_partner(tmp_pa
     assert frame["low"].iloc[0].endswith("low/lynx2.png")
 
 
+def test_two_small_images_of_one_large_one_are_refused(tmp_path):
+    for place in ("high/a.png", "low/a.png", "low/ax2.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / place)
+    folders = ImageFolders(high=str(tmp_path / "high"), low=str(tmp_path / "low"))
+    with pytest.raises(ValueError, match=r"low/ax2\.png and .*low/a\.png have one name.*rename or remove one"):
+        find_images("train", folders, 2)
+
+
 # Training
 
 

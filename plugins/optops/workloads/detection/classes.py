@@ -7,6 +7,7 @@ import yaml
 
 from optops.workloads.detection.settings import DetectionData
 from optops.workloads.yaml_words import require_words
+from optops.yaml_text import load_yaml
 
 
 def class_names(data: DetectionData) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def _read(path: Path) -> tuple[str, ...]:
 
 def _from_yaml(path: Path, text: str) -> list[str]:
     try:
-        data: Any = yaml.safe_load(text)
+        data: Any = load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: no YAML: {error}") from None
     names = data.get("names") if isinstance(data, dict) else None

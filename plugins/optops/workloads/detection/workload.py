@@ -105,6 +105,15 @@ class DetectionWorkload(Workload):
         classes = class_names(section(DetectionData, recipe.data))
         return detection_checks(examples, classes, section(Thresholds, recipe.check_labels.thresholds))
 
+    def foreseen_defects(self, examples: "pd.DataFrame", recipe: Recipe) -> "Iterator[tuple[str, pd.Series[str]]]":
+        """Names the images that are not there; a split without a box is refused."""
+        from optops.workloads.detection.classes import class_names
+        from optops.workloads.detection.split_boxes import refuse_splits_without_boxes
+        from optops.workloads.missing_files import find_missing_files
+
+        yield "unreadable", find_missing_files(examples["image"])
+        refuse_splits_without_boxes(examples, class_names(section(DetectionData, recipe.data)))
+
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes drawn scenes, as Pascal VOC: a tenth for validation, three tenths for the test."""
         from optops.workloads.detection.scenes import write_scenes

@@ -95,6 +95,14 @@ class ImageClassificationWorkload(Workload):
         classes = section(ClassifiedImages, recipe.data).classes
         return examine(examples), class_checks(classes, section(Thresholds, recipe.check_labels.thresholds))
 
+    def foreseen_defects(self, examples: "pd.DataFrame", recipe: Recipe) -> "Iterator[tuple[str, pd.Series[str]]]":
+        """Names the images that are not there, and labels that are no class."""
+        from optops.workloads.class_checks import find_unknown_class
+        from optops.workloads.missing_files import find_missing_files
+
+        yield "unreadable", find_missing_files(examples["file"])
+        yield "unknown_class", find_unknown_class(examples, section(ClassifiedImages, recipe.data).classes)
+
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes drawn shapes, a fifth for validation and another for the test."""
         from optops.workloads.image_classification.shapes import write_shapes

@@ -77,12 +77,14 @@ def find_wrong_scale(rows: pd.DataFrame, scale: int) -> "pd.Series[str]":
     """Names pairs whose sizes do not belong together."""
     known = (rows["height"] > 0) & (rows["low_height"] > 0)
     wrong = known & ((rows["height"] // scale != rows["low_height"]) | (rows["width"] // scale != rows["low_width"]))
-    return _reasons(
-        rows[wrong],
-        lambda row: (
-            f"{row['width']} x {row['height']} against {row['low_width']} x {row['low_height']} is not {scale} to 1"
-        ),
-    )
+
+    def say(row: dict[Any, Any]) -> str:
+        sizes = f"{row['width']} x {row['height']} against {row['low_width']} x {row['low_height']}"
+        rounded_up = -(-row["height"] // scale) == row["low_height"] and -(-row["width"] // scale) == row["low_width"]
+        remedy = f", but rounded up: cut large images to multiples of {scale} before they are made small"
+        return f"{sizes} is not {scale} to 1{remedy if rounded_up else ''}"
+
+    return _reasons(rows[wrong], say)
 
 
 def find_too_small(rows: pd.DataFrame, min_side: int, patch: int) -> "pd.Series[str]":

@@ -1,7 +1,7 @@
 """Folders of images, or pairs of folders: found, named, split; nothing is decoded here."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -31,8 +31,7 @@ def find_images(name: str, folders: ImageFolders, scale: int) -> pd.DataFrame:
     paired = folders.low is not None
     highs = _by_name(Path(folders.high), paired)
     lows = _by_name(Path(folders.low), paired) if folders.low is not None else {}
-    # `NAMExSCALE` belongs to NAME, unless a large image is called so itself.
-    lows = {path if path in highs else path.removesuffix(f"x{scale}"): low for path, low in lows.items()}
+    lows = _without_scale(lows, highs, scale)
     rows = []
     for path in sorted({*highs, *lows}):
         high, low = highs.get(path), lows.get(path)
@@ -66,11 +65,25 @@ def _by_name(folder: Path, paired: bool) -> dict[str, Path]:
         if name in found and not paired:
             name = path.relative_to(folder).as_posix()
         if name in found:
-            raise ValueError(
-                f"{path} and {found[name]} have one name, so nobody knows which is meant; rename or remove one of them"
-            )
+            raise _ambiguous(path, found[name])
         found[name] = path
     return found
+
+
+def _without_scale(lows: Mapping[str, Path], highs: Collection[str], scale: int) -> dict[str, Path]:
+    """Returns low-resolution images by the name of their large one."""
+    found: dict[str, Path] = {}
+    for path, low in lows.items():
+        # `NAMExSCALE` belongs to NAME, unless a large image is called so itself.
+        name = path if path in highs else path.removesuffix(f"x{scale}")
+        if name in found:
+            raise _ambiguous(low, found[name])
+        found[name] = low
+    return found
+
+
+def _ambiguous(one: Path, other: Path) -> ValueError:
+    return ValueError(f"{one} and {other} have one name, so nobody knows which is meant; rename or remove one of them")
 
 
 def _digest(files: list[Path]) -> str:

@@ -106,6 +106,13 @@ class SuperResolutionWorkload(Workload):
         )
         return examine(examples, data.scale), image_checks(data.scale, data.patch, thresholds)
 
+    def foreseen_defects(self, examples: "pd.DataFrame", recipe: Recipe) -> "Iterator[tuple[str, pd.Series[str]]]":
+        """Names the images of which the other size is missing."""
+        from optops.workloads.super_resolution.checks import find_missing_partner
+
+        del recipe
+        yield "missing_partner", find_missing_partner(examples)
+
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:
         """Writes procedural textures: an eighth for validation, a quarter for the test."""
         from optops.workloads.super_resolution.textures import write_textures
