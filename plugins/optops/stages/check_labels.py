@@ -33,12 +33,17 @@ def run(job: Job) -> StageResult:
     report = job.workload.check(splits, job.recipe, docs)
     _log_report(job, folder, docs, report)
     quarantined: frozenset[str] = report.quarantine if job.recipe.check_labels.quarantine else frozenset()
-    _refuse_what_is_over_its_limit(job, report)
     if quarantined:
         splits[TRAIN] = splits[TRAIN][~splits[TRAIN]["id"].isin(quarantined)]
         job.log(f"quarantine: {len(quarantined)} training {job.workload.examples_name} removed")
         if splits[TRAIN].empty:
             raise StageError("quarantine removed every training example; see the Data Docs for the defects")
+    if quarantined and _over_their_limit(job, report):
+        # What stood in training too may be over its limit for that alone.
+        job.log("quarantine: checking once more what is left")
+        _refuse_what_is_over_its_limit(job, job.workload.check(splits, job.recipe, folder / "left"))
+    else:
+        _refuse_what_is_over_its_limit(job, report)
     doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload)
     if doubt:
         job.log(f"warning: {doubt}")
@@ -82,21 +87,22 @@ def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None
 
 
 def _refuse_what_is_over_its_limit(job: Job, report: LabelReport) -> None:
-    removable = (TRAIN,) if job.recipe.check_labels.quarantine else ()
-    over = [o for o in report.outcomes if _is_over(o) and o.split not in removable]
+    over = _over_their_limit(job, report)
     if not over:
         return
     names = {(o.check, o.split) for o in over}
     details = list(_describe(d for d in report.defects if (d.check, d.split) in names))
     summary = "; ".join(f"{o.check} in {o.split}: {o.count} ({o.share:.2%}, limit {o.limit:.2%})" for o in over)
     remedy = "mend the data, raise `check_labels.checks.NAME.limit`"
-    if not removable:
+    if not job.recipe.check_labels.quarantine:
         remedy += ", or set `check_labels.quarantine: true` to leave bad training examples out"
     raise StageError(f"label checks failed: {summary}. Remedy: {remedy}", details)
 
 
-def _is_over(outcome: CheckOutcome) -> bool:
-    return outcome.severity == "critical" and not outcome.within_limit
+def _over_their_limit(job: Job, report: LabelReport) -> list[CheckOutcome]:
+    removable = (TRAIN,) if job.recipe.check_labels.quarantine else ()
+    critical = (outcome for outcome in report.outcomes if outcome.severity == "critical")
+    return [outcome for outcome in critical if not outcome.within_limit and outcome.split not in removable]
 
 
 def _describe(defects: Iterable[Defect]) -> Iterable[str]:

@@ -25,9 +25,7 @@ CHECKS = {
     "too_long": StandardCheck("critical", 0.01, "more than `max_characters`"),
     "duplicate": StandardCheck("critical", 0.05, "the same text with the same label again"),
     "conflicting_class": StandardCheck("critical", 0.01, "the same text with another label"),
-    "overlap": StandardCheck(
-        "critical", 0.05, "a text of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.05, "a text that is also in another split, each split by its own share"),
     "markup": StandardCheck("critical", 0.01, "HTML tags and character references"),
     "class_balance": StandardCheck("warning", 0.0, "a class with less than `min_class_share` of a split, or none"),
 }
