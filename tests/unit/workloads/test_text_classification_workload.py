@@ -163,6 +163,13 @@ def test_calls_to_time_have_short_and_long_texts(recipe, workload, trained):
     assert workload.benchmark_inputs(examples, trained[0] / "assets", batch=8, seed=1)[0]["ids"].shape[0] == 8
 
 
+def test_texts_that_become_unknown_are_refused_with_what_to_write(home, workload, tmp_path):
+    recipe = read_recipe(home / "intents.yaml", {"model.max_length": 128})
+    examples = workload.read(recipe.data, 1)["train"]
+    with pytest.raises(ValueError, match=r"are unknown, .* `tokenization: sentencepiece`, which needs no spaces"):
+        workload.prepare(recipe, examples.assign(text="ไม่อร่อย" * 40), tmp_path)
+
+
 def test_hidden_tokens_are_guessed_first_if_the_recipe_says_so(recipe, workload, trained):
     examples = workload.read(recipe.data, recipe.seed)["train"]
     phase = workload.pretraining(recipe, trained[1], examples, trained[0] / "assets")

@@ -115,17 +115,33 @@ class TextClassificationWorkload(Workload):
     # Training
 
     def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
-        """Learns the vocabulary from the training texts, or takes over a given one; writes the classes."""
+        """Learns the vocabulary from the training texts, or takes over a given one; writes the classes.
+
+        Raises:
+            ValueError: If the vocabulary does not fit the texts.
+        """
         from optops.workloads.text_classification.classifying import save_classes
-        from optops.workloads.text_classification.tokenizer import save_tokenizer, train_tokenizer
+        from optops.workloads.text_classification.tokenizer import (
+            load_tokenizer,
+            require_known,
+            save_tokenizer,
+            train_tokenizer,
+        )
 
         model = section(TextModel, recipe.model)
         save_classes(section(TextData, recipe.data).classes, assets)
+        texts = list(examples["text"])
         common: dict[str, Any] = {"lowercase": model.lowercase, "max_length": model.max_length, "assets": assets}
         if model.vocabulary_file is not None:
             save_tokenizer(Path(model.vocabulary_file), model.tokenization, **common)
+            remedy = "take a `model.vocabulary_file` of the texts' language"
         else:
-            train_tokenizer(list(examples["text"]), model.tokenization, vocabulary=model.vocabulary, **common)
+            train_tokenizer(texts, model.tokenization, vocabulary=model.vocabulary, **common)
+            remedy = "raise `model.vocabulary`"
+            if model.tokenization == "wordpiece":
+                remedy += ", or write `tokenization: sentencepiece`, which needs no spaces between words"
+        tokenizer = load_tokenizer(assets)
+        require_known(tokenizer.encode(texts), tokenizer.unknown, remedy)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh BERT or ALBERT, or one that starts from a published checkpoint."""
