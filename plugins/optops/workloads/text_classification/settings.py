@@ -179,8 +179,10 @@ class TextModel(Section):
         None, ge=8, multiple_of=8, description="Width of the embeddings, if they are projected to `width` (ALBERT)."
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout while training.")
-    activation: Literal["gelu", "gelu_tanh"] = Field(
-        "gelu_tanh", description="Of the hidden units: exact, or approximated as in the original code."
+    activation: Literal["gelu", "gelu_tanh", "relu"] = Field(
+        "gelu_tanh",
+        description="Of the hidden units: GELU, exact or approximated as in the original code, or ReLU as in the "
+        "Chinese ALBERTs.",
     )
     pooling: Literal["first", "mean"] = Field(
         "first", description="What is classified: the first token's state, or the mean over all tokens."
