@@ -254,3 +254,20 @@ def test_translations_that_were_cut_off_at_their_limit_are_not_taught(assets, re
     executable = LoadedExecutable(info, call)
     taught = WORKLOAD.teacher_labels(examples, executable, "baseline-1", assets, tmp_path, print, kind)
     assert list(taught["id"]) == list(examples["id"])[1:]
+
+
+def test_one_sentence_for_every_source_teaches_nothing_but_is_an_answer_where_the_corpus_has_it(
+    assets, recipe, tmp_path
+):
+    examples = WORKLOAD.read(recipe.data, 1)["train"][:20]
+    said = [*Tokenizer(assets / TOKENIZER_FILE).encode([examples["target"].iloc[0]])[0], END]
+    ids = {"dtype": "int32", "shape": [None, None]}
+    info = ExecutableInfo("onnxruntime", "fp32", {"ids": ids}, {}, settings={})
+    executable = LoadedExecutable(info, lambda inputs: {"ids": pad_rows([said] * len(inputs["ids"]))})
+
+    def taught(given, name):
+        (tmp_path / name).mkdir()
+        return WORKLOAD.teacher_labels(given, executable, name, assets, tmp_path / name, print, "teacher")
+
+    assert taught(examples, "a").empty
+    assert len(taught(examples.assign(target="Ja."), "b")) == len(examples)
