@@ -210,6 +210,16 @@ def test_accuracy_and_f1_are_those_of_an_independent_count():
         assert value == pytest.approx(macro_f1(np.repeat(statistics, row, axis=0))[0])
 
 
+def test_macro_f1_is_over_the_classes_that_occur():
+    perfect = class_statistics(["a", "b", "b"], ["a", "b", "b"], ["a", "b", "c"])
+    assert macro_f1(perfect)[0] == 100
+    # Predicted or labelled, a class that nothing gets right counts.
+    assert macro_f1(class_statistics(["a", "c"], ["a", "b"], ["a", "b", "c", "d"]))[0] == pytest.approx(100 / 3)
+    # In a resample too.
+    assert list(macro_f1(perfect, np.array([[1, 0, 0], [0, 1, 2]]))) == [100, 100]
+    assert macro_f1(class_statistics([None], ["no class"], ["a", "b"]))[0] == 0
+
+
 def test_statistics_of_a_thousand_classes_are_as_small_as_those_of_two():
     labels = [str(number % 1000) for number in range(5000)]
     many, few = (class_statistics(labels, labels, [str(n) for n in range(size)]) for size in (1000, 2))

@@ -226,9 +226,12 @@ class TextClassificationWorkload(Workload):
         return {"macro_f1": float(macro_f1(statistics)[0])}
 
     def metric_signature(self, data: BaseModel) -> str:
-        """Returns over which classes accuracy was computed."""
+        """Returns over which classes accuracy and macro F1 were computed."""
         classes = section(TextData, data).classes
-        return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
+        return (
+            f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}; macro F1 over those of them that "
+            "occur as label or prediction"
+        )
 
     # Serving and timing
 
