@@ -163,6 +163,18 @@ def test_calls_to_time_have_short_and_long_texts(recipe, workload, trained):
     assert workload.benchmark_inputs(examples, trained[0] / "assets", batch=8, seed=1)[0]["ids"].shape[0] == 8
 
 
+@pytest.mark.parametrize("key", ["train", "distill.train", "prune.train", "model.pretrain"])
+def test_a_batch_that_does_not_hold_the_longest_text_is_refused_before_anything_is_trained(
+    key, home, workload, tmp_path
+):
+    small = read_recipe(home / "intents.yaml", {f"{key}.batch_tokens": 16, "model.vocabulary": 100})
+    examples = workload.read(small.data, 1)["train"]
+    with pytest.raises(
+        ValueError, match=rf"{key}\.batch_tokens is 16, and the longest training text has \d+ tokens; raise"
+    ):
+        workload.prepare(small, examples.assign(text="a room with a view and a bath " * 3), tmp_path)
+
+
 def test_texts_that_become_unknown_are_refused_with_what_to_write(home, workload, tmp_path):
     recipe = read_recipe(home / "intents.yaml", {"model.max_length": 128})
     examples = workload.read(recipe.data, 1)["train"]

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -271,3 +273,25 @@ def test_one_sentence_for_every_source_teaches_nothing_but_is_an_answer_where_th
 
     assert taught(examples, "a").empty
     assert len(taught(examples.assign(target="Ja."), "b")) == len(examples)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "raised"),
+    [("train.batch_tokens", 4, "batch_tokens"), ("model.serving.max_length", 4, r"model\.serving\.max_length")],
+)
+def test_pairs_that_are_all_too_long_are_refused_with_what_to_raise(key, size, raised, folder, assets):
+    recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {key: size})
+    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    with pytest.raises(ValueError, match=rf"300 of 300 training pairs have more than 4 tokens .* raise `{raised}`"):
+        WORKLOAD.batches(recipe, examples, assets, recipe.train)
+
+
+def test_many_pairs_that_are_too_long_are_warned_of(folder, assets, caplog):
+    recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {"train.batch_tokens": 60})
+    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    for long, warned in ((3, False), (30, True)):
+        caplog.clear()
+        target = [text + " Ja." * 60 if row < long else text for row, text in enumerate(examples["target"])]
+        WORKLOAD.batches(recipe, examples.assign(target=target), assets, recipe.train)
+        assert bool(caplog.records) == warned
+    assert re.search("3. of 300 training pairs have more than 60 tokens and are left out; raise `batch_", caplog.text)

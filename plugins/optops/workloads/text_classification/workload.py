@@ -118,7 +118,7 @@ class TextClassificationWorkload(Workload):
         """Learns the vocabulary from the training texts, or takes over a given one; writes the classes.
 
         Raises:
-            ValueError: If the vocabulary does not fit the texts.
+            ValueError: If the vocabulary or the size of a batch does not fit the texts.
         """
         from optops.workloads.text_classification.classifying import save_classes
         from optops.workloads.text_classification.tokenizer import (
@@ -141,7 +141,9 @@ class TextClassificationWorkload(Workload):
             if model.tokenization == "wordpiece":
                 remedy += ", or write `tokenization: sentencepiece`, which needs no spaces between words"
         tokenizer = load_tokenizer(assets)
-        require_known(tokenizer.encode(texts), tokenizer.unknown, remedy)
+        rows = tokenizer.encode(texts)
+        require_known(rows, tokenizer.unknown, remedy)
+        _require_room(max(map(len, rows), default=0), recipe)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh BERT or ALBERT, or one that starts from a published checkpoint."""
@@ -265,3 +267,22 @@ class TextClassificationWorkload(Workload):
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns three texts."""
         return list(examples["text"][:SHOWN_TEXTS])
+
+
+def _require_room(longest: int, recipe: Recipe) -> None:
+    """Refuses batches that do not hold the longest text, now and not when the student's turn comes."""
+    pretrain = section(TextModel, recipe.model).pretrain
+    sizes = {"train": recipe.train.batch_tokens} | (
+        {"model.pretrain": pretrain.batch_tokens} if pretrain.epochs else {}
+    )
+    sizes |= {
+        f"{name}.train": teaching.train.batch_tokens
+        for name, teaching in (("distill", recipe.distill), ("prune", recipe.prune))
+        if isinstance(teaching, Teaching)
+    }
+    for key, size in sizes.items():
+        if size < longest:
+            raise ValueError(
+                f"{key}.batch_tokens is {size}, and the longest training text has {longest} tokens; raise it, or lower "
+                "`model.max_length`, at which texts are cut"
+            )
