@@ -249,6 +249,10 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),
+        ("text,label\nx,1\n".encode("utf-32"), "is UTF-32; convert it to UTF-8: iconv -f UTF-32 -t UTF-8"),
+        (b"text,label\rx,1\ry,0\r", "ends its lines with a carriage return alone; convert it: tr"),
+        (b"text, text,label\na,b,1\n", "has 2 columns 'text'; rename all but one"),
+        (b'"text,label\nx,1\n', "the header is no CSV: it opens a quote that is not closed"),
     ],
 )
 def test_a_file_that_can_not_be_used_is_refused(content, message, tmp_path):

@@ -334,6 +334,8 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_siz
     ("old", "new", "message"),
     [
         ("classes: [booking, cancellation, complaint, question]", "classes: [booking]", "leave no choice"),
+        ("[booking, cancellation, complaint, question]", "{a: x, ' a': y, b: z}", "name one label twice"),
+        ("[booking, cancellation, complaint, question]", "['a', ' a', b]", "name one label twice"),
         ("[booking, cancellation, complaint, question]", "[yes, no]", "class True is no text: YAML reads bare yes"),
         ("[booking, cancellation, complaint, question]", "{0: off, 1: on}", "class False .* put them in quotes"),
         ("[booking, cancellation, complaint, question]", "{null: a, b: c}", "class None .* put them in quotes"),
@@ -395,6 +397,19 @@ def test_labels_may_be_numbers_with_names(home, tmp_path):
     path = tmp_path / "intents.yaml"
     path.write_text(text, encoding="utf-8")
     assert read_recipe(path).data.classes == {"0": "bad", "1": "good"}
+
+
+def test_a_number_and_its_text_are_one_label(recipe):
+    given = {**recipe.data.model_dump(), "classes": {1: "a", "1": "b", 2: "c"}}
+    with pytest.raises(ValueError, match="name one label twice; write each once"):
+        type(recipe.data).model_validate(given)
+
+
+def test_classes_have_no_white_space_around_them_for_labels_are_read_without(home, tmp_path):
+    text = RECIPE.replace("[booking, cancellation, complaint, question]", "[' booking', 'question ']")
+    path = tmp_path / "intents.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert read_recipe(path).data.classes == {"booking": "booking", "question": "question"}
 
 
 def test_a_student_has_the_sizes_that_the_recipe_changes(recipe, workload, trained):

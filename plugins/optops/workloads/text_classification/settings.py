@@ -74,12 +74,14 @@ class TextData(SplitData):
     def _accept_a_list(cls, value: Any) -> Any:
         words = [*value, *value.values()] if isinstance(value, dict) else value
         require_words(words if isinstance(words, list | tuple) else ())
-        if isinstance(value, list | tuple):
-            if len({str(name) for name in value}) < len(value):
-                raise ValueError(f"classes {list(value)} name one label twice; write each once")
-            return {str(name): str(name) for name in value}
-        # YAML reads a bare 0 as a number; labels are text.
-        return {str(label): str(name) for label, name in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict | list | tuple):
+            return value
+        named = value.items() if isinstance(value, dict) else [(name, name) for name in value]
+        # YAML reads a bare 0 as a number; labels are text, without white space around them as where they are read.
+        classes = {str(label).strip(): str(name).strip() for label, name in named}
+        if len(classes) < len(value):
+            raise ValueError(f"classes {list(value)} name one label twice; write each once")
+        return classes
 
     @field_validator("classes")
     @classmethod
