@@ -82,6 +82,13 @@ class Recipe(Section):
         for name, model in (("data", sections.data), ("model", sections.model)):
             if isinstance(read.get(name), dict):
                 read[name] = _validate_at(name, model, read[name], {"folder": folder})
+        distill = value.get("distill")
+        student = distill.get("student") if isinstance(distill, dict) else None
+        if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):
+            # A wrong size must not come to light when the teacher is trained.
+            _refuse_other_sizes(student, sections.model, sections.student_sizes)
+            sizes = _validate_at("distill.student", sections.model, {**value["model"], **student}, {"folder": folder})
+            read["distill"] = {**value["distill"], "student": {name: getattr(sizes, name) for name in student}}
         # What nobody asked for is off where it does not fit the model.
         fits = isinstance(read.get("model"), sections.model) and "distill" in workload.compresses(read["model"])
         absent = {"distill": {} if fits else OFF, "prune": OFF}
@@ -89,12 +96,6 @@ class Recipe(Section):
             section = read_switch(read.get(name, absent[name]))
             context = {"folder": folder, "model": read.get("model")}
             read[name] = _validate_at(name, model, section, context) if isinstance(section, dict) else section
-        distill = value.get("distill")
-        student = distill.get("student") if isinstance(distill, dict) else None
-        if isinstance(student, dict) and isinstance(value.get("model"), dict) and workload.trainable(read["model"]):
-            # A wrong size must not come to light when the teacher is trained.
-            _refuse_other_sizes(student, sections.model, sections.student_sizes)
-            _validate_at("distill.student", sections.model, {**value["model"], **student}, {"folder": folder})
         checks = read.get("check_labels")
         if isinstance(checks, dict) and isinstance(checks.get("thresholds", {}), dict):
             thresholds = _validate_at(

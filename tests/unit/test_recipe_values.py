@@ -85,6 +85,13 @@ def test_students_of_any_size_and_features_that_can_be_compared_are_accepted(sec
     assert read(f"{section}\n")
 
 
+@pytest.mark.parametrize("size", ["'1'", "1.0"])
+def test_a_student_has_the_sizes_that_were_read_however_they_are_written(size: str) -> None:
+    recipe = read(f"distill: {{student: {{decoder_layers: {size}}}}}\n")
+    assert isinstance(recipe.distill, TranslationDistill)
+    assert repr(recipe.distill.student) == "{'decoder_layers': 1}"
+
+
 def test_a_check_can_be_switched_off() -> None:
     recipe = read("check_labels: {checks: {overlap: off}}\n")
     assert recipe.check_labels.checks["overlap"].severity == "off"

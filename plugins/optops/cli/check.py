@@ -67,7 +67,7 @@ def check(
         _show(console, report.defects)
         log(f"All {len(report.defects)} defects: {folder / 'defects.csv'}")
     log(f"Data Docs: {folder / 'data_docs' / 'index.html'}")
-    refuse_or_quarantine(read, workload, splits, report, log)
+    refuse_or_quarantine(read, workload, splits, report, folder / "left", log)
     console.print(f"{recipe}: the labels pass", markup=False, style="green", soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
+from optops.models.bert.config import Activation
 from optops.models.bert.model import NORM_EPSILON
 from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.token_ids import PADDING
@@ -17,7 +18,12 @@ from optops.models.transformer.weights import EncoderLayerWeights
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
 
-GELU = {"gelu": "Gelu", "gelu_tanh": "FastGelu"}
+ACTIVATIONS: dict[Activation, tuple[str, str]] = {
+    "gelu": ("Gelu", CONTRIB),
+    "gelu_tanh": ("FastGelu", CONTRIB),
+    "relu": ("Relu", ""),
+}
+"""Operator and its domain, by activation."""
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -62,13 +68,16 @@ def classifier_graph(weights: BertWeights, plan: PrecisionPlan) -> Blocks:
     return blocks
 
 
-def _layer(blocks: Blocks, layer: EncoderLayerWeights, states: str, sizes: str, mask: str, activation: str) -> str:
+def _layer(
+    blocks: Blocks, layer: EncoderLayerWeights, states: str, sizes: str, mask: str, activation: Activation
+) -> str:
     attention = layer.attention
     split = blocks.split_products(states, [attention.query, attention.key, attention.value], sizes)
     (added,) = blocks.attention(split, attention, padding_mask=mask)
     _, states = blocks.add_and_norm(states, added, layer.attention_norm)
     hidden = blocks.single(states, layer.feed_forward.expand)
-    hidden = blocks.graph.add(GELU[activation], hidden, domain=CONTRIB)
+    operator, domain = ACTIVATIONS[activation]
+    hidden = blocks.graph.add(operator, hidden, domain=domain)
     added = blocks.single(hidden, layer.feed_forward.contract)
     return blocks.add_and_norm(states, added, layer.feed_forward_norm)[1]
 

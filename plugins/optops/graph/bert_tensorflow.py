@@ -8,7 +8,7 @@ from optops.graph.bert_serving import check_plan, executable_info, load_trained
 from optops.graph.lowering import Lowering
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_tensorflow_blocks import Blocks
-from optops.models.bert.model import NORM_EPSILON, pool
+from optops.models.bert.model import ACTIVATIONS, NORM_EPSILON, pool
 from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.keras import tf
 from optops.models.transformer.model import padding_bias
@@ -79,7 +79,7 @@ class _Rewritten:
         queries, keys, values = blocks.heads(states, parts, batch, length)
         states = _norm(states + blocks.attend(queries, keys, values, bias, attention.output), layer.attention_norm)
         hidden = blocks.single(states, layer.feed_forward.expand)
-        hidden = tf.nn.gelu(hidden, approximate=self.weights.config.activation == "gelu_tanh")
+        hidden = ACTIVATIONS[self.weights.config.activation](hidden)
         return _norm(states + blocks.single(hidden, layer.feed_forward.contract), layer.feed_forward_norm)
 
 

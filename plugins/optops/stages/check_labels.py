@@ -28,7 +28,7 @@ def run(job: Job) -> StageResult:
     docs = folder / "data_docs"
     splits, report = check_splits(job.recipe, job.workload, docs, job.log)
     _log_report(job, folder, docs, report)
-    quarantined = refuse_or_quarantine(job.recipe, job.workload, splits, report, job.log)
+    quarantined = refuse_or_quarantine(job.recipe, job.workload, splits, report, folder / "left", job.log)
     doubt = unprovable(job.recipe.gate, len(splits[TEST]), job.workload)
     if doubt:
         job.log(f"warning: {doubt}")
@@ -82,20 +82,33 @@ def refuse_or_quarantine(
     workload: Workload,
     splits: "dict[str, pd.DataFrame]",
     report: LabelReport,
+    left: Path,
     log: Callable[[str], None],
 ) -> frozenset[str]:
     """Takes the training examples out of `splits` that the recipe lets quarantine remove; returns their ids.
 
+    Args:
+        recipe: Says whether it may, and the limits.
+        workload: Of the recipe.
+        splits: Examples by split; those of training may become fewer.
+        report: What the checks found in them.
+        left: Folder that gets the Data Docs of what is left, if that has to be checked.
+        log: Takes lines for people.
+
     Raises:
         StageError: If a critical check is over its limit where quarantine does not help, or nothing is left.
     """
-    _refuse_what_is_over_its_limit(recipe, report)
     quarantined: frozenset[str] = report.quarantine if recipe.check_labels.quarantine else frozenset()
     if quarantined:
         splits[TRAIN] = splits[TRAIN][~splits[TRAIN]["id"].isin(quarantined)]
         log(f"quarantine: {len(quarantined)} training {workload.examples_name} removed")
         if splits[TRAIN].empty:
             raise StageError("quarantine removed every training example; see the Data Docs for the defects")
+    if quarantined and _over_their_limit(recipe, report):
+        # What stood in training too may be over its limit for that alone.
+        log("quarantine: checking once more what is left")
+        report = workload.check(splits, recipe, left)
+    _refuse_what_is_over_its_limit(recipe, report)
     return quarantined
 
 
@@ -122,21 +135,22 @@ def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None
 
 
 def _refuse_what_is_over_its_limit(recipe: Recipe, report: LabelReport) -> None:
-    removable = (TRAIN,) if recipe.check_labels.quarantine else ()
-    over = [o for o in report.outcomes if _is_over(o) and o.split not in removable]
+    over = _over_their_limit(recipe, report)
     if not over:
         return
     names = {(o.check, o.split) for o in over}
     details = list(_describe(d for d in report.defects if (d.check, d.split) in names))
     summary = "; ".join(f"{o.check} in {o.split}: {o.count} ({o.share:.2%}, limit {o.limit:.2%})" for o in over)
     remedy = "mend the data, raise `check_labels.checks.NAME.limit`"
-    if not removable:
+    if not recipe.check_labels.quarantine:
         remedy += ", or set `check_labels.quarantine: true` to leave bad training examples out"
     raise StageError(f"label checks failed: {summary}. Remedy: {remedy}", details)
 
 
-def _is_over(outcome: CheckOutcome) -> bool:
-    return outcome.severity == "critical" and not outcome.within_limit
+def _over_their_limit(recipe: Recipe, report: LabelReport) -> list[CheckOutcome]:
+    removable = (TRAIN,) if recipe.check_labels.quarantine else ()
+    critical = (outcome for outcome in report.outcomes if outcome.severity == "critical")
+    return [outcome for outcome in critical if not outcome.within_limit and outcome.split not in removable]
 
 
 def _describe(defects: Iterable[Defect]) -> Iterable[str]:

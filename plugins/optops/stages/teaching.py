@@ -27,7 +27,7 @@ LEAST_ANSWERED = 0.5
 
 
 class NothingToTeachError(Exception):
-    """A teacher that answers too little to be learnt from; says what to do."""
+    """A teacher that answers too little of its own to be learnt from; says what to do."""
 
 
 def taught_examples(job: Job, teacher: Candidate, teaching: Teaching) -> "pd.DataFrame":
@@ -58,8 +58,8 @@ def taught_examples(job: Job, teacher: Candidate, teaching: Teaching) -> "pd.Dat
         )
     if len(taught) < LEAST_ANSWERED * len(examples):
         raise NothingToTeachError(
-            f"the teacher gives an answer to only {len(taught)} of {len(examples)} training examples: it has nothing "
-            "to teach; train it longer or look at its data"
+            f"the teacher gives an answer of its own to only {len(taught)} of {len(examples)} training examples, "
+            "and none or one and the same to the others: it has nothing to teach; train it longer or look at its data"
         )
     return taught
 

@@ -1,7 +1,7 @@
 """What train, distill and prune share: a resumable fit, and making a candidate of a model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -208,4 +208,15 @@ def judge_serving(job: Job, folder: Path, name: str) -> dict[str, float]:
     save_predictions(job, folder, predictions, statistics)
     found = f"{workload.metric_name} {value:.{decimals_beside(value)}f}"
     job.log(f"{name}: {found} on {len(examples)} validation {workload.examples_name}")
+    if _says_one_thing(predictions):
+        job.log(
+            f"warning: {name} says {predictions[0]!r:.80} of all {len(predictions)} validation "
+            f"{workload.examples_name}: what it has learnt does not depend on its input, and whatever is made of it is "
+            "as good; train it longer or look at its data"
+        )
     return {workload.metric_name: value, **workload.figures(statistics)}
+
+
+def _says_one_thing(predictions: Sequence[Any]) -> bool:
+    first = predictions[0] if len(predictions) > 1 else None
+    return isinstance(first, str) and all(isinstance(said, str) and said == first for said in predictions)

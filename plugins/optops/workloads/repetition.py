@@ -23,15 +23,17 @@ def find_repeated(rows: pd.DataFrame, keys: Sequence[str], what: str) -> pd.Seri
 
 
 def find_elsewhere(rows: pd.DataFrame) -> pd.Series[str]:
-    """Name the rows that are also in a later split, which the column `elsewhere` says, see `seen_elsewhere`."""
+    """Name the rows that are also in another split, which the column `elsewhere` says, see `seen_elsewhere`."""
     return rows.loc[rows["elsewhere"] != "", "elsewhere"].astype(str)
 
 
 def seen_elsewhere(frame: pd.DataFrame, key: str, what: str) -> pd.Series[str]:
-    """Say of each row where a later split (train before validation before test) holds the same; "" for nowhere.
+    """Say of each row where another split holds the same; "" for nowhere.
 
-    Training must not see what validation or test measure, nor choices what the test measures: so it is the row of the
-    earlier split that is at fault.
+    Training must not see what validation or test measure, nor choices what the test measures. The row of the earlier
+    split (train before validation before test) is at fault, and quarantine removes it from training; what it spoils is
+    the later split, which may be so small that all of it is next to nothing of the earlier one. So both are told, and
+    each split is judged by its own share.
 
     Args:
         frame: All rows, with `id`, `split` and the key; a split of another name takes no part.
@@ -40,11 +42,17 @@ def seen_elsewhere(frame: pd.DataFrame, key: str, what: str) -> pd.Series[str]:
     """
     where = pd.Series("", index=frame.index, dtype=object)
     known = frame[frame[key] != ""]
-    for number, split in enumerate(SPLIT_NAMES[:-1]):
+    for split in SPLIT_NAMES:
         own = known.loc[known["split"] == split, key]
-        # The first later split that has it is named, and of several places there the first.
-        for later in reversed(SPLIT_NAMES[number + 1 :]):
-            held = known[known["split"] == later].drop_duplicates(key).set_index(key)["id"]
+        # The first of the splits that have it is named, and of several places there the first.
+        for other in reversed(other_splits(split)):
+            held = known[known["split"] == other].drop_duplicates(key).set_index(key)["id"]
             found = own.map(held).dropna().astype(str)
-            where[found.index] = f"the same {what} stands in {later}, " + found
+            where[found.index] = f"the same {what} stands in {other}, " + found
     return where.astype(str)
+
+
+def other_splits(split: str) -> tuple[str, ...]:
+    """Returns the splits that must not hold what one of them holds: those after it first, then those before it."""
+    number = SPLIT_NAMES.index(split)
+    return SPLIT_NAMES[number + 1 :] + SPLIT_NAMES[:number]

@@ -39,13 +39,17 @@ def read_lines(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
     with gzip, whatever it is called.
 
     Raises:
-        CorpusError: A missing, empty or damaged file, one in UTF-16, or a folder.
+        CorpusError: A missing, empty or damaged file, one in UTF-16 or UTF-32 or with old line ends, or a folder.
     """
     content = _read_bytes(path)
     if not content:
         raise CorpusError(f"{path} is empty: it must hold one example a line; check how the file was made")
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins like UTF-16
+        raise CorpusError(f"{path} is UTF-32; convert it to UTF-8: iconv -f UTF-32 -t UTF-8")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CorpusError(f"{path} is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
+    if b"\n" not in content and b"\r" in content.removesuffix(b"\r"):
+        raise CorpusError(f"{path} ends its lines with a carriage return alone; convert it: tr '\\r' '\\n'")
     raw = content.removesuffix(b"\n").split(b"\n")
     lines: list[str] = []
     decodable = np.ones(len(raw), dtype=bool)

@@ -39,7 +39,7 @@ class ReferenceBert:
         states = self._norm(
             states + self._attention(states, f"{name}/self_attention", heads), f"{name}/self_attention_norm"
         )
-        hidden = self._gelu(self._product(states, f"{name}/feed_forward/expand"))
+        hidden = self._activate(self._product(states, f"{name}/feed_forward/expand"))
         return self._norm(states + self._product(hidden, f"{name}/feed_forward/contract"), f"{name}/feed_forward_norm")
 
     def _attention(self, states, name, heads):
@@ -59,7 +59,9 @@ class ReferenceBert:
         scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + EPSILON)
         return scaled * self.arrays[f"{name}/gamma"] + self.arrays[f"{name}/beta"]
 
-    def _gelu(self, x):
+    def _activate(self, x):
+        if self.config["activation"] == "relu":
+            return np.maximum(x, 0)
         if self.config["activation"] == "gelu":
             return x * (1 + np.vectorize(erf)(x / np.sqrt(2))) / 2
         return x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2

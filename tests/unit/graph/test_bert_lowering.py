@@ -19,6 +19,7 @@ MODELS = {
     "bert": {},
     "bert by the mean": {"pooling": "mean", "activation": "gelu"},
     "albert": {"layers": 3, "groups": 1, "embedding_width": 16},
+    "albert of relu": {"layers": 3, "groups": 1, "embedding_width": 16, "activation": "relu"},
 }
 SERVING = {"max_length": 16}
 SEPARATOR = 3

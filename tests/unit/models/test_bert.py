@@ -48,7 +48,7 @@ def test_shared_layers_and_factorised_embeddings_have_the_parameters_of_the_pape
         ({"groups": 2}, "2 groups do not divide 3 layers"),
         ({"classes": 1}, "classes is 1"),
         ({"separator": 40}, "separator is 40"),
-        ({"activation": "relu"}, "activation is 'relu'; choose one of gelu, gelu_tanh"),
+        ({"activation": "tanh"}, "activation is 'tanh'; choose one of gelu, gelu_tanh, relu"),
         ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )
@@ -186,6 +186,32 @@ def test_sizes_that_no_variable_tells_are_those_of_the_config_beside_the_checkpo
             load_checkpoint(model, prefix)
     (tmp_path / file).write_text("[]no")
     with pytest.raises(ValueError, match="is no JSON object"):
+        load_checkpoint(model, prefix)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        (
+            "gelu_tanh",
+            "relu",
+            r"activation is gelu_tanh, .*albert_config.json has hidden_act relu; write `activation: rel",
+        ),
+        ("relu", "gelu", r"activation is relu, .* has hidden_act gelu; write `activation: gelu_tanh`"),
+        ("relu", "swish", r"has hidden_act 'swish'; this BERT has gelu, gelu_tanh, relu"),
+        ("gelu_tanh", None, r"has hidden_act None"),
+        ("gelu_tanh", ["gelu"], r"has hidden_act \['gelu'\]"),
+    ],
+)
+def test_another_activation_than_that_of_the_checkpoint_is_refused_by_name(ours, theirs, message, tmp_path):
+    model = make(**ALBERT, activation=ours)
+    prefix = write_checkpoint(published(model, True), tmp_path)
+    config = tmp_path / "albert_config.json"
+    config.write_text(json.dumps({"hidden_act": theirs}))
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(model, prefix)
+    for same in ("{}", json.dumps({"hidden_act": ours.partition("_")[0]})):
+        config.write_text(same)
         load_checkpoint(model, prefix)
 
 

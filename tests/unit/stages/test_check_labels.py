@@ -25,17 +25,25 @@ EXAMPLES = 8
 
 @pytest.fixture
 def check(optops_home, tmp_path):
-    """Gives a function that runs check_labels over data of which some examples of one split hold NaN."""
+    """Gives a function that runs check_labels over data.
+
+    Some examples of one split hold NaN; the first so many of the test stand in a training split a hundred times as
+    large.
+    """
     del optops_home
     (tmp_path / "data").mkdir()
     tracking = Tracking()
 
-    def run(split, defective, **overrides):
+    def run(split, defective, leaking=0, **overrides):
         for seed, name in enumerate((TRAIN, VALIDATION, TEST)):
             x = np.random.default_rng(seed).normal(size=(EXAMPLES, 3))
             if name == split:
                 x[list(defective), 0] = np.nan
-            np.savez(tmp_path / "data" / f"{name}.npz", x=x, labels=np.arange(EXAMPLES) % 2)
+            if name == TRAIN and leaking:
+                others = np.random.default_rng(9).normal(size=(99 * EXAMPLES, 3))
+                tested = np.random.default_rng(2).normal(size=(EXAMPLES, 3))
+                x = np.concatenate([others, tested[:leaking], x[leaking:]])
+            np.savez(tmp_path / "data" / f"{name}.npz", x=x, labels=np.arange(len(x)) % 2)
         recipe = parse_recipe(RECIPE, tmp_path / "mine.yaml", overrides)
         run_id = tracking.open_run(recipe.experiment, "check_labels", {})
         spec = make_spec("check_labels", recipe, RunReference("", recipe.experiment, "", ""), {})
@@ -81,3 +89,23 @@ def test_defects_within_their_limit_stay(check):
 def test_a_quarantine_of_everything_is_refused(check):
     with pytest.raises(StageError, match="quarantine removed every training example"):
         check(TRAIN, range(EXAMPLES), **{"check_labels.quarantine": True})
+
+
+def test_a_test_split_that_stands_in_training_is_refused_however_large_the_training_split_is(check):
+    with pytest.raises(StageError, match=r"overlap in test: 8 \(100\.00%, limit 5\.00%\)") as caught:
+        check(TEST, [], leaking=EXAMPLES)
+    assert "overlap in train" not in str(caught.value)
+    assert "test.npz:1: overlap: the same input stands in train, train.npz:792" in caught.value.details[0]
+
+
+def test_quarantine_takes_what_the_test_measures_out_of_training_and_goes_on(check):
+    result, listed = check(TEST, [], leaking=EXAMPLES, **{"check_labels.quarantine": True})
+    assert result.output["quarantined"] == EXAMPLES
+    assert len(listed[TEST]) == EXAMPLES
+    assert not set(listed[TRAIN].values()) & set(listed[TEST].values())
+
+
+def test_quarantine_does_not_forgive_what_else_the_test_has(check):
+    with pytest.raises(StageError, match="not_finite in test: 1") as caught:
+        check(TEST, [5], leaking=4, **{"check_labels.quarantine": True})
+    assert "overlap" not in str(caught.value)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optops.models.keras import keras
@@ -10,7 +11,7 @@ from optops.pipeline import VALIDATION, make_spec
 from optops.recipe_file import parse_recipe
 from optops.stage_spec import RunReference
 from optops.stages.base import StageError, new_job
-from optops.stages.training import fit_model
+from optops.stages.training import fit_model, judge_serving
 from optops.tracking import Tracking
 from optops.workloads.arrays.loss import labels_loss
 
@@ -65,3 +66,13 @@ def test_a_metric_of_which_less_is_better_is_shown_and_logged_in_its_own_sign(
     longer = recipe.prune.train.model_copy(update={"epochs": 4})
     with pytest.raises(StageError, match=r"pruned: .* its checkpoints are from a run with other settings"):
         fit_model(job, model, "functional", splits["train"], loss, longer, tmp_path, "pruned")
+
+
+@pytest.mark.parametrize(("said", "warned"), [("ab", False), ("aa", True)])
+def test_a_model_that_says_one_thing_of_everything_is_warned_of(said, warned, job, tmp_path, monkeypatch, capsys):
+    examples = pd.DataFrame({"id": ["1", "2"], "source": ["x", "y"], "target": ["a", "b"]})
+    judging = replace(job("train", {}), _frames={VALIDATION: examples})
+    monkeypatch.setattr(judging.workload, "predict", lambda *_: list(said))
+    monkeypatch.setattr(judging, "load", lambda folder: None)
+    judge_serving(judging, tmp_path, "baseline")
+    assert ("warning: baseline says 'a' of all 2 validation" in capsys.readouterr().out) == warned

@@ -163,7 +163,10 @@ def test_images_that_stand_twice_are_named_whatever_their_files_are(scenes):
     found, _ = check(scenes)
     assert found["duplicate_image"].keys() == {"train/copy", "train/other", "validation/scene_00008#2"}
     assert found["conflicting_labels"].keys() == {"train/other", "train/scene_00001"}
-    assert found["overlap"] == {"train/scene_00002": "the same image stands in test, test/leak"}
+    assert found["overlap"] == {
+        "train/scene_00002": "the same image stands in test, test/leak",
+        "test/leak": "the same image stands in train, train/scene_00002",
+    }
 
 
 def test_an_image_that_stands_there_thousands_of_times_with_other_labels_is_named_at_once():

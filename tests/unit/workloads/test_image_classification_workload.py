@@ -202,6 +202,7 @@ def test_planted_defects_are_found_and_nothing_else(folder):
         ("duplicate", "train"): 1,
         ("conflicting_class", "train"): 2,
         ("overlap", "train"): 1,
+        ("overlap", "test"): 1,
     }
     reasons = {defect.check: defect.reason for defect in report.defects}
     assert "truncated" in reasons["unreadable"]

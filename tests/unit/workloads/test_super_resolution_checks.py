@@ -160,14 +160,14 @@ def test_equal_pixels_are_found_within_and_between_splits_whatever_the_format(fo
     twin.save(folder / "train" / "zz_twin.bmp")
     shutil.copy(folder / "test" / names(folder, "test")[0], folder / "train" / "zz_leak.png")
     report = check(folder, pairs=False)
-    assert found(report) == {("duplicate", "train"): 1, ("overlap", "train"): 1}
+    assert found(report) == {("duplicate", "train"): 1, ("overlap", "train"): 1, ("overlap", "test"): 1}
     assert "the same image stands in test, " in next(d.reason for d in report.defects if d.check == "overlap")
 
 
 def test_small_and_flat_images_are_found(folder):
     Image.fromarray(texture(5)[:20, :50]).save(folder / "train" / "zz_small.png")
     Image.fromarray(texture(6)[:40, :40]).save(folder / "train" / "zz_smaller_than_a_patch.png")
-    Image.fromarray(texture(6)[:40, :40]).save(folder / "test" / "zz_large_enough_for_the_test.png")
+    Image.fromarray(texture(7)[:40, :40]).save(folder / "test" / "zz_large_enough_for_the_test.png")
     Image.fromarray(np.full((SIDE, SIDE), 90, np.uint8)).save(folder / "validation" / "zz_flat.png")
     report = check(folder, pairs=False)
     assert found(report)["too_small", "train"] == 2

@@ -90,7 +90,10 @@ def test_each_planted_defect_is_found_with_line_and_text(corpus, tmp_path):
     by_line = {(defect.check, defect.line): defect for defect in defects}
     assert "'boking' is none of booking" in by_line["unknown_class", 14].reason
     assert "boking" in by_line["unknown_class", 14].value
-    assert by_line["overlap", 8].reason == "the same text stands in validation, validation.csv:12"
+    assert [(defect.id, defect.reason) for defect in defects if defect.check == "overlap"] == [
+        ("train.csv:8", "the same text stands in validation, validation.csv:12"),
+        ("validation.csv:12", "the same text stands in train, train.csv:8"),
+    ]
     assert by_line["markup", 12].value.startswith("see <b>this</b> room")
 
 
@@ -246,6 +249,10 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),
+        ("text,label\nx,1\n".encode("utf-32"), "is UTF-32; convert it to UTF-8: iconv -f UTF-32 -t UTF-8"),
+        (b"text,label\rx,1\ry,0\r", "ends its lines with a carriage return alone; convert it: tr"),
+        (b"text, text,label\na,b,1\n", "has 2 columns 'text'; rename all but one"),
+        (b'"text,label\nx,1\n', "the header is no CSV: it opens a quote that is not closed"),
     ],
 )
 def test_a_file_that_can_not_be_used_is_refused(content, message, tmp_path):
@@ -312,7 +319,7 @@ def test_the_known_defects_of_chnsenticorp_are_all_found(tmp_path):
     counts = Counter((defect.split, defect.check) for defect in defects)
     rows = {split: known(path, 1, 0, True) for split, path in files.items()}
     texts = {split: [fold(text) for text, _ in found] for split, (found, _) in rows.items()}
-    later = {"train": {*texts["validation"], *texts["test"]}, "validation": set(texts["test"]), "test": set()}
+    others = {name: {text for other in texts.keys() - {name} for text in texts[other]} for name in texts}
     for split, (found, malformed) in rows.items():
         pairs = Counter((fold(text), label) for text, label in found)
         labels: dict[str, set[str]] = {}
@@ -321,7 +328,7 @@ def test_the_known_defects_of_chnsenticorp_are_all_found(tmp_path):
         assert counts[split, "malformed"] == malformed
         assert counts[split, "duplicate"] == sum(count - 1 for count in pairs.values())
         assert counts[split, "conflicting_class"] == sum(len(labels[text]) > 1 for text in texts[split])
-        assert counts[split, "overlap"] == sum(text in later[split] for text in texts[split])
+        assert counts[split, "overlap"] == sum(text in others[split] for text in texts[split])
     assert counts["train", "overlap"] > 500
     assert counts["train", "duplicate"] > 1000
 

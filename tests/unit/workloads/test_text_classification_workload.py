@@ -163,6 +163,25 @@ def test_calls_to_time_have_short_and_long_texts(recipe, workload, trained):
     assert workload.benchmark_inputs(examples, trained[0] / "assets", batch=8, seed=1)[0]["ids"].shape[0] == 8
 
 
+@pytest.mark.parametrize("key", ["train", "distill.train", "prune.train", "model.pretrain"])
+def test_a_batch_that_does_not_hold_the_longest_text_is_refused_before_anything_is_trained(
+    key, home, workload, tmp_path
+):
+    small = read_recipe(home / "intents.yaml", {f"{key}.batch_tokens": 16, "model.vocabulary": 100})
+    examples = workload.read(small.data, 1)["train"]
+    with pytest.raises(
+        ValueError, match=rf"{key}\.batch_tokens is 16, and the longest training text has \d+ tokens; raise"
+    ):
+        workload.prepare(small, examples.assign(text="a room with a view and a bath " * 3), tmp_path)
+
+
+def test_texts_that_become_unknown_are_refused_with_what_to_write(home, workload, tmp_path):
+    recipe = read_recipe(home / "intents.yaml", {"model.max_length": 128})
+    examples = workload.read(recipe.data, 1)["train"]
+    with pytest.raises(ValueError, match=r"are unknown, .* `tokenization: sentencepiece`, which needs no spaces"):
+        workload.prepare(recipe, examples.assign(text="ไม่อร่อย" * 40), tmp_path)
+
+
 def test_hidden_tokens_are_guessed_first_if_the_recipe_says_so(recipe, workload, trained):
     examples = workload.read(recipe.data, recipe.seed)["train"]
     phase = workload.pretraining(recipe, trained[1], examples, trained[0] / "assets")
@@ -201,6 +220,16 @@ def test_accuracy_and_f1_are_those_of_an_independent_count():
         assert value == pytest.approx(100 * repeated.mean())
     for row, value in zip(weights, macro_f1(statistics, weights), strict=True):
         assert value == pytest.approx(macro_f1(np.repeat(statistics, row, axis=0))[0])
+
+
+def test_macro_f1_is_over_the_classes_that_occur():
+    perfect = class_statistics(["a", "b", "b"], ["a", "b", "b"], ["a", "b", "c"])
+    assert macro_f1(perfect)[0] == 100
+    # Predicted or labelled, a class that nothing gets right counts.
+    assert macro_f1(class_statistics(["a", "c"], ["a", "b"], ["a", "b", "c", "d"]))[0] == pytest.approx(100 / 3)
+    # In a resample too.
+    assert list(macro_f1(perfect, np.array([[1, 0, 0], [0, 1, 2]]))) == [100, 100]
+    assert macro_f1(class_statistics([None], ["no class"], ["a", "b"]))[0] == 0
 
 
 def test_statistics_of_a_thousand_classes_are_as_small_as_those_of_two():
@@ -305,6 +334,8 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_siz
     ("old", "new", "message"),
     [
         ("classes: [booking, cancellation, complaint, question]", "classes: [booking]", "leave no choice"),
+        ("[booking, cancellation, complaint, question]", "{a: x, ' a': y, b: z}", "name one label twice"),
+        ("[booking, cancellation, complaint, question]", "['a', ' a', b]", "name one label twice"),
         ("[booking, cancellation, complaint, question]", "[yes, no]", "class True is no text: YAML reads bare yes"),
         ("[booking, cancellation, complaint, question]", "{0: off, 1: on}", "class False .* put them in quotes"),
         ("[booking, cancellation, complaint, question]", "{null: a, b: c}", "class None .* put them in quotes"),
@@ -366,6 +397,19 @@ def test_labels_may_be_numbers_with_names(home, tmp_path):
     path = tmp_path / "intents.yaml"
     path.write_text(text, encoding="utf-8")
     assert read_recipe(path).data.classes == {"0": "bad", "1": "good"}
+
+
+def test_a_number_and_its_text_are_one_label(recipe):
+    given = {**recipe.data.model_dump(), "classes": {1: "a", "1": "b", 2: "c"}}
+    with pytest.raises(ValueError, match="name one label twice; write each once"):
+        type(recipe.data).model_validate(given)
+
+
+def test_classes_have_no_white_space_around_them_for_labels_are_read_without(home, tmp_path):
+    text = RECIPE.replace("[booking, cancellation, complaint, question]", "[' booking', 'question ']")
+    path = tmp_path / "intents.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert read_recipe(path).data.classes == {"booking": "booking", "question": "question"}
 
 
 def test_a_student_has_the_sizes_that_the_recipe_changes(recipe, workload, trained):

@@ -52,7 +52,13 @@ def test_marks_may_stand_in_any_order_and_be_half_composed(trained):
 def test_white_space_of_any_kind_separates_words_and_controls_are_left_out(trained):
     tokenizer = Tokenizer(trained)
     (usual,) = tokenizer.encode(["20 m² für"])
-    for text in ("20\tm²\u3000für", "\ufeff20 \n m²\u00a0 für\u2028", "20 m² f\x01ür\x7f", "20 m² \ufffd für"):
+    for text in (
+        "20\tm²\u3000für",
+        "20 m² f\0ür",
+        "\ufeff20 \n m²\u00a0 für\u2028",
+        "20 m² f\x01ür\x7f",
+        "20 m² \ufffd für",
+    ):
         assert tokenizer.encode([text]) == [usual]
 
 
@@ -112,3 +118,18 @@ def test_pieces_that_targets_use_come_first_and_texts_are_cut_and_joined_as_befo
     assert max(used) < min(others)
     assert max(used) == UNKNOWN + len(used)
     assert tokenizer.decode(tokenizer.encode([*sources, *targets])) == [*sources, *targets]
+
+
+def test_a_line_of_any_length_is_learnt_from(tmp_path):
+    line = "x" * 100_000
+    train_tokenizer([line], [line], 300, tmp_path / "tokenizer.model")
+    tokenizer = Tokenizer(tmp_path / "tokenizer.model")
+    (ids,) = tokenizer.encode([line])
+    assert UNKNOWN not in ids
+    assert tokenizer.decode([ids]) == [line]
+
+
+def test_text_that_holds_nothing_to_learn_from_is_refused(tmp_path):
+    for texts in ([" ", ""], ["\x01", "\x07 "]):
+        with pytest.raises(ValueError, match="no text to learn a vocabulary from"):
+            train_tokenizer(texts, texts, 300, tmp_path / "tokenizer.model")

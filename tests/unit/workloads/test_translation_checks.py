@@ -103,7 +103,7 @@ def test_every_planted_defect_is_found_where_it_is_and_nowhere_else(corpus: pd.D
         "overlap": {22, 23},
     }
     expected = {name: {f"train.en:{line}" for line in lines} for name, lines in train.items()}
-    expected["overlap"].add("validation.en:30")
+    expected["overlap"] |= {"test.en:9", "validation.en:9", "validation.en:30", "test.en:31"}
     assert found(defects) == expected
     critical = set(train) - {"conflicting_target", "identical_sides", "spacing"}
     lines = set().union(*(train[name] for name in critical))
@@ -127,6 +127,7 @@ def test_defects_say_where_they_are_and_why(corpus: pd.DataFrame, check: Check) 
     assert duplicate.value.startswith(first["source"][:40])
     assert reasons["conflicting_target", "train.en:31"].reason == "translated otherwise in train.en:1, train.en:30"
     assert reasons["overlap", "train.en:32"].reason == "the same source stands in test, test.en:5"
+    assert reasons["overlap", "test.en:5"].reason == "the same source stands in train, train.en:32"
 
 
 HARMLESS = (

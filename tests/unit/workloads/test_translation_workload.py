@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -254,3 +256,42 @@ def test_translations_that_were_cut_off_at_their_limit_are_not_taught(assets, re
     executable = LoadedExecutable(info, call)
     taught = WORKLOAD.teacher_labels(examples, executable, "baseline-1", assets, tmp_path, print, kind)
     assert list(taught["id"]) == list(examples["id"])[1:]
+
+
+def test_one_sentence_for_every_source_teaches_nothing_but_is_an_answer_where_the_corpus_has_it(
+    assets, recipe, tmp_path
+):
+    examples = WORKLOAD.read(recipe.data, 1)["train"][:20]
+    said = [*Tokenizer(assets / TOKENIZER_FILE).encode([examples["target"].iloc[0]])[0], END]
+    ids = {"dtype": "int32", "shape": [None, None]}
+    info = ExecutableInfo("onnxruntime", "fp32", {"ids": ids}, {}, settings={})
+    executable = LoadedExecutable(info, lambda inputs: {"ids": pad_rows([said] * len(inputs["ids"]))})
+
+    def taught(given, name):
+        (tmp_path / name).mkdir()
+        return WORKLOAD.teacher_labels(given, executable, name, assets, tmp_path / name, print, "teacher")
+
+    assert taught(examples, "a").empty
+    assert len(taught(examples.assign(target="Ja."), "b")) == len(examples)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "raised"),
+    [("train.batch_tokens", 4, "batch_tokens"), ("model.serving.max_length", 4, r"model\.serving\.max_length")],
+)
+def test_pairs_that_are_all_too_long_are_refused_with_what_to_raise(key, size, raised, folder, assets):
+    recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {key: size})
+    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    with pytest.raises(ValueError, match=rf"300 of 300 training pairs have more than 4 tokens .* raise `{raised}`"):
+        WORKLOAD.batches(recipe, examples, assets, recipe.train)
+
+
+def test_many_pairs_that_are_too_long_are_warned_of(folder, assets, caplog):
+    recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {"train.batch_tokens": 60})
+    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    for long, warned in ((3, False), (30, True)):
+        caplog.clear()
+        target = [text + " Ja." * 60 if row < long else text for row, text in enumerate(examples["target"])]
+        WORKLOAD.batches(recipe, examples.assign(target=target), assets, recipe.train)
+        assert bool(caplog.records) == warned
+    assert re.search("3. of 300 training pairs have more than 60 tokens and are left out; raise `batch_", caplog.text)

@@ -6,10 +6,11 @@ Sources: https://github.com/google-research/bert and https://github.com/google-r
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from optops.models.bert.config import Activation
 from optops.models.bert.model import Bert
 from optops.models.keras import tf
 
@@ -43,6 +44,9 @@ ALBERT_LAYER = {
     "feed_forward_norm": "LayerNorm_1",
 }
 ALBERT_PREFIX = "bert/encoder/transformer/group_"
+ACTIVATIONS: dict[str, tuple[Activation, ...]] = {"gelu": ("gelu_tanh", "gelu"), "relu": ("relu",)}
+"""What `hidden_act` in a config means; what the original code calls GELU is its approximation."""
+
 CONFIG_FILES = ("bert_config.json", "albert_config.json")
 
 
@@ -50,15 +54,16 @@ def load_checkpoint(model: Bert, prefix: Path) -> None:
     """Gives a model the weights of a published checkpoint; what classifies stays as it is.
 
     Positions beyond those of the model are left out. Variables do not tell how many heads they are for, nor how often
-    shared layers run: the config that the authors publish beside a checkpoint does, and is held against the model.
+    shared layers run, nor their activation: the config that the authors publish beside a checkpoint does, and is held
+    against the model.
 
     Args:
         model: Of the sizes of the checkpoint; its weights are changed.
         prefix: The checkpoint's files without their endings, for example `.../bert_model.ckpt`.
 
     Raises:
-        ValueError: If there is no such checkpoint, its config says other sizes, a variable is missing or has another
-            shape, or layers would be left over; names them.
+        ValueError: If there is no such checkpoint, its config says other sizes or another activation, a variable is
+            missing or has another shape, or layers would be left over; names them.
     """
     _check_config(model, prefix)
     reader = _open(prefix)
@@ -113,6 +118,21 @@ def _check_config(model: Bert, prefix: Path) -> None:
                     f"model.{key} is {size}, but the checkpoint's {file.name} has {name} {theirs[name]}; write "
                     f"`{key}: {theirs[name]}`"
                 )
+        _check_activation(model.config.activation, theirs.get("hidden_act", model.config.activation), file)
+
+
+def _check_activation(ours: Activation, theirs: object, file: Path) -> None:
+    known = {name: (name,) for name in get_args(Activation)} | ACTIVATIONS
+    if not isinstance(theirs, str) or theirs not in known:
+        raise ValueError(
+            f"model.checkpoint: the checkpoint's {file.name} has hidden_act {theirs!r}; this BERT has "
+            f"{', '.join(known)}: take another checkpoint"
+        )
+    if ours not in known[theirs]:
+        raise ValueError(
+            f"model.activation is {ours}, but the checkpoint's {file.name} has hidden_act {theirs}; write "
+            f"`activation: {known[theirs][0]}`"
+        )
 
 
 def _layer_prefix(albert: bool, index: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from optops.models.transformer.config import LayerSize
 
-Activation = Literal["gelu", "gelu_tanh"]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
 Pooling = Literal["first", "mean"]
 SEGMENTS = 2
 
@@ -27,7 +27,8 @@ class BertConfig:
         max_positions: Longest sequence, in ids.
         separator: The id that closes every sequence.
         dropout: Rate on embeddings, on what each block adds, and on what is classified.
-        activation: Of the hidden units: `gelu` is the exact one, `gelu_tanh` the approximation of the original code.
+        activation: Of the hidden units: `gelu` is the exact one, `gelu_tanh` the approximation of the original code;
+            the Chinese ALBERTs have `relu`.
         pooling: What is classified: the state of the `first` token, as in BERT, or the `mean` over all tokens, which
             learns more from few texts.
     """

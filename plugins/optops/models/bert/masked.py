@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.bert.model import Bert, layer_norm
+from optops.models.bert.model import ACTIVATIONS, Bert, layer_norm
 from optops.models.keras import keras, tf
 from optops.models.token_ids import PADDING
 from optops.models.training.batching import TextBatches
@@ -83,7 +83,7 @@ class MaskedTokenLoss:
         start = keras.initializers.GlorotUniform(seed=seed)
         self._transform = keras.layers.Dense(
             config.embeddings,
-            activation=lambda x: tf.nn.gelu(x, approximate=config.activation == "gelu_tanh"),
+            activation=ACTIVATIONS[config.activation],
             kernel_initializer=start,
         )
         self._norm = layer_norm("norm")

@@ -1,9 +1,10 @@
 """BERT (Devlin et al. 2019) and ALBERT (Lan et al. 2020) as text classifiers: post-norm encoder, pooler, classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from optops.models.bert.config import SEGMENTS, BertConfig
+from optops.models.bert.config import SEGMENTS, Activation, BertConfig
 from optops.models.keras import keras, tf
 from optops.models.token_ids import PADDING
 from optops.models.transformer.layers import Attended, Attention, FeedForward
@@ -11,6 +12,11 @@ from optops.models.transformer.model import Features, padding_bias
 
 NORM_EPSILON = 1e-12
 EMBEDDING_DEVIATION = 0.02
+ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
+    "gelu": partial(tf.nn.gelu, approximate=False),
+    "gelu_tanh": partial(tf.nn.gelu, approximate=True),
+    "relu": tf.nn.relu,
+}
 
 
 def layer_norm(name: str) -> keras.layers.LayerNormalization:
@@ -65,12 +71,10 @@ class BertLayer(keras.layers.Layer):
 
     def __init__(self, heads: int, feed_forward: int, config: BertConfig, name: str) -> None:
         super().__init__(name=name)
-        approximate = config.activation == "gelu_tanh"
         self.self_attention = Attention(heads, config.head_size, config.width, "self_attention")
         self.self_attention_norm = layer_norm("self_attention_norm")
-        self.feed_forward = FeedForward(
-            feed_forward, config.width, "feed_forward", lambda x: tf.nn.gelu(x, approximate=approximate)
-        )
+        activation = ACTIVATIONS[config.activation]
+        self.feed_forward = FeedForward(feed_forward, config.width, "feed_forward", activation)
         self.feed_forward_norm = layer_norm("feed_forward_norm")
         self.dropout = keras.layers.Dropout(config.dropout)
 

@@ -31,7 +31,7 @@ def array_checks(frame: pd.DataFrame, labels: str) -> tuple[pd.DataFrame, list[R
         _check("constant", "Inputs of more than one number are not all the same.", find_constant, place, labels=labels),
         _check("label_not_finite", "No label is NaN or infinite.", find_label_not_finite, place, labels=labels),
         _check(
-            "overlap", "No training example stands in validation or test, none of validation in test.",
+            "overlap", "No example stands in two splits.",
             find_elsewhere, ("elsewhere",),
         ),
         _check(

@@ -19,9 +19,7 @@ CHECKS = {
     "label_not_finite": StandardCheck("critical", 0.0, "a label that is NaN or infinite"),
     "duplicate": StandardCheck("warning", 0.05, "an example again in its split"),
     "conflicting_label": StandardCheck("warning", 0.05, "equal inputs with different labels"),
-    "overlap": StandardCheck(
-        "critical", 0.05, "an example of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.05, "an example that is also in another split, each split by its own share"),
 }
 BUILT_IN_METRICS = ("accuracy", "r2")
 

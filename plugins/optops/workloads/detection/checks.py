@@ -111,7 +111,7 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
             find_repeated, ("pixels",), _SHOWN, keys=["pixels"], what="image",
         ),
         _check(
-            "overlap", "No training image stands in validation or test, no validation image in test.",
+            "overlap", "No image stands in two splits.",
             find_elsewhere, ("elsewhere",), _SHOWN,
         ),
         _check(

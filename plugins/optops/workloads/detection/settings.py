@@ -31,9 +31,7 @@ CHECKS = {
     "no_boxes": StandardCheck("warning", 0.1, "an image without a box"),
     "conflicting_labels": StandardCheck("critical", 0.002, "the same image with other labels in its split"),
     "duplicate_image": StandardCheck("critical", 0.05, "an image again in its split, whatever its file is called"),
-    "overlap": StandardCheck(
-        "critical", 0.002, "an image of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.002, "an image that is also in another split, each split by its own share"),
     "near_overlap": StandardCheck("warning", 0.02, "an image that looks nearly the same as one of a later split"),
 }
 

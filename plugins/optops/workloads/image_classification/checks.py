@@ -71,7 +71,7 @@ def class_checks(classes: Sequence[str], thresholds: Thresholds) -> list[RowChec
             find_conflicting_class, ("pixels", "label"), ("label",), key="pixels",
         ),
         _check(
-            "overlap", "No training image stands in validation or test, none of validation in test.",
+            "overlap", "No image stands in two splits.",
             find_elsewhere, ("elsewhere",),
         ),
         _check(

@@ -19,9 +19,7 @@ CHECKS = {
     "unknown_class": StandardCheck("critical", 0.0, "a label that is not among `classes`"),
     "duplicate": StandardCheck("critical", 0.05, "the same pixels with the same label again"),
     "conflicting_class": StandardCheck("critical", 0.0, "the same pixels with another label"),
-    "overlap": StandardCheck(
-        "critical", 0.0, "an image of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.0, "an image that is also in another split, each split by its own share"),
     "class_balance": StandardCheck("warning", 0.0, "a class with less than `min_share` of the mean class's examples"),
 }
 

@@ -50,7 +50,7 @@ def image_checks(scale: int, patch: int, thresholds: Thresholds) -> list[RowChec
             find_repeated, ("pixels",), keys=["pixels"], what="image",
         ),
         _check(
-            "overlap", "No training image stands in validation or test, none of validation in test.",
+            "overlap", "No image stands in two splits.",
             find_elsewhere, ("elsewhere",),
         ),
         _check(

@@ -28,9 +28,7 @@ CHECKS = {
         "critical", 0.0, "a small image that matches the large one, resized, at less than `min_match` dB"
     ),
     "duplicate": StandardCheck("critical", 0.05, "the same pixels again in a split, whatever the format"),
-    "overlap": StandardCheck(
-        "critical", 0.0, "an image of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.0, "an image that is also in another split, each split by its own share"),
     "flat": StandardCheck("warning", 0.02, "an image with nothing to be seen"),
 }
 

@@ -93,7 +93,7 @@ def _repetition_checks() -> list[RowCheck]:
     return [
         _check(
             "overlap",
-            "No training text stands in validation or test, no validation text in test, up to case and white space.",
+            "No text stands in two splits, up to case and white space.",
             find_elsewhere, ("elsewhere", *_BOTH), _BOTH,
         ),
         _check(

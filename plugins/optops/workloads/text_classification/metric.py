@@ -50,7 +50,8 @@ def accuracy(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 def macro_f1(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Returns the mean over classes of the harmonic mean of precision and recall, in percent, for each row of weights.
 
-    A class that is neither predicted nor anybody's label counts as 0.
+    The mean is over the classes that occur, as label or prediction: of one that does not, nothing is known. Without any
+    it is 0.
 
     Args:
         statistics: From `class_statistics`.
@@ -67,7 +68,10 @@ def macro_f1(statistics: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 
     def score(counts: np.ndarray) -> float:
         either = count(predicted, predicted != NONE, counts) + count(actual, actual != NONE, counts)
-        return float((2 * count(actual, right, counts) / np.maximum(either, 1)).mean())
+        occurring = either > 0
+        return (
+            float((2 * count(actual, right, counts)[occurring] / either[occurring]).mean()) if occurring.any() else 0.0
+        )
 
     return 100 * np.array([score(counts) for counts in (_once_each(statistics) if weights is None else weights)])
 

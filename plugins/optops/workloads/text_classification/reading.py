@@ -165,8 +165,13 @@ def _from_rows(
     """Give names or numbers to the fields of rows (line, lines, fields, flaw)."""
     header: list[str] | None = None
     if isinstance(columns[0], str):
-        header = [name.strip() for name in next(rows)[2]]
+        _, _, names, flaw = next(rows)
+        if flaw:
+            raise CorpusError(f"{path}: the header {flaw}; correct it, or give the columns' numbers from 1")
+        header = [name.strip() for name in names]
         for column in columns:
+            if header.count(str(column)) > 1:
+                raise CorpusError(f"{path} has {header.count(str(column))} columns {column!r}; rename all but one")
             if column not in header:
                 raise CorpusError(
                     f"{path} has no column {column!r}; {hint(str(column), header)}. If the file has no header, give "

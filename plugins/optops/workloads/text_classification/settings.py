@@ -25,9 +25,7 @@ CHECKS = {
     "too_long": StandardCheck("critical", 0.01, "more than `max_characters`"),
     "duplicate": StandardCheck("critical", 0.05, "the same text with the same label again"),
     "conflicting_class": StandardCheck("critical", 0.01, "the same text with another label"),
-    "overlap": StandardCheck(
-        "critical", 0.05, "a text of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.05, "a text that is also in another split, each split by its own share"),
     "markup": StandardCheck("critical", 0.01, "HTML tags and character references"),
     "class_balance": StandardCheck("warning", 0.0, "a class with less than `min_class_share` of a split, or none"),
 }
@@ -76,12 +74,14 @@ class TextData(SplitData):
     def _accept_a_list(cls, value: Any) -> Any:
         words = [*value, *value.values()] if isinstance(value, dict) else value
         require_words(words if isinstance(words, list | tuple) else ())
-        if isinstance(value, list | tuple):
-            if len({str(name) for name in value}) < len(value):
-                raise ValueError(f"classes {list(value)} name one label twice; write each once")
-            return {str(name): str(name) for name in value}
-        # YAML reads a bare 0 as a number; labels are text.
-        return {str(label): str(name) for label, name in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict | list | tuple):
+            return value
+        named = value.items() if isinstance(value, dict) else [(name, name) for name in value]
+        # YAML reads a bare 0 as a number; labels are text, without white space around them as where they are read.
+        classes = {str(label).strip(): str(name).strip() for label, name in named}
+        if len(classes) < len(value):
+            raise ValueError(f"classes {list(value)} name one label twice; write each once")
+        return classes
 
     @field_validator("classes")
     @classmethod
@@ -183,8 +183,10 @@ class TextModel(Section):
         None, ge=8, multiple_of=8, description="Width of the embeddings, if they are projected to `width` (ALBERT)."
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout while training.")
-    activation: Literal["gelu", "gelu_tanh"] = Field(
-        "gelu_tanh", description="Of the hidden units: exact, or approximated as in the original code."
+    activation: Literal["gelu", "gelu_tanh", "relu"] = Field(
+        "gelu_tanh",
+        description="Of the hidden units: GELU, exact or approximated as in the original code, or ReLU as in the "
+        "Chinese ALBERTs.",
     )
     pooling: Literal["first", "mean"] = Field(
         "first", description="What is classified: the first token's state, or the mean over all tokens."

@@ -2,7 +2,9 @@
 
 import io
 import json
+import logging
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,9 +32,24 @@ MOST_FOR_CHARACTERS = 0.75
 CHARACTERS_PER_TOKEN = 64
 """Texts are cut to so many characters for each token that the model takes, before they are tokenised."""
 
+LONGEST_WORD = 200
+"""Characters of a word beyond which it is unknown as a whole, as in BERT's own code."""
+
+TOLERATED_UNKNOWN = 0.01
+MOST_UNKNOWN = 0.2
+"""Mean share of a text's tokens that may be unknown without a warning, and at all."""
+
 NOTHING_TO_LEARN = "the training split has no text to learn a vocabulary from; look into its files"
 
 Kind = Literal["wordpiece", "sentencepiece"]
+Accents = Literal["all", "cased"]
+"""Which letters lose their marks with their case: `all`, as published vocabularies want it, or only those that have a
+case. In scripts without one, marks are vowels and tones: Thai, the scripts of India."""
+
+_JOINED = ("Mn", "Mc", "Me", "Cf")
+_UNCASED = "Lo"
+
+logger = logging.getLogger(__name__)
 
 
 class Tokenizer(ABC):
@@ -76,22 +93,25 @@ class WordPieceTokenizer(Tokenizer):
         path: A `vocab.txt`: one token a line, its id the line's number from 0.
         lowercase: Whether case and accents are folded.
         max_length: Longest sequence.
+        accents: Whose accents.
 
     Raises:
         ValueError: If the file is no vocabulary of BERT.
     """
 
-    def __init__(self, path: Path, lowercase: bool, max_length: int) -> None:
+    def __init__(self, path: Path, lowercase: bool, max_length: int, accents: Accents = "all") -> None:
         from tokenizers import Tokenizer as Fast
         from tokenizers.models import WordPiece
 
         tokens = _read_vocabulary(path)
         self.size, self.max_length = len(tokens), max_length
         _, self.unknown, self.start, self.separator, self.mask = (tokens[name] for name in WORDPIECE_SPECIALS)
-        self._fast = Fast(WordPiece(tokens, unk_token=WORDPIECE_SPECIALS[1], max_input_chars_per_word=100))
-        self._fast.normalizer, self._fast.pre_tokenizer = _bert_rules(lowercase)
+        self._fast = Fast(WordPiece(tokens, unk_token=WORDPIECE_SPECIALS[1], max_input_chars_per_word=LONGEST_WORD))
+        self._fast.normalizer, self._fast.pre_tokenizer = _bert_rules(lowercase, lowercase and accents == "all")
+        self._of_cased = lowercase and accents == "cased"
 
     def _cut(self, texts: list[str]) -> list[list[int]]:
+        texts = [without_accents(text, "NFD") for text in texts] if self._of_cased else texts
         return [list(found.ids) for found in self._fast.encode_batch(texts, add_special_tokens=False)]
 
 
@@ -102,19 +122,21 @@ class SentencePieceTokenizer(Tokenizer):
         path: A sentencepiece model.
         lowercase: Whether case and accents are folded.
         max_length: Longest sequence.
+        accents: Whose accents.
 
     Raises:
         ValueError: If the file is no sentencepiece model, or lacks ALBERT's special pieces.
     """
 
-    def __init__(self, path: Path, lowercase: bool, max_length: int) -> None:
+    def __init__(self, path: Path, lowercase: bool, max_length: int, accents: Accents = "all") -> None:
         import sentencepiece
 
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
         except RuntimeError as error:
             raise ValueError(f"{path} is no sentencepiece model: {error}") from None
-        self.size, self.max_length, self._lowercase = int(self._model.vocab_size()), max_length, lowercase
+        self.size, self.max_length = int(self._model.vocab_size()), max_length
+        self._lowercase, self._accents = lowercase, accents
         ids = [int(self._model.piece_to_id(piece)) for piece in SENTENCEPIECE_SPECIALS]
         self.unknown = int(self._model.unk_id())
         missing = [p for p, i in zip(SENTENCEPIECE_SPECIALS, ids, strict=True) if self._model.id_to_piece(i) != p]
@@ -126,16 +148,29 @@ class SentencePieceTokenizer(Tokenizer):
         _, _, self.start, self.separator, self.mask = ids
 
     def _cut(self, texts: list[str]) -> list[list[int]]:
-        folded = [fold(text) for text in texts] if self._lowercase else texts
+        folded = [fold(text, self._accents) for text in texts] if self._lowercase else texts
         return [[int(piece) for piece in ids] for ids in self._model.encode(folded)]
 
 
-def fold(text: str) -> str:
-    """Returns text without case and accents, as ALBERT's preprocessing has it."""
-    import unicodedata
-
+def fold(text: str, accents: Accents) -> str:
+    """Returns text without case and accents, `all` of them as ALBERT's preprocessing has it."""
+    if accents == "cased":
+        return without_accents(text, "NFKD").lower()
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).lower()
+
+
+def without_accents(text: str, form: Literal["NFD", "NFKD"]) -> str:
+    """Returns text decomposed, and without the marks of all but the letters of scripts that have no case."""
+    kept: list[str] = []
+    base = ""
+    for letter in unicodedata.normalize(form, text):
+        category = unicodedata.category(letter)
+        if category not in _JOINED:
+            base = category
+        if category != "Mn" or base == _UNCASED:
+            kept.append(letter)
+    return "".join(kept)
 
 
 def train_tokenizer(
@@ -147,7 +182,7 @@ def train_tokenizer(
         texts: The training texts.
         kind: Which tokenizer.
         vocabulary: Wanted size; few texts may give fewer tokens.
-        lowercase: Whether case and accents are folded.
+        lowercase: Whether case is folded, and accents of letters that have one.
         max_length: Longest sequence.
         assets: Folder to write to.
 
@@ -162,7 +197,7 @@ def train_tokenizer(
         (assets / VOCABULARY_FILE).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     else:
         (assets / SENTENCEPIECE_FILE).write_bytes(_learn_sentencepieces(usable, vocabulary, lowercase))
-    _save_settings(kind, lowercase, max_length, assets)
+    _save_settings(kind, lowercase, "cased", max_length, assets)
 
 
 def save_tokenizer(vocabulary_file: Path, kind: Kind, *, lowercase: bool, max_length: int, assets: Path) -> None:
@@ -175,7 +210,7 @@ def save_tokenizer(vocabulary_file: Path, kind: Kind, *, lowercase: bool, max_le
         raise ValueError(f"model.vocabulary_file: {vocabulary_file} does not exist; put it there or change the recipe")
     _KINDS[kind](vocabulary_file, lowercase, max_length)
     (assets / _FILES[kind]).write_bytes(vocabulary_file.read_bytes())
-    _save_settings(kind, lowercase, max_length, assets)
+    _save_settings(kind, lowercase, "all", max_length, assets)
 
 
 @lru_cache(maxsize=8)
@@ -183,7 +218,29 @@ def load_tokenizer(assets: Path) -> Tokenizer:
     """Returns the tokenizer in a folder of assets."""
     settings = json.loads((assets / SETTINGS_FILE).read_text(encoding="utf-8"))
     kind: Kind = settings["kind"]
-    return _KINDS[kind](assets / _FILES[kind], settings["lowercase"], settings["max_length"])
+    # Models of before there was a choice were trained with all accents folded.
+    accents: Accents = settings.get("accents", "all")
+    return _KINDS[kind](assets / _FILES[kind], settings["lowercase"], settings["max_length"], accents)
+
+
+def require_known(rows: Sequence[Sequence[int]], unknown: int, remedy: str) -> None:
+    """Refuses a vocabulary that does not fit the texts that a model is to learn from; warns of some unknown tokens.
+
+    Args:
+        rows: The ids of the training texts, opened and closed.
+        unknown: The id of what the vocabulary does not have.
+        remedy: What else may be written in the recipe.
+
+    Raises:
+        ValueError: If a fifth of a text's tokens or more are unknown, on average.
+    """
+    shares = [row.count(unknown) / (len(row) - 2) for row in rows if len(row) > 2]
+    share = sum(shares) / max(len(shares), 1)
+    found = f"{100 * share:.3g}% of a training text's tokens are unknown, on average, and can not be told apart"
+    if share >= MOST_UNKNOWN:
+        raise ValueError(f"{found}; {remedy}")
+    if share > TOLERATED_UNKNOWN:
+        logger.warning("%s; %s", found, remedy)
 
 
 _KINDS: dict[Kind, type[WordPieceTokenizer] | type[SentencePieceTokenizer]] = {
@@ -193,8 +250,8 @@ _KINDS: dict[Kind, type[WordPieceTokenizer] | type[SentencePieceTokenizer]] = {
 _FILES: dict[Kind, str] = {"wordpiece": VOCABULARY_FILE, "sentencepiece": SENTENCEPIECE_FILE}
 
 
-def _save_settings(kind: Kind, lowercase: bool, max_length: int, assets: Path) -> None:
-    settings = {"kind": kind, "lowercase": lowercase, "max_length": max_length}
+def _save_settings(kind: Kind, lowercase: bool, accents: Accents, max_length: int, assets: Path) -> None:
+    settings = {"kind": kind, "lowercase": lowercase, "accents": accents, "max_length": max_length}
     (assets / SETTINGS_FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
@@ -214,12 +271,12 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return ids
 
 
-def _bert_rules(lowercase: bool) -> tuple[Any, Any]:
+def _bert_rules(lowercase: bool, strip_accents: bool) -> tuple[Any, Any]:
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
     normalizer = BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=lowercase, lowercase=lowercase
+        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lowercase
     )
     return normalizer, BertPreTokenizer()
 
@@ -230,10 +287,11 @@ def _learn_wordpieces(texts: Sequence[str], vocabulary: int, lowercase: bool) ->
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from tokenizers.trainers import WordPieceTrainer
 
-    normalizer, pre_tokenizer = _bert_rules(lowercase)
+    normalizer, pre_tokenizer = _bert_rules(lowercase, strip_accents=False)
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+        folded = without_accents(text, "NFD") if lowercase else text
+        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(folded)))
     if not words:
         raise ValueError(NOTHING_TO_LEARN)
     characters = _frequent_characters(words, vocabulary)
@@ -277,7 +335,7 @@ def _learn_sentencepieces(texts: Iterable[str], vocabulary: int, lowercase: bool
     padding, unknown, *controls = SENTENCEPIECE_SPECIALS
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([fold(text) if lowercase else text for text in texts]),
+            sentence_iterator=iter([fold(text, "cased") if lowercase else text for text in texts]),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocabulary,

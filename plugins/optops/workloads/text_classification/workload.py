@@ -115,17 +115,35 @@ class TextClassificationWorkload(Workload):
     # Training
 
     def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
-        """Learns the vocabulary from the training texts, or takes over a given one; writes the classes."""
+        """Learns the vocabulary from the training texts, or takes over a given one; writes the classes.
+
+        Raises:
+            ValueError: If the vocabulary or the size of a batch does not fit the texts.
+        """
         from optops.workloads.text_classification.classifying import save_classes
-        from optops.workloads.text_classification.tokenizer import save_tokenizer, train_tokenizer
+        from optops.workloads.text_classification.tokenizer import (
+            load_tokenizer,
+            require_known,
+            save_tokenizer,
+            train_tokenizer,
+        )
 
         model = section(TextModel, recipe.model)
         save_classes(section(TextData, recipe.data).classes, assets)
+        texts = list(examples["text"])
         common: dict[str, Any] = {"lowercase": model.lowercase, "max_length": model.max_length, "assets": assets}
         if model.vocabulary_file is not None:
             save_tokenizer(Path(model.vocabulary_file), model.tokenization, **common)
+            remedy = "take a `model.vocabulary_file` of the texts' language"
         else:
-            train_tokenizer(list(examples["text"]), model.tokenization, vocabulary=model.vocabulary, **common)
+            train_tokenizer(texts, model.tokenization, vocabulary=model.vocabulary, **common)
+            remedy = "raise `model.vocabulary`"
+            if model.tokenization == "wordpiece":
+                remedy += ", or write `tokenization: sentencepiece`, which needs no spaces between words"
+        tokenizer = load_tokenizer(assets)
+        rows = tokenizer.encode(texts)
+        require_known(rows, tokenizer.unknown, remedy)
+        _require_room(max(map(len, rows), default=0), recipe)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh BERT or ALBERT, or one that starts from a published checkpoint."""
@@ -210,9 +228,12 @@ class TextClassificationWorkload(Workload):
         return {"macro_f1": float(macro_f1(statistics)[0])}
 
     def metric_signature(self, data: BaseModel) -> str:
-        """Returns over which classes accuracy was computed."""
+        """Returns over which classes accuracy and macro F1 were computed."""
         classes = section(TextData, data).classes
-        return f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}"
+        return (
+            f"accuracy in percent over {len(classes)} classes: {', '.join(classes)}; macro F1 over those of them that "
+            "occur as label or prediction"
+        )
 
     # Serving and timing
 
@@ -246,3 +267,22 @@ class TextClassificationWorkload(Workload):
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:
         """Returns three texts."""
         return list(examples["text"][:SHOWN_TEXTS])
+
+
+def _require_room(longest: int, recipe: Recipe) -> None:
+    """Refuses batches that do not hold the longest text, now and not when the student's turn comes."""
+    pretrain = section(TextModel, recipe.model).pretrain
+    sizes = {"train": recipe.train.batch_tokens} | (
+        {"model.pretrain": pretrain.batch_tokens} if pretrain.epochs else {}
+    )
+    sizes |= {
+        f"{name}.train": teaching.train.batch_tokens
+        for name, teaching in (("distill", recipe.distill), ("prune", recipe.prune))
+        if isinstance(teaching, Teaching)
+    }
+    for key, size in sizes.items():
+        if size < longest:
+            raise ValueError(
+                f"{key}.batch_tokens is {size}, and the longest training text has {longest} tokens; raise it, or lower "
+                "`model.max_length`, at which texts are cut"
+            )

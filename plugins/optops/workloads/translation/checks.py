@@ -98,7 +98,7 @@ def _repetition_checks(thresholds: Thresholds) -> list[RowCheck]:
     """Check what stands twice: in another split, in this one, on both sides."""
     return [
         _check(
-            "overlap", "No training source stands in validation or test, no validation source in test.",
+            "overlap", "No source stands in two splits.",
             find_elsewhere, ("elsewhere", *_PAIR), _PAIR,
         ),
         _check(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from optops.workloads.repetition import other_splits
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.text_lines import normalise
 
@@ -101,17 +102,17 @@ def find_conflicts(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
-    """Say of each row where a later split (train before validation before test) holds its source, "" for nowhere.
+    """Say of each row where another split holds its source, "" for nowhere; see `optops.workloads.repetition`.
 
     Args:
         frame: Columns `id`, `split`, `source`, `target`; a split of another name takes no part.
     """
     keys = pd.DataFrame({"source": _normalised(frame["source"]), "target": _normalised(frame["target"])})
     where = pd.Series("", index=frame.index, dtype=object)
-    for number, split in enumerate(SPLIT_NAMES[:-1]):
+    for split in SPLIT_NAMES:
         own = keys[(frame["split"] == split) & (keys["source"] != "")]
-        for later in SPLIT_NAMES[number + 1 :]:
-            held = keys[(frame["split"] == later) & (keys["source"] != "")]
+        for other in other_splits(split):
+            held = keys[(frame["split"] == other) & (keys["source"] != "")]
             own = own[where[own.index] == ""]
             by_source = dict(zip(held["source"][::-1], frame.loc[held.index[::-1], "id"], strict=True))
             by_pair = dict(
@@ -120,7 +121,7 @@ def seen_elsewhere(frame: pd.DataFrame) -> pd.Series[str]:
             for index, source, target in own[own["source"].isin(by_source)].itertuples():
                 same_pair = by_pair.get((source, target))
                 kind, place = ("pair", same_pair) if same_pair else ("source", by_source[source])
-                where[index] = f"the same {kind} stands in {later}, {place}"
+                where[index] = f"the same {kind} stands in {other}, {place}"
     return where.astype(str)
 
 

@@ -34,9 +34,7 @@ CHECKS = {
     "markup": StandardCheck("critical", 0.002, "HTML tags and character references"),
     "wrong_script": StandardCheck("critical", 0.002, "a side in another script than its language's"),
     "spacing": StandardCheck("warning", 0.02, "spaces that are doubled, unusual, or at an end"),
-    "overlap": StandardCheck(
-        "critical", 0.05, "a source of training that is also in validation or test, or of validation in test"
-    ),
+    "overlap": StandardCheck("critical", 0.05, "a source that is also in another split, each split by its own share"),
     "identical_sides": StandardCheck(
         "warning", 0.005, "a target of `identical_min_words` or more that repeats its source"
     ),

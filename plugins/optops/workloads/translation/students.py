@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from optops.runtimes.base import Executable
 
+MOST_ALIKE = 0.5
+"""Share of the different sources that may get one and the same translation."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,8 +56,9 @@ def translate_for_student(
 ) -> "pd.DataFrame":
     """Returns the pairs with the teacher's translations as targets (Kim & Rush 2016, sections 3.2 and 3.3).
 
-    A translation that was cut off at its limit on length is none: a student would learn to stop in mid-sentence. What
-    is done is kept in `folder`, so that a killed process goes on where it was.
+    A translation that was cut off at its limit on length is none: a student would learn to stop in mid-sentence. Nor is
+    what a teacher says to most sources, whatever they are: it would learn not to read them. What is done is kept in
+    `folder`, so that a killed process goes on where it was.
 
     Raises:
         ValueError: If all of the teacher's hypotheses are wanted, and its runtime tells only the best.
@@ -93,10 +97,20 @@ def translate_for_student(
         targets = interpolated_targets(sources, tokenizer.encode(list(examples["target"])), translate_all, **common)
     written = examples.assign(target=tokenizer.decode(targets))
     answered = written[written["target"].str.strip() != ""]
-    if len(answered) < len(written):
+    said, share = _commonest(written)
+    if said and share > MOST_ALIKE >= _commonest(examples)[1]:
+        logger.info("the teacher says %.80r to %.0f%% of the sources, which are left out", said, 100 * share)
+        answered = answered[answered["target"] != said]
+    elif len(answered) < len(written):
         missing = len(written) - len(answered)
         logger.info("%d of %d sentences are left out: the teacher says nothing, or no end", missing, len(written))
     return answered
+
+
+def _commonest(pairs: "pd.DataFrame") -> tuple[str, float]:
+    """Returns the commonest target, and of which share of the different sources it is one."""
+    shares = pairs.drop_duplicates(["source", "target"])["target"].value_counts() / pairs["source"].nunique()
+    return (str(shares.index[0]), float(shares.iloc[0])) if len(shares) else ("", 0.0)
 
 
 def _limits(executable: "Executable", batch: list[list[int]]) -> list[float]:

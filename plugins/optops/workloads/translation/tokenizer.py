@@ -23,6 +23,11 @@ USUAL_COVERAGE = 0.9995
 LEAST_COVERAGE = 0.98
 """The least share that sentencepiece takes."""
 
+LONGEST_SENTENCE = 1 << 20
+"""Bytes of a sentence beyond which sentencepiece leaves it out without a word; its own limit is 4,192."""
+
+NOTHING_TO_LEARN = "the training split has no text to learn a vocabulary from"
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,27 +47,30 @@ def train_tokenizer(sources: Sequence[str], targets: Sequence[str], vocabulary: 
 
     texts = [*sources, *targets]
     if not any(text.strip() for text in texts):
-        raise ValueError("the training split has no text to learn a vocabulary from")
+        raise ValueError(NOTHING_TO_LEARN)
     model = io.BytesIO()
     with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as rules:
         rules.write(rules_file(normalisation_rules()))
         rules.flush()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=vocabulary,
-            hard_vocab_limit=False,
-            character_coverage=_character_coverage(texts, vocabulary),
-            max_sentence_length=16384,
-            normalization_rule_tsv=rules.name,
-            pad_id=PADDING,
-            bos_id=BEGIN,
-            eos_id=END,
-            unk_id=UNKNOWN,
-            num_threads=2,
-            minloglevel=2,
-        )
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type="bpe",
+                vocab_size=vocabulary,
+                hard_vocab_limit=False,
+                character_coverage=_character_coverage(texts, vocabulary),
+                max_sentence_length=LONGEST_SENTENCE,
+                normalization_rule_tsv=rules.name,
+                pad_id=PADDING,
+                bos_id=BEGIN,
+                eos_id=END,
+                unk_id=UNKNOWN,
+                num_threads=2,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"{NOTHING_TO_LEARN} (sentencepiece: {error})") from None
     path.write_bytes(_numbered_by_use(model.getvalue(), targets))
 
 
@@ -146,7 +154,9 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each text, without begin and end."""
-        return [list(ids) for ids in self._model.encode([without_surrogates(text) for text in texts])]
+        # U+0000, which no rule of normalisation can name, is left out like other control characters.
+        usable = [without_surrogates(text).replace("\0", "") for text in texts]
+        return [list(ids) for ids in self._model.encode(usable)]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Returns the text of each row of ids, up to its end."""

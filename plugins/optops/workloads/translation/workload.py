@@ -36,6 +36,9 @@ SIZES = ("vocabulary", "width", "heads", "feed_forward", "encoder_layers", "deco
 SENTENCES_PER_CELL = 6
 """Least sentences that a cell is measured on: a larger batch covers the range of lengths by itself."""
 
+TOLERATED_LEFT_OUT = 0.05
+"""Share of the training pairs that may be too long without a warning."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -179,10 +182,17 @@ class TranslationWorkload(Workload):
         tokenizer = load_tokenizer(assets)
         sources = [[*ids, END] for ids in tokenizer.encode(list(examples["source"]))]
         targets = tokenizer.encode(list(examples["target"]))
-        longest = min(section(TranslationModel, recipe.model).serving.max_length, train.batch_tokens)
+        served = section(TranslationModel, recipe.model).serving.max_length
+        longest = min(served, train.batch_tokens)
         kept = [i for i in range(len(sources)) if max(len(sources[i]), len(targets[i]) + 1) <= longest]
-        if len(kept) < len(sources):
-            logger.info("%d training pairs of more than %d tokens are left out", len(sources) - len(kept), longest)
+        left_out = len(sources) - len(kept)
+        found = f"{left_out} of {len(sources)} training pairs have more than {longest} tokens and are left out"
+        remedy = f"raise `{'model.serving.max_length' if served == longest else 'batch_tokens'}`"
+        if sources and not kept:
+            raise ValueError(f"{found}, which leaves none to train on; {remedy}")
+        if left_out:
+            many = left_out > TOLERATED_LEFT_OUT * len(sources)
+            logger.log(logging.WARNING if many else logging.INFO, "%s; %s to learn from them", found, remedy)
         return PairBatches([sources[i] for i in kept], [targets[i] for i in kept], train.batch_tokens, recipe.seed)
 
     def loss(self, train: Train) -> "Loss":
