@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.loading import Signature
 from optops.graph.optimizer.parity import TOLERANCES, compare
+from optops.graph.optimizer.samples import Sample, accepted_samples, call
 from optops.models.keras import keras, tf
 
 L = keras.layers
@@ -95,6 +98,7 @@ FUNCTIONS: Functions = {
     "joined": (lambda x: tf.strings.join([x, "!"]), [spec(None, dtype=S)]),
     "split text": (lambda x: tf.strings.split(x).to_tensor(""), [spec(None, dtype=S)]),
     "hashed": (lambda x: tf.strings.to_hash_bucket_fast(x, 7), [spec(None, dtype=S)]),
+    "one text": (lambda x: tf.strings.as_string(tf.reduce_sum(tf.cast(x > 0.5, N))), ROWS),
     "lengths of text": (lambda x: tf.strings.length(x, "UTF8_CHAR"), [spec(None, dtype=S)]),
     "random": (lambda x: x + tf.random.normal([4]), ROWS),
     "random of a seed": (lambda x: x + tf.random.stateless_normal([4], [1, 2]), ROWS),
@@ -189,8 +193,7 @@ KERAS: dict[str, Callable[[], keras.Model]] = {
 
 def results(saved_model: Path, samples: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
     function = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
-    called = [function(**{name: tf.constant(array) for name, array in sample.items()}) for sample in samples]
-    return [{name: tensor.numpy() for name, tensor in each.items()} for each in called]
+    return [call(function, sample) for sample in samples]
 
 
 def signatures(saved_model: Path) -> dict[str, Any]:
@@ -333,6 +336,26 @@ def test_a_signature_computes_with_what_another_has_changed(tmp_path: Path) -> N
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     loaded.signatures["restore"](scale=tf.constant([5.0, 6.0, 7.0]))
     assert loaded.signatures["infer"](x=tf.ones(3))["y"].numpy().tolist() == [5.0, 6.0, 7.0]
+
+
+def test_a_signature_that_can_not_be_optimised_leaves_others_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def samples(signature: Signature, graph: Graph) -> list[Sample]:
+        if signature.name == "double":
+            raise ValueError("no size of 3")
+        return accepted_samples(signature, graph)
+
+    monkeypatch.setattr("optops.graph.optimizer.optimizer.accepted_samples", samples)
+    model = Restorable()
+    functions = {name: getattr(model, name) for name in ("infer", "double")}
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures=functions)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    by_name = {each.name: each for each in report.signatures}
+    assert by_name["infer"].level != "original", by_name["infer"].notes
+    assert by_name["double"].notes == ["left as it is: optimising it failed: ValueError: no size of 3"]
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    assert loaded.signatures["double"](x=tf.ones(3))["y"].numpy().tolist() == [2.0, 2.0, 2.0]
 
 
 def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_sentences_are_padded_also_where_a_model_takes_one_length_alone(tmp_path
     assert any(len(set(padded_lengths(sample["ids"]))) > 1 for sample in found)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(tf.string, ""), (tf.float32, np.inf), (tf.float32, np.nan), (tf.bool, True)]
+)
+def test_what_is_compared_with_a_value_that_is_no_integer_is_optimised(dtype: Any, value: Any, tmp_path: Path) -> None:
+    module = tf.Module()
+    spec = tf.TensorSpec([None, None], dtype, "x")
+    module.serve = tf.function(lambda x: {"y": tf.not_equal(x, value)}, input_signature=[spec])
+    report = optimize(module, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
+    assert report.level != "original", report.notes
+
+
 def test_some_sentences_have_no_padding_and_some_have_id_0_anywhere(tmp_path: Path) -> None:
     found = samples(tmp_path, lambda ids: embed(ids, tf.ones_like(ids)), tf.TensorSpec([None, 200], tf.int32, "ids"))
     assert any((sample["ids"] != 0).all() for sample in found)

@@ -25,7 +25,7 @@ from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
 from optops.graph.optimizer.patterns.encoder_stack import ENCODER_STACK
 from optops.graph.optimizer.report import Report, SignatureReport, medians
 from optops.graph.optimizer.rewriting import Context, NearMiss, Pattern
-from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
+from optops.graph.optimizer.samples import Sample, accepted_samples, arrays, call, larger_samples, refusal
 from optops.graph.optimizer.search import rewrite
 from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
@@ -42,19 +42,19 @@ class Work:
 
     Attributes:
         signature: What is optimised.
-        samples: Inputs on which results are compared.
-        wanted: What the original gives for them.
         precision: Of products in the operator library.
         report: What has been done.
+        samples: Inputs on which results are compared; none where it must stay as it is.
+        wanted: What the original gives for them.
         graphs: What has been made, by level: `frozen`, `plain`, `kernels`, `products`.
         made: The report's rewrites and what it counts as tidied, by level.
     """
 
     signature: Signature
-    samples: list[Sample]
-    wanted: list[dict[str, np.ndarray]]
     precision: str
     report: SignatureReport
+    samples: list[Sample] = field(default_factory=list)
+    wanted: list[dict[str, np.ndarray]] = field(default_factory=list)
     graphs: dict[str, Graph] = field(default_factory=dict)
     made: dict[str, tuple[list[dict[str, object]], dict[str, int]]] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Work:
         try:
             function = as_function(self.signature, graph, weights_apart(graph)[0] if finished else graph.weights())
             with nullcontext() if finished else unfused():
-                found = [_call(function, _ordered(self, sample)) for sample in self.samples]
+                found = [arrays(function(*map(tf.constant, _ordered(self, sample)))) for sample in self.samples]
             return compare(self.wanted, found, precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
@@ -135,10 +135,8 @@ def optimize(
                 known = next(each for each in report.signatures if each.name == twin)
                 report.signatures.append(replace(known, name=name))
                 continue
-            work = _start(signature, given, precision)
-            if work.samples:
-                _rewrite_all(work, kernels, benchmark, extra_patterns)
-            kept[name] = _choose(work, benchmark)
+            work = Work(signature, precision, SignatureReport(name))
+            kept[name] = _optimized(work, given, kernels, benchmark, extra_patterns)
             if kept[name] is not None:
                 proofs[name] = Proof(work.samples[0], work.wanted[0], _precision(work, work.report.level))
             report.signatures.append(work.report)
@@ -191,12 +189,29 @@ def _described(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {tf.as_dtype(each.dtype).name} {each.shape}" for name, each in sorted(inputs.items()))
 
 
-def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
-    report = SignatureReport(signature.name)
+def _optimized(
+    work: Work, given: list[Sample], kernels: bool, benchmark: bool, extra: Sequence[Pattern]
+) -> Graph | None:
+    """Returns what one signature becomes; None, with the reason in its report, where it stays as it is."""
+    try:
+        _start(work, given)
+        if work.samples:
+            _rewrite_all(work, kernels, benchmark, extra)
+        return _choose(work, benchmark)
+    except OptimizerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it raises, other signatures need not stay as they are
+        work.report.leave(f"optimising it failed: {type(error).__name__}: {str(error)[:300]}")
+        return None
+
+
+def _start(work: Work, given: list[Sample]) -> None:
+    """Finds the inputs on which a signature is compared, and what it gives for them."""
+    signature, report = work.signature, work.report
     graph = signature.graph
     if graph is None:
         report.notes.append(f"left as it is: {signature.reason}")
-        return Work(signature, [], [], precision, report)
+        return
     report.nodes_before = report.nodes_after = len(graph.nodes)
     fitting = [sample for sample in given if set(sample) == set(signature.inputs)]
     for sample in fitting:
@@ -209,13 +224,13 @@ def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
     samples = [*fitting, *accepted_samples(signature, graph)]
     if not samples:
         report.notes.append("left as it is: it has numbers for none of the random inputs; give it `inputs`")
-    wanted = [call(signature.original, sample) for sample in samples]
-    again = [call(signature.original, sample) for sample in samples]
-    if samples and not compare(wanted, again, "fp32").fits:
+        return
+    wanted, again = ([call(signature.original, sample) for sample in samples] for _ in range(2))
+    if not compare(wanted, again, "fp32").fits:
         report.notes.append("left as it is: it does not give the same result twice")
-        samples = wanted = []
+        return
+    work.samples, work.wanted = samples, wanted
     report.samples = [_shapes(sample) for sample in samples]
-    return Work(signature, samples, wanted, precision, report)
 
 
 def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
@@ -279,10 +294,6 @@ def _rewrite_to_kernels(work: Work, graph: Graph, steps: Mapping[str, Sequence[P
         if len(work.report.rewrites) > before:
             rewrite(graph, TIDYING, context, check, work.report)
             work.keep(level, graph)
-
-
-def _call(function: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in function(*map(tf.constant, arrays)).items()}
 
 
 def _ordered(work: Work, sample: Sample) -> list[np.ndarray]:

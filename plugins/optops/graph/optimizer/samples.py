@@ -148,13 +148,18 @@ def _outcome(signature: Signature, sample: Mapping[str, np.ndarray]) -> tuple[st
 
 def call(function: Any, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the outputs of a signature."""
-    return {name: value.numpy() for name, value in function(**{k: tf.constant(v) for k, v in sample.items()}).items()}
+    return arrays(function(**{name: tf.constant(array) for name, array in sample.items()}))
+
+
+def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the values of tensors by name; TensorFlow's own are no arrays where a tensor is one text."""
+    return {name: np.asarray(each.numpy(), each.dtype.as_numpy_dtype) for name, each in tensors.items()}
 
 
 def ids_at(graph: Graph, tensor: str) -> Ids | None:
     """Returns what is known of the ids in a tensor; None if no rows are looked up with them.
 
-    A number that they are compared with is taken for the id of padding, the smallest of several; 0 if there is none.
+    An integer that they are compared with is taken for the id of padding, the smallest of several; 0 if there is none.
     """
     todo, seen = [tensor], set()
     rows: set[int] = set()
@@ -170,8 +175,8 @@ def ids_at(graph: Graph, tensor: str) -> Ids | None:
             elif node.op == "GatherV2" and node.inputs[1] == read and (size := _rows(graph, node.inputs[0])):
                 rows.add(size)
             elif node.op in ("Equal", "NotEqual"):
-                numbers = [value for each in node.inputs if (value := graph.constant(each)) is not None]
-                compared |= {int(value.reshape(())) for value in numbers if value.size == 1}
+                values = [value for each in node.inputs if (value := graph.constant(each)) is not None]
+                compared |= {int(value.reshape(())) for value in values if value.size == 1 and value.dtype.kind in "iu"}
     limit = min(rows, default=0)
     return Ids(limit, min((each for each in compared if 0 <= each < limit), default=0)) if rows else None
 
