@@ -14,7 +14,7 @@ import numpy as np
 
 from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
 from optops.graph.optimizer.errors import OptimizerError
-from optops.graph.optimizer.function import as_function, unfused, weights_apart
+from optops.graph.optimizer.function import as_function, called_by_name, unfused, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.lookup_shapes import note_lookup_shapes
@@ -364,11 +364,11 @@ def _fastest(work: Work) -> str | None:
 
 def _timed(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> list[Rounds]:
     """Times one graph alone with the original: TensorFlow holds several copies of each one's constants."""
-    function = as_function(signature, graph, *weights_apart(graph))
+    function = called_by_name(signature, as_function(signature, graph, *weights_apart(graph)))
     timed = []
     for sample in samples:
         tensors = {name: tf.constant(sample[name]) for name in signature.inputs}
-        timed.append(interleaved(partial(signature.original, **tensors), partial(function, *tensors.values())))
+        timed.append(interleaved(partial(signature.original, **tensors), partial(function, **tensors)))
     return timed
 
 
