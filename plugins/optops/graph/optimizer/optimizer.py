@@ -31,7 +31,7 @@ from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
 
 LONGEST = 1.0
-"""Seconds of a call beyond which no larger inputs are timed."""
+"""Seconds of a call beyond which larger inputs are left out."""
 KERNEL_LEVELS = ("kernels", "products")
 """What has operators of the library."""
 
@@ -46,6 +46,8 @@ class Work:
         report: What has been done.
         samples: Inputs on which results are compared; none where it must stay as it is.
         wanted: What the original gives for them.
+        larger: Inputs on which what is finished is compared too, and timed.
+        wanted_larger: What the original gives for them.
         graphs: What has been made, by level: `frozen`, `plain`, `kernels`, `products`.
         made: The report's rewrites and what it counts as tidied, by level.
     """
@@ -55,6 +57,8 @@ class Work:
     report: SignatureReport
     samples: list[Sample] = field(default_factory=list)
     wanted: list[dict[str, np.ndarray]] = field(default_factory=list)
+    larger: list[Sample] = field(default_factory=list)
+    wanted_larger: list[dict[str, np.ndarray]] = field(default_factory=list)
     graphs: dict[str, Graph] = field(default_factory=dict)
     made: dict[str, tuple[list[dict[str, object]], dict[str, int]]] = field(default_factory=dict)
 
@@ -64,12 +68,14 @@ class Work:
         self.made[level] = list(self.report.rewrites), dict(self.report.tidied)
 
     def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
-        """Compares a graph with the original on all samples; if it is finished, as it is written and executed."""
+        """Compares a graph with the original; if it is finished, as it is written and executed, and on all samples."""
+        samples = [*self.samples, *self.larger] if finished else self.samples
+        wanted = [*self.wanted, *self.wanted_larger] if finished else self.wanted
         try:
             function = as_function(self.signature, graph, weights_apart(graph)[0] if finished else graph.weights())
             with nullcontext() if finished else unfused():
-                found = [arrays(function(*map(tf.constant, _ordered(self, sample)))) for sample in self.samples]
-            return compare(self.wanted, found, precision)
+                found = [arrays(function(*map(tf.constant, _ordered(self, sample)))) for sample in samples]
+            return compare(wanted, found, precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
@@ -230,7 +236,13 @@ def _start(work: Work, given: list[Sample]) -> None:
         report.notes.append("left as it is: it does not give the same result twice")
         return
     work.samples, work.wanted = samples, wanted
-    report.samples = [_shapes(sample) for sample in samples]
+    for sample in larger_samples(signature, graph):
+        begin = time.perf_counter()
+        outputs = call(signature.original, sample)
+        if time.perf_counter() - begin < LONGEST:
+            work.larger.append(sample)
+            work.wanted_larger.append(outputs)
+    report.samples = [_shapes(sample) for sample in (*samples, *work.larger)]
 
 
 def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
@@ -326,7 +338,7 @@ def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
     """Compares graphs as they are written with the original, the furthest first, and drops those that do not fit.
 
     While a graph was rewritten its weights were no constants, in which TensorFlow computes beforehand what it can, and
-    TensorFlow fused nothing itself.
+    TensorFlow fused nothing itself; and it was compared on short sentences, where some operators do not run.
 
     Args:
         work: Whose graphs.
@@ -352,7 +364,7 @@ def _precision(work: Work, level: str) -> str:
 
 def _fastest(work: Work) -> str | None:
     """Times all levels, each in turn with the original; returns the one to be used, None for the original."""
-    samples = _timed_samples(work)
+    samples = [*work.samples[:2], *work.larger]
     verdict = judge({level: _timed(work.signature, graph, samples) for level, graph in work.graphs.items()})
     work.report.milliseconds = verdict.milliseconds
     work.report.notes += [
@@ -370,17 +382,6 @@ def _timed(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> lis
         tensors = {name: tf.constant(sample[name]) for name in signature.inputs}
         timed.append(interleaved(partial(signature.original, **tensors), partial(function, **tensors)))
     return timed
-
-
-def _timed_samples(work: Work) -> list[Sample]:
-    assert work.signature.graph is not None
-    samples = work.samples[:2]
-    for sample in larger_samples(work.signature, work.signature.graph):
-        begin = time.perf_counter()
-        call(work.signature.original, sample)
-        if time.perf_counter() - begin < LONGEST:
-            samples.append(sample)
-    return samples
 
 
 def _publish(
