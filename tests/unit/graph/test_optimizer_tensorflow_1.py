@@ -14,6 +14,7 @@ from optops.graph.optimizer.function import MUCH
 from optops.graph.optimizer.graph import LARGE
 from optops.models.importing import import_saved_model
 from optops.models.keras import tf
+from optops.models.meta_graph import read_served
 from optops.precision import PrecisionPlan
 from optops.runtimes import load_executable
 
@@ -175,6 +176,26 @@ def test_inputs_that_have_a_default_count_as_those_that_have_none(tmp_path: Path
     for high, low in ((100.0, 1000.0), (1000.0, 100.0)):
         (found,) = function(x=x, high=tf.constant(high), low=tf.constant(low), unread=unread).values()
         np.testing.assert_array_equal(found, np.full(X.shape, low > high + 500))
+
+
+def oddly_named() -> tuple[Named, Named]:
+    """Names that are none of arguments in Python."""
+    one, other = (v1.placeholder(tf.float32, [None, 4], name=name) for name in ("one", "other"))
+    return {"input-ids": one, "0/other": other}, {"out-put/0": one @ weights() - other}
+
+
+def test_inputs_keep_names_that_are_none_in_python(tmp_path: Path) -> None:
+    model = save(tmp_path / "model", oddly_named)
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert report.level == "plain", report.notes
+    signature = read_served(tmp_path / "out").meta_graphs[0].signature_def["serving_default"]
+    assert sorted(signature.inputs) == ["0/other", "input-ids"]
+    function = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    found = function(**{"input-ids": tf.constant(X), "0/other": tf.constant(X + 1)})["out-put/0"]
+    np.testing.assert_allclose(found, X * 2 - X - 1, rtol=1e-5)
+    # What is timed is called by these names too; how fast it is does not matter.
+    timed = optimize(tmp_path / "out", tmp_path / "again", kernels=False).signatures[0]
+    assert timed.milliseconds or "is as fast" in timed.notes[-1], timed.notes
 
 
 def test_a_signature_computes_with_the_weights_that_another_has_changed(tmp_path: Path) -> None:

@@ -79,7 +79,14 @@ def imported(signature: Signature, graph: Graph, weights: Mapping[str, Any]) -> 
 
 
 def _specs(signature: Signature) -> list[Any]:
-    return [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
+    return [tf.TensorSpec(spec.shape, spec.dtype, keyword(name)) for name, spec in signature.inputs.items()]
+
+
+def keyword(name: str) -> str:
+    """Returns what TensorFlow calls the argument of a function for an input: one of TensorFlow 1 may have any name."""
+    from tensorflow.core.function.polymorphism.function_type import sanitize_arg_name
+
+    return str(sanitize_arg_name(name))
 
 
 def weights_apart(*graphs: Graph) -> list[dict[str, Any]]:

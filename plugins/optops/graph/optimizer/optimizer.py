@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
-from optops.graph.optimizer.errors import OptimizerError
+from optops.graph.optimizer.errors import OptimizerError, SignatureError
 from optops.graph.optimizer.function import as_function, called_by_name, unfused, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
@@ -402,16 +402,21 @@ def _publish(
 
 
 def _write(model: Model, kept: dict[str, Graph | None], proofs: Mapping[str, Proof], out: Path, report: Report) -> None:
-    try:
-        write(model, kept, out)
-        if proofs:  # else it is a copy
-            _check_written(model, proofs, out)
-    except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
-        shutil.rmtree(out, ignore_errors=True)
-        write(model, dict.fromkeys(kept), out)
-        for signature in report.signatures:
-            signature.leave(f"the rewritten model can not be used once it is saved: {error}")
-        kept.update(dict.fromkeys(kept))
+    """Writes what was made of all signatures; of those that can not be used once they are saved, the originals."""
+    while any(kept.values()):
+        try:
+            write(model, kept, out)
+            _check_written(model, {name: proof for name, proof in proofs.items() if kept[name]}, out)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
+            shutil.rmtree(out, ignore_errors=True)
+            found = error.signature if isinstance(error, SignatureError) else None
+            left = [found] if found and kept[found] else [name for name, graph in kept.items() if graph]
+            for signature in report.signatures:
+                if signature.name in left:
+                    signature.leave(f"what was made of it can not be used once it is saved: {error}")
+            kept.update(dict.fromkeys(left))
+    write(model, kept, out)
 
 
 def _check_written(model: Model, proofs: Mapping[str, Proof], out: Path) -> None:
@@ -424,12 +429,18 @@ def _check_written(model: Model, proofs: Mapping[str, Proof], out: Path) -> None
             (signature.original.structured_outputs, function.structured_outputs),
         ):
             if not _fit(before, after):
-                raise OptimizerError(f"signature {name!r} became {_described(after)}; it was {_described(before)}")
+                raise SignatureError(name, f"became {_described(after)}; it was {_described(before)}")
         if name in proofs:
-            proof = proofs[name]
-            difference = compare([proof.outputs], [call(function, proof.inputs)], proof.precision)
+            difference = _proved(function, proofs[name])
             if not difference.fits:
-                raise OptimizerError(f"signature {name!r} does not compute the same: {difference.reason}")
+                raise SignatureError(name, f"does not compute the same: {difference.reason}")
+
+
+def _proved(function: Any, proof: Proof) -> Difference:
+    try:
+        return compare([proof.outputs], [call(function, proof.inputs)], proof.precision)
+    except Exception as error:  # noqa: BLE001 - what does not run is wrong, whatever it raises
+        return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
 
 def _fit(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
