@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy
 
 from optops.graph import optimize
+from optops.graph.optimizer.patterns import dot_product_attention
 from optops.graph.optimizer.patterns.dot_product_attention import FEWEST_KEYS, seen_keys
 from optops.graph.optimizer.report import SignatureReport
 from optops.kernels.tensorflow import load_operators
@@ -130,6 +131,22 @@ def test_a_causal_mask_is_told_from_its_values(form: Function, masked: Function,
     report = rewritten(tmp_path, lambda x: {"y": form(x, x, x * 2.0, masked)}, states("x"))
     assert [each.rpartition(", ")[2] for each in said(report)] == ["causal mask"], report.left_alone
     check(tmp_path, x=random(2, 40, WIDTH))
+
+
+def test_an_operator_that_is_wrong_where_a_mask_comes_in_with_long_sentences_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend = dot_product_attention._attend
+    monkeypatch.setattr(dot_product_attention, "_attend", lambda *arguments: 2.0 * attend(*arguments))
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda x, mask: {"y": by_matmul(x, x, x * 2.0, hiding(mask))}, input_signature=[states("x"), MASK]
+    )
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    report = optimize(tmp_path / "model", tmp_path / "out", benchmark=False, picture=False).signatures[0]
+    assert report.level == "plain"
+    assert any(note.startswith("kernels is not used: as it is written, it does") for note in report.notes), report
+    check(tmp_path, x=random(2, 40, WIDTH), mask=np.ones((2, 40), np.int32))
 
 
 def test_what_a_constant_hides_is_not_looked_at_again(tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
 """What several timed inputs say: nothing that is slower on one of them, the fastest of the rest."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from optops.graph import optimize
 from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
+from optops.models.keras import tf
 
 DRAW = np.random.default_rng(0)
 
@@ -59,3 +65,28 @@ def test_both_functions_begin_equally_often() -> None:
     found = interleaved(lambda: called.append("before"), lambda: called.append("after"), seconds=0)
     assert found.before.shape == found.after.shape == (7,)
     assert called == ["before", "after"] * 2 + ["before", "after", "after", "before"] * 3 + ["before", "after"]
+
+
+def test_original_and_rewritten_graph_are_called_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+
+    def noted(before: Callable[[], object], after: Callable[[], object]) -> Rounds:
+        timed.append((before, after))
+        return rounds(10, 10)
+
+    monkeypatch.setattr("optops.graph.optimizer.optimizer.interleaved", noted)
+    module = tf.Module()
+    specs = [tf.TensorSpec([None, 4], tf.float32, name) for name in ("b", "a")]
+    module.serve = tf.function(lambda b, a: {"y": tf.nn.relu(b) - a}, input_signature=specs)
+    optimize(module, tmp_path / "out", kernels=False, picture=False)
+    assert timed
+    for before, after in timed:
+        assert isinstance(before, partial)
+        assert isinstance(after, partial)
+        assert before.args == after.args == ()
+        assert list(before.keywords) == list(after.keywords)
+        one, two = before.func, after.func
+        assert isinstance(one, tf.types.experimental.ConcreteFunction)
+        assert isinstance(two, tf.types.experimental.ConcreteFunction)
+        assert one.structured_input_signature == two.structured_input_signature
+        np.testing.assert_array_equal(before()["y"], after()["y"])

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
+from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.loading import Signature
 from optops.graph.optimizer.parity import TOLERANCES, compare
+from optops.graph.optimizer.samples import Sample, accepted_samples, call
 from optops.models.keras import keras, tf
 
 L = keras.layers
@@ -95,7 +98,16 @@ FUNCTIONS: Functions = {
     "joined": (lambda x: tf.strings.join([x, "!"]), [spec(None, dtype=S)]),
     "split text": (lambda x: tf.strings.split(x).to_tensor(""), [spec(None, dtype=S)]),
     "hashed": (lambda x: tf.strings.to_hash_bucket_fast(x, 7), [spec(None, dtype=S)]),
+    "one text": (lambda x: tf.strings.as_string(tf.reduce_sum(tf.cast(x > 0.5, N))), ROWS),
     "lengths of text": (lambda x: tf.strings.length(x, "UTF8_CHAR"), [spec(None, dtype=S)]),
+    "dropout in a branch that is never taken": (
+        lambda x: tf.cond(tf.constant(value=False), lambda: tf.nn.dropout(x, 0.5), lambda: tf.nn.relu(x)),
+        ROWS,
+    ),
+    "dropout in a branch": (
+        lambda x: tf.cond(tf.constant(value=True), lambda: tf.nn.dropout(x, 0.5), lambda: tf.nn.relu(x)),
+        ROWS,
+    ),
     "random": (lambda x: x + tf.random.normal([4]), ROWS),
     "random of a seed": (lambda x: x + tf.random.stateless_normal([4], [1, 2]), ROWS),
     "python": (lambda x: tf.ensure_shape(tf.numpy_function(np.sin, [x], F), [None, 4]), ROWS),
@@ -189,8 +201,7 @@ KERAS: dict[str, Callable[[], keras.Model]] = {
 
 def results(saved_model: Path, samples: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
     function = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
-    called = [function(**{name: tf.constant(array) for name, array in sample.items()}) for sample in samples]
-    return [{name: tensor.numpy() for name, tensor in each.items()} for each in called]
+    return [call(function, sample) for sample in samples]
 
 
 def signatures(saved_model: Path) -> dict[str, Any]:
@@ -239,7 +250,7 @@ def test_a_function_computes_what_it_did(name: str, tmp_path: Path) -> None:
         module.serve = tf.function(lambda x: {"y": tf.one_hot(x, 5) @ table}, input_signature=specs)
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
     level = check(tmp_path, specs)
-    assert (level == "original") == (name in ("random", "python"))
+    assert (level == "original") == (name in ("random", "dropout in a branch", "python"))
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -302,6 +313,25 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
     assert [int(loaded.signatures["count"](words=tf.constant(["a", "b"]))["asked"]) for _ in range(2)] == [2, 4]
 
 
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [
+        ("loop", looped),
+        ("loop", lambda x: tf.map_fn(lambda row: tf.linalg.matvec(W[4, 4], row), x)),
+        ("branch", branching),
+        ("function", lambda x: tf.function(lambda y: y @ W[4, 4], jit_compile=True)(x)),
+    ],
+    ids=["loop", "map", "branch", "compiled"],
+)
+def test_products_where_nothing_is_rewritten_are_reported(kind: str, function: Any, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.weights = list(W.values())
+    module.serve = tf.function(lambda x: {"y": function(x)}, input_signature=ROWS)
+    report = optimize(module, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
+    reason = "nothing is rewritten in what it calls; products there: 1"
+    assert [(each["pattern"], each["reason"]) for each in report.left_alone] == [(kind, reason)]
+
+
 class Restorable(tf.Module):
     """As TensorFlow Lite's guide to training on devices has it: what one signature sets, another computes with."""
 
@@ -333,6 +363,26 @@ def test_a_signature_computes_with_what_another_has_changed(tmp_path: Path) -> N
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     loaded.signatures["restore"](scale=tf.constant([5.0, 6.0, 7.0]))
     assert loaded.signatures["infer"](x=tf.ones(3))["y"].numpy().tolist() == [5.0, 6.0, 7.0]
+
+
+def test_a_signature_that_can_not_be_optimised_leaves_others_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def samples(signature: Signature, graph: Graph) -> list[Sample]:
+        if signature.name == "double":
+            raise ValueError("no size of 3")
+        return accepted_samples(signature, graph)
+
+    monkeypatch.setattr("optops.graph.optimizer.optimizer.accepted_samples", samples)
+    model = Restorable()
+    functions = {name: getattr(model, name) for name in ("infer", "double")}
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures=functions)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    by_name = {each.name: each for each in report.signatures}
+    assert by_name["infer"].level != "original", by_name["infer"].notes
+    assert by_name["double"].notes == ["left as it is: optimising it failed: ValueError: no size of 3"]
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    assert loaded.signatures["double"](x=tf.ones(3))["y"].numpy().tolist() == [2.0, 2.0, 2.0]
 
 
 def test_a_table_alone_needs_no_variables_of_the_original(tmp_path: Path) -> None:

@@ -397,6 +397,49 @@ def test_a_mask_in_any_form_hides_the_ends_of_sentences(weigh: Any, tmp_path: Pa
         )
 
 
+def weights_of_any_mask(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    return tf.nn.softmax(scores_of(queries, keys) + (1.0 - tf.cast(mask, tf.float32)) * -10000.0)
+
+
+def mask_of(given: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Returns a mask of scores that is made of lengths, a mask of sentences or one of scores."""
+    mask = tf.sequence_mask(given, tf.shape(ids)[1]) if given.shape.rank == 1 else given
+    return mask[:, None, None, :] if mask.shape.rank == 2 else mask
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [
+        ([None], tf.int32),
+        ([None, None], tf.float32),
+        ([None, 1, 1, None], tf.bool),
+        ([None, 1, None, None], tf.int32),
+        ([None, 1, None, None], tf.float32),
+    ],
+)
+def test_lengths_and_masks_of_any_rank_and_type_hide_the_ends_of_sentences(
+    sizes: Any, dtype: Any, tmp_path: Path
+) -> None:
+    encoder = Encoder(*FORMS[0], weights_of_any_mask)
+    encoder.serve = tf.function(
+        lambda ids, mask: {"states": encoder.states(ids, mask_of(mask, ids))[:, 0]},
+        input_signature=[tf.TensorSpec([None, None], tf.int32, "ids"), tf.TensorSpec(sizes, dtype, "mask")],
+    )
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+
+
+def test_ids_that_come_in_as_floats_are_those_of_words(tmp_path: Path) -> None:
+    encoder = Encoder(*FORMS[0])
+    encoder.serve = tf.function(
+        lambda ids: {"states": encoder.states(tf.cast(ids, tf.int32), tf.cast(ids != 0.0, tf.int32))[:, 0]},
+        input_signature=[tf.TensorSpec([None, None], tf.float32, "ids")],
+    )
+    report = fused(encoder, tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+
+
 def weights_of_the_past(queries: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     time = tf.range(tf.shape(mask)[1])
     return tf.nn.softmax(tf.where(time[:, None] >= time, scores_of(queries, keys), -1e9))

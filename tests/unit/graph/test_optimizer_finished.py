@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
+from optops.graph.optimizer.errors import SignatureError
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.splice import splice
 from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
+from optops.models.meta_graph import PROTO, read_served
 
 SIZE = 5000
 LARGE, SMALL = np.full(SIZE, 1e25, np.float32), np.full(SIZE, 1e-25, np.float32)
@@ -88,3 +90,45 @@ def test_a_written_model_that_computes_something_else_once_it_is_loaded_is_not_p
     assert "signature 'serving_default' does not compute the same: y differs by" in report.notes[-1]
     x = np.linspace(-1, 1, SIZE, dtype=np.float32)
     np.testing.assert_array_equal(served(tmp_path / "out", x), np.maximum(x, 0))
+
+
+def test_of_a_written_model_the_signature_that_fails_alone_becomes_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(model: Model, proofs: Mapping[str, Any], out: Path) -> None:
+        del model, out
+        if "relu" in proofs:
+            raise SignatureError("relu", "fails")
+
+    monkeypatch.setattr("optops.graph.optimizer.optimizer._check_written", check)
+
+    def serving(function: Any) -> Any:
+        spec = tf.TensorSpec([None], tf.float32, "x")
+        return tf.function(lambda x: {"y": function(x)}, input_signature=[spec])
+
+    functions = {"relu": tf.nn.relu, "tanh": tf.tanh}
+    signatures = {name: serving(function) for name, function in functions.items()}
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"), signatures=signatures)
+    report = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    relu, tanh = (next(each for each in report.signatures if each.name == name) for name in functions)
+    reason = "what was made of it can not be used once it is saved: signature 'relu' fails"
+    assert relu.notes == [f"left as it is: {reason}"]
+    assert (tanh.level, tanh.notes) == ("plain", [])
+    loaded = tf.saved_model.load(str(tmp_path / "out")).signatures
+    x = tf.constant([-1.0, 2.0])
+    for name, function in functions.items():
+        np.testing.assert_allclose(loaded[name](x=x)["y"], function(x), rtol=1e-5)
+
+
+def test_files_and_names_of_methods_that_tensorflow_serving_reads_stay(tmp_path: Path) -> None:
+    model = save(lambda x: {"y": tf.nn.relu(x)}, tmp_path / "model", [])
+    (model / "assets.extra").mkdir()
+    (model / "assets.extra" / "tf_serving_warmup_requests").write_text("requests")
+    proto = read_served(model)
+    proto.meta_graphs[0].signature_def["serving_default"].method_name = "tensorflow/serving/classify"
+    (model / PROTO).write_bytes(proto.SerializeToString())
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
+    assert report.level == "plain"
+    assert (tmp_path / "out" / "assets.extra" / "tf_serving_warmup_requests").read_text() == "requests"
+    written = read_served(tmp_path / "out").meta_graphs[0].signature_def["serving_default"]
+    assert written.method_name == "tensorflow/serving/classify"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from optops.graph.optimizer.function import MUCH
 from optops.graph.optimizer.graph import LARGE
 from optops.models.importing import import_saved_model
 from optops.models.keras import tf
+from optops.models.meta_graph import read_served
 from optops.precision import PrecisionPlan
 from optops.runtimes import load_executable
 
@@ -175,6 +177,46 @@ def test_inputs_that_have_a_default_count_as_those_that_have_none(tmp_path: Path
     for high, low in ((100.0, 1000.0), (1000.0, 100.0)):
         (found,) = function(x=x, high=tf.constant(high), low=tf.constant(low), unread=unread).values()
         np.testing.assert_array_equal(found, np.full(X.shape, low > high + 500))
+
+
+def dropping_out(chosen: bool) -> tuple[Named, Named]:
+    """As most models of TensorFlow 1 were exported: the signature does not take what says whether it is trained."""
+    x, kernel = v1.placeholder(tf.float32, [None, 4], name="x"), weights()
+    trained = v1.placeholder_with_default(chosen, [], name="is_training")
+    dropped = v1.cond(trained, lambda: v1.nn.dropout(x @ kernel, rate=0.5), lambda: x @ kernel)
+    return {"x": x}, {"y": tf.nn.relu(dropped) + 1.0}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_dropout_counts_where_it_is_in_the_branch_that_is_taken(trained: bool, tmp_path: Path) -> None:
+    model = save(tmp_path / "model", partial(dropping_out, trained))
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    if trained:
+        assert report.notes == ["left as it is: its results are random (RandomUniform)"]
+    else:
+        assert report.level == "plain", report.notes
+        (found,) = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(X)).values()
+        np.testing.assert_allclose(found, np.maximum(X * 2, 0) + 1, rtol=1e-5)
+
+
+def oddly_named() -> tuple[Named, Named]:
+    """Names that are none of arguments in Python."""
+    one, other = (v1.placeholder(tf.float32, [None, 4], name=name) for name in ("one", "other"))
+    return {"input-ids": one, "0/other": other}, {"out-put/0": one @ weights() - other}
+
+
+def test_inputs_keep_names_that_are_none_in_python(tmp_path: Path) -> None:
+    model = save(tmp_path / "model", oddly_named)
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    assert report.level == "plain", report.notes
+    signature = read_served(tmp_path / "out").meta_graphs[0].signature_def["serving_default"]
+    assert sorted(signature.inputs) == ["0/other", "input-ids"]
+    function = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    found = function(**{"input-ids": tf.constant(X), "0/other": tf.constant(X + 1)})["out-put/0"]
+    np.testing.assert_allclose(found, X * 2 - X - 1, rtol=1e-5)
+    # What is timed is called by these names too; how fast it is does not matter.
+    timed = optimize(tmp_path / "out", tmp_path / "again", kernels=False).signatures[0]
+    assert timed.milliseconds or "is as fast" in timed.notes[-1], timed.notes
 
 
 def test_a_signature_computes_with_the_weights_that_another_has_changed(tmp_path: Path) -> None:

@@ -35,6 +35,21 @@ def as_function(signature: Signature, graph: Graph, weights: Mapping[str, Any]) 
     return serve
 
 
+def called_by_name(signature: Signature, function: Any) -> Any:
+    """Returns what `as_function` gives as a concrete function that is called as a loaded signature is.
+
+    Either call costs the same then: TensorFlow takes longer to find the concrete function of a tf.function, and to look
+    at its arguments, than many a small model takes to compute.
+    """
+    concrete = function.get_concrete_function()
+
+    @tf.function(autograph=False)
+    def serve(**named: Any) -> Any:
+        return concrete(**named)
+
+    return serve.get_concrete_function(**signature.inputs)
+
+
 @contextmanager
 def unfused() -> Iterator[None]:
     """Lets TensorFlow compute node by node, without what it fuses itself on this processor.
@@ -64,7 +79,14 @@ def imported(signature: Signature, graph: Graph, weights: Mapping[str, Any]) -> 
 
 
 def _specs(signature: Signature) -> list[Any]:
-    return [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
+    return [tf.TensorSpec(spec.shape, spec.dtype, keyword(name)) for name, spec in signature.inputs.items()]
+
+
+def keyword(name: str) -> str:
+    """Returns what TensorFlow calls the argument of a function for an input: one of TensorFlow 1 may have any name."""
+    from tensorflow.core.function.polymorphism.function_type import sanitize_arg_name
+
+    return str(sanitize_arg_name(name))
 
 
 def weights_apart(*graphs: Graph) -> list[dict[str, Any]]:

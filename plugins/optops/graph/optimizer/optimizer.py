@@ -13,25 +13,28 @@ from typing import Any
 import numpy as np
 
 from optops.graph.optimizer.benchmark import Rounds, interleaved, judge
-from optops.graph.optimizer.errors import OptimizerError
-from optops.graph.optimizer.function import as_function, unfused, weights_apart
+from optops.graph.optimizer.errors import OptimizerError, SignatureError
+from optops.graph.optimizer.function import as_function, called_by_name, unfused, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.lookup_shapes import note_lookup_shapes
 from optops.graph.optimizer.lookups import looked_up
+from optops.graph.optimizer.operators import BRANCHES, LOOPS, operators_inside
 from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
 from optops.graph.optimizer.patterns.encoder_stack import ENCODER_STACK
 from optops.graph.optimizer.report import Report, SignatureReport, medians
 from optops.graph.optimizer.rewriting import Context, NearMiss, Pattern
-from optops.graph.optimizer.samples import Sample, accepted_samples, call, larger_samples, refusal
+from optops.graph.optimizer.samples import Sample, accepted_samples, arrays, call, larger_samples, refusal
 from optops.graph.optimizer.search import rewrite
 from optops.graph.optimizer.writing import write
 from optops.models.keras import tf
 
 LONGEST = 1.0
-"""Seconds of a call beyond which no larger inputs are timed."""
+"""Seconds of a call beyond which larger inputs are left out."""
+MULTIPLY = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
+"""Operators of products of matrices."""
 KERNEL_LEVELS = ("kernels", "products")
 """What has operators of the library."""
 
@@ -42,19 +45,23 @@ class Work:
 
     Attributes:
         signature: What is optimised.
-        samples: Inputs on which results are compared.
-        wanted: What the original gives for them.
         precision: Of products in the operator library.
         report: What has been done.
+        samples: Inputs on which results are compared; none where it must stay as it is.
+        wanted: What the original gives for them.
+        larger: Inputs on which what is finished is compared too, and timed.
+        wanted_larger: What the original gives for them.
         graphs: What has been made, by level: `frozen`, `plain`, `kernels`, `products`.
         made: The report's rewrites and what it counts as tidied, by level.
     """
 
     signature: Signature
-    samples: list[Sample]
-    wanted: list[dict[str, np.ndarray]]
     precision: str
     report: SignatureReport
+    samples: list[Sample] = field(default_factory=list)
+    wanted: list[dict[str, np.ndarray]] = field(default_factory=list)
+    larger: list[Sample] = field(default_factory=list)
+    wanted_larger: list[dict[str, np.ndarray]] = field(default_factory=list)
     graphs: dict[str, Graph] = field(default_factory=dict)
     made: dict[str, tuple[list[dict[str, object]], dict[str, int]]] = field(default_factory=dict)
 
@@ -64,12 +71,14 @@ class Work:
         self.made[level] = list(self.report.rewrites), dict(self.report.tidied)
 
     def check(self, graph: Graph, precision: str = "fp32", *, finished: bool = False) -> Difference:
-        """Compares a graph with the original on all samples; if it is finished, as it is written and executed."""
+        """Compares a graph with the original; if it is finished, as it is written and executed, and on all samples."""
+        samples = [*self.samples, *self.larger] if finished else self.samples
+        wanted = [*self.wanted, *self.wanted_larger] if finished else self.wanted
         try:
             function = as_function(self.signature, graph, weights_apart(graph)[0] if finished else graph.weights())
             with nullcontext() if finished else unfused():
-                found = [_call(function, _ordered(self, sample)) for sample in self.samples]
-            return compare(self.wanted, found, precision)
+                found = [arrays(function(*map(tf.constant, _ordered(self, sample)))) for sample in samples]
+            return compare(wanted, found, precision)
         except Exception as error:  # noqa: BLE001 - a graph that does not run is wrong, whatever it raises
             return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
@@ -135,10 +144,8 @@ def optimize(
                 known = next(each for each in report.signatures if each.name == twin)
                 report.signatures.append(replace(known, name=name))
                 continue
-            work = _start(signature, given, precision)
-            if work.samples:
-                _rewrite_all(work, kernels, benchmark, extra_patterns)
-            kept[name] = _choose(work, benchmark)
+            work = Work(signature, precision, SignatureReport(name))
+            kept[name] = _optimized(work, given, kernels, benchmark, extra_patterns)
             if kept[name] is not None:
                 proofs[name] = Proof(work.samples[0], work.wanted[0], _precision(work, work.report.level))
             report.signatures.append(work.report)
@@ -191,12 +198,29 @@ def _described(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {tf.as_dtype(each.dtype).name} {each.shape}" for name, each in sorted(inputs.items()))
 
 
-def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
-    report = SignatureReport(signature.name)
+def _optimized(
+    work: Work, given: list[Sample], kernels: bool, benchmark: bool, extra: Sequence[Pattern]
+) -> Graph | None:
+    """Returns what one signature becomes; None, with the reason in its report, where it stays as it is."""
+    try:
+        _start(work, given)
+        if work.samples:
+            _rewrite_all(work, kernels, benchmark, extra)
+        return _choose(work, benchmark)
+    except OptimizerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it raises, other signatures need not stay as they are
+        work.report.leave(f"optimising it failed: {type(error).__name__}: {str(error)[:300]}")
+        return None
+
+
+def _start(work: Work, given: list[Sample]) -> None:
+    """Finds the inputs on which a signature is compared, and what it gives for them."""
+    signature, report = work.signature, work.report
     graph = signature.graph
     if graph is None:
         report.notes.append(f"left as it is: {signature.reason}")
-        return Work(signature, [], [], precision, report)
+        return
     report.nodes_before = report.nodes_after = len(graph.nodes)
     fitting = [sample for sample in given if set(sample) == set(signature.inputs)]
     for sample in fitting:
@@ -209,13 +233,19 @@ def _start(signature: Signature, given: list[Sample], precision: str) -> Work:
     samples = [*fitting, *accepted_samples(signature, graph)]
     if not samples:
         report.notes.append("left as it is: it has numbers for none of the random inputs; give it `inputs`")
-    wanted = [call(signature.original, sample) for sample in samples]
-    again = [call(signature.original, sample) for sample in samples]
-    if samples and not compare(wanted, again, "fp32").fits:
+        return
+    wanted, again = ([call(signature.original, sample) for sample in samples] for _ in range(2))
+    if not compare(wanted, again, "fp32").fits:
         report.notes.append("left as it is: it does not give the same result twice")
-        samples = wanted = []
-    report.samples = [_shapes(sample) for sample in samples]
-    return Work(signature, samples, wanted, precision, report)
+        return
+    work.samples, work.wanted = samples, wanted
+    for sample in larger_samples(signature, graph):
+        begin = time.perf_counter()
+        outputs = call(signature.original, sample)
+        if time.perf_counter() - begin < LONGEST:
+            work.larger.append(sample)
+            work.wanted_larger.append(outputs)
+    report.samples = [_shapes(sample) for sample in (*samples, *work.larger)]
 
 
 def _shapes(sample: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
@@ -240,6 +270,7 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
         for sample, tables in zip(work.samples, found, strict=True)
     ]
     context = Context(work.precision, samples)
+    _note_hidden(graph, context)
     patterns = [*TIDYING, *PLAIN, *(pattern for pattern in extra if not pattern.kernels), *TIDYING]
     rewrite(graph, patterns, context, work.check, work.report)
     work.keep("plain", graph)
@@ -253,6 +284,15 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
         _rewrite_to_kernels(work, graph, steps, context)
     missed = [miss for miss in context.near_misses if not _is_rewritten(work.report, miss)]
     work.report.left_alone = [asdict(miss) for miss in missed]
+
+
+def _note_hidden(graph: Graph, context: Context) -> None:
+    """Reports what has products in functions of its own: patterns look at none."""
+    for node in graph.nodes.values():
+        products = sum(op in MULTIPLY for op in operators_inside(graph, node))
+        if products:
+            kind = "loop" if node.op in LOOPS else "branch" if node.op in BRANCHES else "function"
+            context.left_alone(kind, node.name, f"nothing is rewritten in what it calls; products there: {products}")
 
 
 def _is_rewritten(report: SignatureReport, miss: NearMiss) -> bool:
@@ -279,10 +319,6 @@ def _rewrite_to_kernels(work: Work, graph: Graph, steps: Mapping[str, Sequence[P
         if len(work.report.rewrites) > before:
             rewrite(graph, TIDYING, context, check, work.report)
             work.keep(level, graph)
-
-
-def _call(function: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in function(*map(tf.constant, arrays)).items()}
 
 
 def _ordered(work: Work, sample: Sample) -> list[np.ndarray]:
@@ -315,7 +351,7 @@ def _prove(work: Work, *, all_levels: bool) -> dict[str, Difference]:
     """Compares graphs as they are written with the original, the furthest first, and drops those that do not fit.
 
     While a graph was rewritten its weights were no constants, in which TensorFlow computes beforehand what it can, and
-    TensorFlow fused nothing itself.
+    TensorFlow fused nothing itself; and it was compared on short sentences, where some operators do not run.
 
     Args:
         work: Whose graphs.
@@ -341,7 +377,7 @@ def _precision(work: Work, level: str) -> str:
 
 def _fastest(work: Work) -> str | None:
     """Times all levels, each in turn with the original; returns the one to be used, None for the original."""
-    samples = _timed_samples(work)
+    samples = [*work.samples[:2], *work.larger]
     verdict = judge({level: _timed(work.signature, graph, samples) for level, graph in work.graphs.items()})
     work.report.milliseconds = verdict.milliseconds
     work.report.notes += [
@@ -353,23 +389,12 @@ def _fastest(work: Work) -> str | None:
 
 def _timed(signature: Signature, graph: Graph, samples: Sequence[Sample]) -> list[Rounds]:
     """Times one graph alone with the original: TensorFlow holds several copies of each one's constants."""
-    function = as_function(signature, graph, *weights_apart(graph))
+    function = called_by_name(signature, as_function(signature, graph, *weights_apart(graph)))
     timed = []
     for sample in samples:
         tensors = {name: tf.constant(sample[name]) for name in signature.inputs}
-        timed.append(interleaved(partial(signature.original, **tensors), partial(function, *tensors.values())))
+        timed.append(interleaved(partial(signature.original, **tensors), partial(function, **tensors)))
     return timed
-
-
-def _timed_samples(work: Work) -> list[Sample]:
-    assert work.signature.graph is not None
-    samples = work.samples[:2]
-    for sample in larger_samples(work.signature, work.signature.graph):
-        begin = time.perf_counter()
-        call(work.signature.original, sample)
-        if time.perf_counter() - begin < LONGEST:
-            samples.append(sample)
-    return samples
 
 
 def _publish(
@@ -390,16 +415,21 @@ def _publish(
 
 
 def _write(model: Model, kept: dict[str, Graph | None], proofs: Mapping[str, Proof], out: Path, report: Report) -> None:
-    try:
-        write(model, kept, out)
-        if proofs:  # else it is a copy
-            _check_written(model, proofs, out)
-    except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
-        shutil.rmtree(out, ignore_errors=True)
-        write(model, dict.fromkeys(kept), out)
-        for signature in report.signatures:
-            signature.leave(f"the rewritten model can not be used once it is saved: {error}")
-        kept.update(dict.fromkeys(kept))
+    """Writes what was made of all signatures; of those that can not be used once they are saved, the originals."""
+    while any(kept.values()):
+        try:
+            write(model, kept, out)
+            _check_written(model, {name: proof for name, proof in proofs.items() if kept[name]}, out)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever can not be written, the original can
+            shutil.rmtree(out, ignore_errors=True)
+            found = error.signature if isinstance(error, SignatureError) else None
+            left = [found] if found and kept[found] else [name for name, graph in kept.items() if graph]
+            for signature in report.signatures:
+                if signature.name in left:
+                    signature.leave(f"what was made of it can not be used once it is saved: {error}")
+            kept.update(dict.fromkeys(left))
+    write(model, kept, out)
 
 
 def _check_written(model: Model, proofs: Mapping[str, Proof], out: Path) -> None:
@@ -412,12 +442,18 @@ def _check_written(model: Model, proofs: Mapping[str, Proof], out: Path) -> None
             (signature.original.structured_outputs, function.structured_outputs),
         ):
             if not _fit(before, after):
-                raise OptimizerError(f"signature {name!r} became {_described(after)}; it was {_described(before)}")
+                raise SignatureError(name, f"became {_described(after)}; it was {_described(before)}")
         if name in proofs:
-            proof = proofs[name]
-            difference = compare([proof.outputs], [call(function, proof.inputs)], proof.precision)
+            difference = _proved(function, proofs[name])
             if not difference.fits:
-                raise OptimizerError(f"signature {name!r} does not compute the same: {difference.reason}")
+                raise SignatureError(name, f"does not compute the same: {difference.reason}")
+
+
+def _proved(function: Any, proof: Proof) -> Difference:
+    try:
+        return compare([proof.outputs], [call(function, proof.inputs)], proof.precision)
+    except Exception as error:  # noqa: BLE001 - what does not run is wrong, whatever it raises
+        return Difference(float("inf"), "", False, f"{type(error).__name__}: {str(error)[:300]}")
 
 
 def _fit(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

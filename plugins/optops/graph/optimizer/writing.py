@@ -6,11 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optops.graph.optimizer.function import as_function, weights_apart
+from optops.graph.optimizer.errors import SignatureError
+from optops.graph.optimizer.function import as_function, keyword, weights_apart
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model
 from optops.models.keras import tf
 from optops.models.meta_graph import PROTO, read_served
+
+EXTRA = "assets.extra"
+"""What belongs to a SavedModel and no graph reads: requests with which TensorFlow Serving warms up."""
 
 
 def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> None:
@@ -37,7 +41,7 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
             continue
         if id(graph) not in functions:
             variables = {key: _variable(tensor, shared) for key, tensor in weights[id(graph)].items()}
-            functions[id(graph)] = as_function(signature, graph, variables)
+            functions[id(graph)] = _traced(name, as_function(signature, graph, variables))
         signatures[name] = functions[id(graph)]
     module.weights = list(shared.values())
     if None in graphs.values():
@@ -48,7 +52,18 @@ def write(model: Model, graphs: Mapping[str, Graph | None], folder: Path) -> Non
     # Gradients of an activation's own (swish has one) can not be saved once its variables are constants.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
-    _copy_defaults(model.folder, folder)
+    _restore(model, folder)
+    if (model.folder / EXTRA).is_dir():
+        shutil.copytree(model.folder / EXTRA, folder / EXTRA)
+
+
+def _traced(name: str, function: Any) -> Any:
+    """Returns a signature's tf.function; what it can not be traced with shows here, where it is known whose it is."""
+    try:
+        function.get_concrete_function()
+    except Exception as error:
+        raise SignatureError(name, f"can not be made a function: {error}") from error
+    return function
 
 
 def _variable(weights: Any, shared: dict[bytes, Any]) -> Any:
@@ -59,17 +74,21 @@ def _variable(weights: Any, shared: dict[bytes, Any]) -> Any:
     return shared[key]
 
 
-def _copy_defaults(source: Path, folder: Path) -> None:
-    """Gives the signatures of a SavedModel the default values of another's, which go with no loaded function."""
-    before, after = read_served(source), read_served(folder)
-    given = {name: each.defaults for name, each in before.meta_graphs[0].signature_def.items() if each.defaults}
-    if not given:
-        return
-    written = after.meta_graphs[0]
+def _restore(model: Model, folder: Path) -> None:
+    """Gives the signatures of a written SavedModel what goes with no loaded function.
+
+    That are the names of their methods (an Estimator's signatures classify), names of inputs that are no names in
+    Python, and default values.
+    """
+    before, after = read_served(model.folder), read_served(folder)
+    given, written = before.meta_graphs[0].signature_def, after.meta_graphs[0]
     nodes = {node.name: node for node in written.graph_def.node}
-    for name, defaults in given.items():
+    functions = _functions(written.object_graph_def)
+    for name, original in model.signatures.items():
         signature = written.signature_def[name]
-        for key, value in defaults.items():
+        signature.method_name = given[name].method_name
+        _rename(signature, functions[name], {keyword(each): each for each in original.inputs})
+        for key, value in given[name].defaults.items():
             signature.defaults[key].CopyFrom(value)
             placeholder = nodes[signature.inputs[key].name.partition(":")[0]]
             constant = written.graph_def.node.add(name=f"{placeholder.name}/default", op="Const")
@@ -78,6 +97,27 @@ def _copy_defaults(source: Path, folder: Path) -> None:
             placeholder.op = "PlaceholderWithDefault"
             placeholder.input.append(constant.name)
     (folder / PROTO).write_bytes(after.SerializeToString())
+
+
+def _functions(objects: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns the functions of signatures, by name: what has their keywords, and what has their TensorSpecs."""
+    (signatures,) = (each.node_id for each in objects.nodes[0].children if each.local_name == "signatures")
+    bare = {each.local_name: objects.nodes[each.node_id] for each in objects.nodes[signatures].children}
+    called = {name: node.bare_concrete_function for name, node in bare.items()}
+    return {name: (each, objects.concrete_functions[each.concrete_function_name]) for name, each in called.items()}
+
+
+def _rename(signature: Any, function: tuple[Any, Any], names: Mapping[str, str]) -> None:
+    """Gives the inputs of a signature and of its function other names, those by which `names` has them."""
+    called, concrete = function
+    specs = concrete.canonicalized_input_signature.tuple_value.values[1].dict_value.fields
+    for old, new in names.items():
+        if old != new:
+            for named in (signature.inputs, specs):
+                named[new].CopyFrom(named[old])
+                del named[old]
+            specs[new].tensor_spec_value.name = new
+    called.argument_keywords[:] = [names.get(each, each) for each in called.argument_keywords]
 
 
 def _resources(loaded: Any) -> Iterator[Any]:
