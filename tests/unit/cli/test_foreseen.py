@@ -65,10 +65,19 @@ def test_a_list_of_images_that_are_not_there_keeps_a_recipe_from_running(folder:
     (folder / "test.txt").write_text("one.png\ntwo.png\n", encoding="utf-8")
     status, found = validate(folder, DETECTION)
     assert status == 1
-    missing, no_box = found["problems"]
-    assert "data.test: label check unreadable: 2 of 2 images, first " in missing
-    assert str(folder / "images" / "one") in missing and "does not exist" in missing
-    assert no_box.startswith("data: the test split has no box to be found")
+    assert "none of its 2 lines names an image" in found["problems"][0]
+
+
+def test_images_of_a_split_that_are_gone_keep_a_recipe_from_running(folder: Path) -> None:
+    write_scenes(folder, train=4, validation=2, test=2, seed=1, side=32)
+    listed = (folder / "test.txt").read_text(encoding="utf-8").split()
+    gone = [path for path in sorted((folder / "images").iterdir()) if {path.name, path.stem} & set(listed)]
+    for path in gone:
+        path.unlink()
+    status, found = validate(folder, DETECTION)
+    assert status == 1
+    assert "data.test: label check unreadable: 2 of 2 images, first " in found["problems"][0]
+    assert str(folder / "images" / gone[0].stem) in found["problems"][0] and "does not exist" in found["problems"][0]
 
 
 def test_an_image_that_is_not_there_counts_by_the_limit_of_its_check(folder: Path) -> None:
