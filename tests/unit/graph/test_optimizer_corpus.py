@@ -100,6 +100,14 @@ FUNCTIONS: Functions = {
     "hashed": (lambda x: tf.strings.to_hash_bucket_fast(x, 7), [spec(None, dtype=S)]),
     "one text": (lambda x: tf.strings.as_string(tf.reduce_sum(tf.cast(x > 0.5, N))), ROWS),
     "lengths of text": (lambda x: tf.strings.length(x, "UTF8_CHAR"), [spec(None, dtype=S)]),
+    "dropout in a branch that is never taken": (
+        lambda x: tf.cond(tf.constant(value=False), lambda: tf.nn.dropout(x, 0.5), lambda: tf.nn.relu(x)),
+        ROWS,
+    ),
+    "dropout in a branch": (
+        lambda x: tf.cond(tf.constant(value=True), lambda: tf.nn.dropout(x, 0.5), lambda: tf.nn.relu(x)),
+        ROWS,
+    ),
     "random": (lambda x: x + tf.random.normal([4]), ROWS),
     "random of a seed": (lambda x: x + tf.random.stateless_normal([4], [1, 2]), ROWS),
     "python": (lambda x: tf.ensure_shape(tf.numpy_function(np.sin, [x], F), [None, 4]), ROWS),
@@ -242,7 +250,7 @@ def test_a_function_computes_what_it_did(name: str, tmp_path: Path) -> None:
         module.serve = tf.function(lambda x: {"y": tf.one_hot(x, 5) @ table}, input_signature=specs)
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
     level = check(tmp_path, specs)
-    assert (level == "original") == (name in ("random", "python"))
+    assert (level == "original") == (name in ("random", "dropout in a branch", "python"))
 
 
 @pytest.mark.parametrize("name", KERAS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,26 @@ def test_inputs_that_have_a_default_count_as_those_that_have_none(tmp_path: Path
     for high, low in ((100.0, 1000.0), (1000.0, 100.0)):
         (found,) = function(x=x, high=tf.constant(high), low=tf.constant(low), unread=unread).values()
         np.testing.assert_array_equal(found, np.full(X.shape, low > high + 500))
+
+
+def dropping_out(chosen: bool) -> tuple[Named, Named]:
+    """As most models of TensorFlow 1 were exported: the signature does not take what says whether it is trained."""
+    x, kernel = v1.placeholder(tf.float32, [None, 4], name="x"), weights()
+    trained = v1.placeholder_with_default(chosen, [], name="is_training")
+    dropped = v1.cond(trained, lambda: v1.nn.dropout(x @ kernel, rate=0.5), lambda: x @ kernel)
+    return {"x": x}, {"y": tf.nn.relu(dropped) + 1.0}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_dropout_counts_where_it_is_in_the_branch_that_is_taken(trained: bool, tmp_path: Path) -> None:
+    model = save(tmp_path / "model", partial(dropping_out, trained))
+    report = optimize(model, tmp_path / "out", kernels=False, benchmark=False).signatures[0]
+    if trained:
+        assert report.notes == ["left as it is: its results are random (RandomUniform)"]
+    else:
+        assert report.level == "plain", report.notes
+        (found,) = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](x=tf.constant(X)).values()
+        np.testing.assert_allclose(found, np.maximum(X * 2, 0) + 1, rtol=1e-5)
 
 
 def oddly_named() -> tuple[Named, Named]:

@@ -15,6 +15,7 @@ from optops.graph.freezing import (
 )
 from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
+from optops.graph.optimizer.operators import live_operators
 from optops.models.keras import tf
 from optops.models.meta_graph import PROTO
 
@@ -33,13 +34,17 @@ CHANGES = (
 )
 CHANGING = "it changes variables or tables"
 UNFIT: Mapping[str, Callable[[str], bool]] = {
-    "its results are random": lambda op: any(part in op for part in RANDOM) and not op.startswith("Stateless"),
+    "its results are random": lambda op: "Rng" in op,  # of a generator, whose state is a variable
     "it calls Python": lambda op: op in CALLS_PYTHON,
     "it makes a table that only TensorFlow 1 can fill": lambda op: op in TABLES,
     "it has a loop of TensorFlow 1": lambda op: op in LOOPS,
     CHANGING: lambda op: op.startswith(CHANGES),
 }
 """Why a signature with an operator must stay as it is."""
+
+
+def _is_random(op: str) -> bool:
+    return any(part in op for part in RANDOM) and not op.startswith("Stateless")
 
 
 @dataclass
@@ -257,6 +262,10 @@ def _signature(name: str, function: Any, reason: str) -> Signature:
         return Signature(name, function, outputs, None, {}, f"its inputs are called otherwise once it is frozen: {own}")
     graph_def = with_plain_inputs(with_branches_lowered(frozen.graph.as_graph_def()), own)
     graph = Graph.of(graph_def, [*own, *captures], [tensor.name for tensor in frozen.outputs])
+    # Dropout may stand in a branch that a model takes in training alone.
+    random = next(filter(_is_random, live_operators(graph)), None)
+    if random is not None:
+        return Signature(name, function, outputs, None, {}, f"its results are random ({random})")
     return Signature(name, function, outputs, graph, captures)
 
 
