@@ -313,6 +313,25 @@ def test_tables_and_files_go_with_the_model_and_what_changes_variables_stays_as_
     assert [int(loaded.signatures["count"](words=tf.constant(["a", "b"]))["asked"]) for _ in range(2)] == [2, 4]
 
 
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [
+        ("loop", looped),
+        ("loop", lambda x: tf.map_fn(lambda row: tf.linalg.matvec(W[4, 4], row), x)),
+        ("branch", branching),
+        ("function", lambda x: tf.function(lambda y: y @ W[4, 4], jit_compile=True)(x)),
+    ],
+    ids=["loop", "map", "branch", "compiled"],
+)
+def test_products_where_nothing_is_rewritten_are_reported(kind: str, function: Any, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.weights = list(W.values())
+    module.serve = tf.function(lambda x: {"y": function(x)}, input_signature=ROWS)
+    report = optimize(module, tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures[0]
+    reason = "nothing is rewritten in what it calls; products there: 1"
+    assert [(each["pattern"], each["reason"]) for each in report.left_alone] == [(kind, reason)]
+
+
 class Restorable(tf.Module):
     """As TensorFlow Lite's guide to training on devices has it: what one signature sets, another computes with."""
 

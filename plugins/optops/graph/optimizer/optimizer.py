@@ -19,6 +19,7 @@ from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Model, Signature, load
 from optops.graph.optimizer.lookup_shapes import note_lookup_shapes
 from optops.graph.optimizer.lookups import looked_up
+from optops.graph.optimizer.operators import BRANCHES, LOOPS, operators_inside
 from optops.graph.optimizer.ordering import forget_order
 from optops.graph.optimizer.parity import TOLERANCES, Difference, compare
 from optops.graph.optimizer.patterns import KERNELS, PLAIN, PRODUCTS, TIDYING
@@ -32,6 +33,8 @@ from optops.models.keras import tf
 
 LONGEST = 1.0
 """Seconds of a call beyond which larger inputs are left out."""
+MULTIPLY = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
+"""Operators of products of matrices."""
 KERNEL_LEVELS = ("kernels", "products")
 """What has operators of the library."""
 
@@ -267,6 +270,7 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
         for sample, tables in zip(work.samples, found, strict=True)
     ]
     context = Context(work.precision, samples)
+    _note_hidden(graph, context)
     patterns = [*TIDYING, *PLAIN, *(pattern for pattern in extra if not pattern.kernels), *TIDYING]
     rewrite(graph, patterns, context, work.check, work.report)
     work.keep("plain", graph)
@@ -280,6 +284,15 @@ def _rewrite_all(work: Work, kernels: bool, benchmark: bool, extra: Sequence[Pat
         _rewrite_to_kernels(work, graph, steps, context)
     missed = [miss for miss in context.near_misses if not _is_rewritten(work.report, miss)]
     work.report.left_alone = [asdict(miss) for miss in missed]
+
+
+def _note_hidden(graph: Graph, context: Context) -> None:
+    """Reports what has products in functions of its own: patterns look at none."""
+    for node in graph.nodes.values():
+        products = sum(op in MULTIPLY for op in operators_inside(graph, node))
+        if products:
+            kind = "loop" if node.op in LOOPS else "branch" if node.op in BRANCHES else "function"
+            context.left_alone(kind, node.name, f"nothing is rewritten in what it calls; products there: {products}")
 
 
 def _is_rewritten(report: SignatureReport, miss: NearMiss) -> bool:
