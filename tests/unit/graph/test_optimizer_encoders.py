@@ -247,6 +247,18 @@ def test_an_encoder_in_any_form_becomes_one_operator_that_computes_the_same(form
     assert report.difference <= 1e-4
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_an_encoder_whose_norms_have_no_offset_becomes_one_operator(first: bool, tmp_path: Path) -> None:
+    def norm(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        del offset
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        return tf.nn.batch_normalization(x, mean, variance, None, scale, 1e-6)
+
+    report = fused(Encoder(heads_by_matmul, norm, tf.nn.relu, first), tmp_path)
+    assert report.counts().get("encoder stack") == 1, report.left_alone
+    assert "2 layers" in str(report.rewrites[-1]["weights"])
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_lower_precisions_stay_near_the_original(precision: str, tmp_path: Path) -> None:
     report = fused(Encoder(*FORMS[0]), tmp_path, precision=precision)

@@ -100,6 +100,46 @@ def test_a_sum_that_repeats_one_of_its_tensors_does_as_it_did(tmp_path: Path) ->
     np.testing.assert_allclose(loaded(x=x, y=y)["z"], norm_by_moments(x + y), rtol=1e-4, atol=1e-5)
 
 
+def moments(x: tf.Tensor, scale: Any, offset: Any) -> tf.Tensor:
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-6)
+
+
+def steps(x: tf.Tensor, scale: Any, offset: Any) -> tf.Tensor:
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    y = centred * tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + 1e-6)
+    y = y if scale is None else y * scale
+    return y if offset is None else y + offset
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(("scale", "offset"), [(SCALE, None), (None, OFFSET), (None, None)])
+@pytest.mark.parametrize("norm", [moments, steps])
+def test_a_norm_without_scale_or_offset_is_one_too(
+    norm: Function, scale: Any, offset: Any, kernels: bool, tmp_path: Path
+) -> None:
+    def serve(x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"z": norm(x + y, scale, offset)}
+
+    report = rewritten(tmp_path, serve, STATES, OTHER, kernels=kernels)
+    if kernels:
+        assert said(report, "residual norm") == [f"width {WIDTH}, with the sum before"], report.left_alone
+    else:
+        assert report.counts() == ({"norm step by step": 1} if norm is moments else {})
+
+
+@pytest.mark.parametrize(
+    "by_root", [lambda x, v: x * tf.math.rsqrt(v), lambda x, v: x / tf.sqrt(v)], ids=["rsqrt", "sqrt"]
+)
+def test_a_norm_by_squares_alone_is_left_alone_with_the_reason(by_root: Function, tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"z": by_root(x, tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6) * SCALE}
+
+    report = rewritten(tmp_path, serve, STATES)
+    assert "residual norm" not in report.counts()
+    assert reasons(report) == "it is an RMS norm, which no operator of the library computes"
+
+
 def test_a_norm_over_another_axis_is_left_alone_with_the_reason(tmp_path: Path) -> None:
     report = rewritten(tmp_path, lambda x: {"z": norm_step_by_step(x, axis=1)}, STATES)
     assert "residual norm" not in report.counts()

@@ -1,6 +1,7 @@
 """Which operators run: none of a branch that is never taken, those of functions that nodes call too."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ def operators_inside(graph: Graph, node: Node) -> list[str]:
     """Returns the kind of each node of the functions that a node may call, and of those that these call."""
     todo = _called(graph, node)
     functions = {function.signature.name: function for function in graph.library.function} if todo else {}
-    seen, found = set[str](), []
+    seen: set[str] = set()
+    found: list[str] = []
     while todo:
         name = todo.pop()
         if name in seen or name not in functions:
@@ -42,8 +44,8 @@ def _called(graph: Graph, node: Node) -> list[str]:
     return _names(node.attributes.values())
 
 
-def _names(attributes: Iterable[object]) -> list[str]:
-    functions = [function for value in attributes for function in (value.func, *value.list.func)]  # type: ignore[attr-defined]
+def _names(attributes: Iterable[Any]) -> list[str]:
+    functions = [function for value in attributes for function in (value.func, *value.list.func)]
     return [function.name for function in functions if function.name]
 
 
@@ -58,7 +60,8 @@ def _known(graph: Graph, tensor: str) -> np.ndarray | None:
 
 def _dead(graph: Graph) -> set[str]:
     """Returns the nodes in branches of TensorFlow 1 that are never taken: behind the other output of a Switch."""
-    nodes, tensors = set[str](), set[str]()
+    nodes: set[str] = set()
+    tensors: set[str] = set()
     for node in graph.in_order():
         reads = [read in tensors or producer_of(read) in nodes for read in node.inputs]
         waits = [name in nodes for name in node.controls]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from optops.graph.optimizer.graph import Graph, producer_of
 from optops.graph.optimizer.patterns.activation import activation_at
 from optops.graph.optimizer.patterns.attention import Attention, attentions
-from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
+from optops.graph.optimizer.patterns.layer_norm import ENDS, Norm, norm_at
 from optops.graph.optimizer.patterns.product import Product, product_at
 from optops.graph.optimizer.rewriting import Context
 from optops.graph.optimizer.rows import rows_of
@@ -105,7 +105,7 @@ def layers(graph: Graph, context: Context) -> list[Layer]:
         return []
     found = []
     for name, node in graph.nodes.items():
-        if node.op in ("AddV2", "Add"):
+        if node.op in ENDS:
             layer = _norm_last(parts, f"{name}:0") or _norm_first(parts, f"{name}:0")
             if layer is not None:
                 found.append(layer)

@@ -182,15 +182,12 @@ def _refused(context: Context, layer: Layer, reason: str) -> None:
 
 
 def _norm_behind(graph: Graph, layer: Layer) -> Norm | None:
-    for name, node in graph.nodes.items():
-        if node.op in ("AddV2", "Add"):
-            norm = norm_at(graph, f"{name}:0")
-            if norm is not None and rows_of(graph, norm.source) == layer.result:
-                reads = set(norm.nodes)
-                alone = all(
-                    each.name in reads or each.op in ("Shape", "Reshape") for each in graph.consumers(layer.result)
-                )
-                return norm if alone and layer.result not in graph.outputs else None
+    for name in graph.nodes:
+        norm = norm_at(graph, f"{name}:0")
+        if norm is not None and rows_of(graph, norm.source) == layer.result:
+            reads = set(norm.nodes)
+            alone = all(each.name in reads or each.op in ("Shape", "Reshape") for each in graph.consumers(layer.result))
+            return norm if alone and layer.result not in graph.outputs else None
     return None
 
 

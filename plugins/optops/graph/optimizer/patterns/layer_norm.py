@@ -1,6 +1,6 @@
 """Layer normalisation in the forms that libraries write: fused by batch norm, by moments, or step by step.
 
-Ba et al. 2016, https://arxiv.org/abs/1607.06450.
+Ba et al. 2016, https://arxiv.org/abs/1607.06450. Scale and offset are there or not.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optops.graph.optimizer.graph import Graph, Node
-from optops.graph.optimizer.language import Attempt, Constant, OneOf, Op, Tensor, Through
+from optops.graph.optimizer.language import Attempt, Constant, Match, OneOf, Op, Tensor, Through
 from optops.graph.optimizer.language import find as match
 from optops.graph.optimizer.rewriting import Context
 
@@ -64,13 +64,6 @@ INVERSE = Op("Rsqrt", (STABILISED,))
 ROOT = OneOf(
     (Op("Sqrt", (STABILISED,)), Op("Pow", (STABILISED, Constant("half", lambda v: bool(np.all(v == 0.5)), "0.5"))))
 )
-SCALE = Op("Mul", (INVERSE, GAMMA), commutative=True)
-OFFSET = OneOf(
-    (
-        Op("Sub", (BETA, Op("Mul", (MEAN, SCALE), commutative=True))),
-        Op("AddV2|Add", (Op("Mul", (Op("Neg", (MEAN,)), SCALE), commutative=True), BETA), commutative=True),
-    )
-)
 NORMED = OneOf((Op("Mul", (CENTRED, INVERSE), commutative=True), Op("RealDiv", (CENTRED, ROOT))))
 BY_BATCH_NORM = Op(
     "FusedBatchNormV3",
@@ -92,12 +85,44 @@ BY_BATCH_NORM = Op(
     name="normed",
     attributes={"is_training": True, "data_format": "NCHW"},
 )
+SCALED = Op("Mul", (INVERSE, GAMMA), commutative=True)
+
+
+def _times(one: object, other: object) -> Op:
+    return Op("Mul", (one, other), commutative=True)
+
+
+def _plus(one: object, other: object) -> Op:
+    return Op("AddV2|Add", (one, other), commutative=True)
+
+
+def _by_moments(scale: Op) -> tuple[Op, ...]:
+    """Returns how TensorFlow and Keras write it: a factor and a summand for each row, with an offset or without."""
+    factor, shift = _times(X, scale), _times(MEAN, scale)
+    shift_back = _times(Op("Neg", (MEAN,)), scale)
+    with_offset = OneOf((Op("Sub", (BETA, shift)), _plus(shift_back, BETA)))
+    return _plus(factor, with_offset), _plus(factor, shift_back), Op("Sub", (factor, shift))
+
+
+ROWS_NORMED = Op("Reshape", (BY_BATCH_NORM,))
 FORMS = (
-    Op("AddV2|Add", (Op("Mul", (X, SCALE), commutative=True), OFFSET), commutative=True),
-    Op("AddV2|Add", (Op("Mul", (NORMED, GAMMA), commutative=True), BETA), commutative=True),
-    Op("AddV2|Add", (Op("Mul", (CENTRED, SCALE), commutative=True), BETA), commutative=True),
-    Op("AddV2|Add", (Op("Mul", (Op("Reshape", (BY_BATCH_NORM,)), GAMMA), commutative=True), BETA), commutative=True),
+    *_by_moments(SCALED),
+    *_by_moments(INVERSE),
+    _plus(OneOf((_times(NORMED, GAMMA), _times(CENTRED, SCALED), _times(ROWS_NORMED, GAMMA))), BETA),
+    _plus(OneOf((NORMED, ROWS_NORMED)), BETA),
+    OneOf((_times(NORMED, GAMMA), _times(CENTRED, SCALED), _times(ROWS_NORMED, GAMMA))),
+    NORMED,
 )
+ENDS = ("AddV2", "Add", "Sub", "Mul", "RealDiv")
+"""Operators that the forms end with."""
+STABILISED_SQUARES = Op("AddV2|Add", (MEAN_OF_SQUARES, EPSILON), commutative=True)
+BY_SQUARES_ALONE = OneOf(
+    (
+        _times(X, Op("Rsqrt", (STABILISED_SQUARES,))),
+        Op("RealDiv", (X, Op("Sqrt", (STABILISED_SQUARES,)))),
+    )
+)
+"""Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467: T5 and LLaMA have it."""
 
 
 @dataclass(frozen=True)
@@ -122,32 +147,56 @@ class Norm:
 
 
 def norm_at(graph: Graph, tensor: str, context: Context | None = None) -> Norm | None:
-    """Returns the layer normalisation that a tensor is the result of, or None."""
-    if graph.producer(tensor).op not in ("AddV2", "Add"):
+    """Returns the layer normalisation that a tensor is the result of, or None; one that is part of another is none."""
+    node = graph.producer(tensor)
+    if node.op not in ENDS:
         return None
     attempt = Attempt()
     for form in FORMS:
         found = match(graph, form, tensor, attempt)
         if found is None:
             continue
-        scale, offset = (found.constants[name].reshape(-1) for name in ("gamma", "beta"))
-        shape = graph.shape(found.tensors["x"])
-        if shape is None or shape[-1] != scale.size or scale.size != offset.size:
-            attempt.reason = (
-                f"{found.tensors['x']} has shape {shape}, the weights {scale.size} and {offset.size} values"
-            )
-            continue
-        if "normed" in found.tensors:
-            epsilon = graph.producer(found.tensors["normed"]).attributes["epsilon"].f
-            if not _rows_are_channels(graph, found.tensors["normed"], scale.size):
-                attempt.reason = f"{found.tensors['normed']} does not normalise rows"
-                continue
-        else:
-            epsilon = float(found.constants["epsilon"].reshape(()))
-        return Norm(found.tensors["x"], scale, offset, epsilon, tensor, found.nodes)
-    if context is not None:
+        norm = _norm(graph, tensor, found, attempt)
+        if norm is not None:
+            return None if _continues(graph, norm, found) else norm
+    if context is not None and match(graph, BY_SQUARES_ALONE, tensor) is not None:
+        context.left_alone("layer norm", tensor, "it is an RMS norm, which no operator of the library computes")
+    elif context is not None and node.op in ("AddV2", "Add"):
         context.nearly("layer norm", tensor, attempt, 4)
     return None
+
+
+def _norm(graph: Graph, tensor: str, found: Match, attempt: Attempt) -> Norm | None:
+    source = found.tensors["x"]
+    shape = graph.shape(source)
+    width = shape[-1] if shape else None
+    weights = {name: found.constants[name].reshape(-1) for name in ("gamma", "beta") if name in found.constants}
+    if width is None or any(value.size != width for value in weights.values()):
+        sizes = " and ".join(str(value.size) for value in weights.values()) or "no"
+        attempt.reason = f"{source} has shape {shape}, the weights {sizes} values"
+        return None
+    if "normed" in found.tensors:
+        epsilon = graph.producer(found.tensors["normed"]).attributes["epsilon"].f
+        if not _rows_are_channels(graph, found.tensors["normed"], width):
+            attempt.reason = f"{found.tensors['normed']} does not normalise rows"
+            return None
+    else:
+        epsilon = float(found.constants["epsilon"].reshape(()))
+    scale = weights.get("gamma", np.ones(width, np.float32))
+    offset = weights.get("beta", np.zeros(width, np.float32))
+    return Norm(source, scale, offset, epsilon, tensor, found.nodes)
+
+
+def _continues(graph: Graph, norm: Norm, found: Match) -> bool:
+    """Returns whether what alone reads a norm without offset is its scale or its offset."""
+    if "beta" in found.constants or not graph.used_once(norm.output):
+        return False
+    (reader,) = graph.consumers(norm.output)
+    ends = ("AddV2", "Add") if "gamma" in found.constants else ("AddV2", "Add", "Mul")
+    values = [graph.constant(read) for read in reader.inputs if read != norm.output]
+    return reader.op in ends and any(
+        value is not None and _is_vector(value) and value.size == norm.scale.size for value in values
+    )
 
 
 def _rows_are_channels(graph: Graph, normed: str, width: int) -> bool:

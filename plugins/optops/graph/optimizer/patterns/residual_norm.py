@@ -26,7 +26,7 @@ class Summands:
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives layer norms over the last axis."""
     for name, node in graph.nodes.items():
-        if node.op not in ("AddV2", "Add") or node.controls:
+        if node.controls:
             continue
         norm = norm_at(graph, f"{name}:0", context)
         if norm is None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.patterns.layer_norm import Norm, norm_at
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
@@ -14,7 +16,7 @@ SLOWER = ("FusedBatchNormV3", "SquaredDifference")
 def find(graph: Graph, context: Context) -> Iterator[Place]:
     """Gives layer norms that are written in slower ways."""
     for name, node in graph.nodes.items():
-        if node.op not in ("AddV2", "Add") or node.controls:
+        if node.controls:
             continue
         norm = norm_at(graph, f"{name}:0")
         if norm is not None and any(graph.nodes[each].op in SLOWER for each in norm.nodes):
@@ -25,7 +27,9 @@ def _rewrite(norm: Norm) -> Callable[[Graph], str]:
     def normalise(x: tf.Tensor) -> tf.Tensor:
         centred = x - tf.reduce_mean(x, -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-        return centred * tf.math.rsqrt(variance + norm.epsilon) * norm.scale + norm.offset
+        normed = centred * tf.math.rsqrt(variance + norm.epsilon)
+        scaled = normed if np.all(norm.scale == 1) else normed * norm.scale
+        return scaled if np.all(norm.offset == 0) else scaled + norm.offset
 
     return lambda graph: splice(graph, "norm", normalise, [norm.source])
 
