@@ -45,8 +45,10 @@ class Stage:
     modules: tuple[str, ...] = ()
 
 
+_DATA_CODE = ("optops.workloads", "optops.yaml_text")
 _GRAPH_CODE = (
-    *("optops.models", "optops.workloads", "optops.graph", "optops.runtimes", "optops.kernels"),
+    *_DATA_CODE,
+    *("optops.models", "optops.graph", "optops.runtimes", "optops.kernels"),
     *("optops.precision", "optops.stages.training"),
 )
 _TEACHING_CODE = (*_GRAPH_CODE, "optops.compression", "optops.stages.teaching")
@@ -59,7 +61,7 @@ FLOW: tuple[Stage, ...] = (
         reads=("open_run",),
         sections=("workload", "data", "check_labels"),
         cached=True,
-        modules=("optops.workloads",),
+        modules=_DATA_CODE,
     ),
     Stage(
         "train",
