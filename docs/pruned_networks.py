@@ -115,7 +115,10 @@ def _of_earlier_rows(rows: dict[str, dict[str, Any]]) -> str:
     """Returns what the rows show that do not say what they compare: they were made before the script noted it."""
     earlier = {name: row for name, row in rows.items() if "error" not in row and "compared" not in row}
     saturated = sorted(name for name, row in earlier.items() if _worst(row) < SATURATED)
-    text = "Rows marked \\* are still of float32 and with a softmax behind the logits."
+    text = (
+        "Rows marked \\* are still of float32, with a softmax behind the logits and with channels chosen by their "
+        "norms' shares of their group's, not of what would be left of it."
+    )
     if saturated:
         text += f" Random weights saturate it in {', '.join(saturated)}: these differences say nothing."
     return text
