@@ -284,7 +284,7 @@ def _mask(dtype: Any, shape: list[int], kind: str, draw: np.random.Generator, nu
 
 def _lengths(examples: int, variant: Variant, draw: np.random.Generator) -> np.ndarray:
     if variant.kind == "prefix":
-        return _before_ends(examples, variant.length).sum(axis=1)
+        return np.asarray(_before_ends(examples, variant.length).sum(axis=1))
     if variant.kind == "random":
         return draw.integers(1, variant.length + 1, examples)
     return np.full(examples, variant.length if variant.kind == "ones" else 0)
