@@ -95,9 +95,7 @@ class Train(Section):
         "inverse_square_root",
         description="After the warm-up: decay until training stops improving, or down to zero at the last epoch.",
     )
-    warmup_steps: int = Field(
-        400, ge=0, description="Steps until the learning rate reaches its peak, a quarter at most."
-    )
+    warmup_steps: int = Field(400, ge=0, description="Steps to the learning rate's peak, at most a quarter of all.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of probability spread over all labels.")
     average_checkpoints: int = Field(
         4, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
@@ -180,9 +178,7 @@ class PruneTrain(Train):
 
     epochs: int = Field(3, ge=1, description="At most so many passes over the training split.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak of the learning rate.")
-    warmup_steps: int = Field(
-        50, ge=0, description="Steps until the learning rate reaches its peak, a quarter at most."
-    )
+    warmup_steps: int = Field(50, ge=0, description="Steps to the learning rate's peak, at most a quarter of all.")
 
 
 class Prune(Teaching):
@@ -254,9 +250,7 @@ class Int8Train(Train):
     schedule: Literal["inverse_square_root", "cosine"] = Field(
         "cosine", description="After the warm-up: decay until training stops improving, or down to zero at the end."
     )
-    warmup_steps: int = Field(
-        50, ge=0, description="Steps until the learning rate reaches its peak, a quarter at most."
-    )
+    warmup_steps: int = Field(50, ge=0, description="Steps to the learning rate's peak, at most a quarter of all.")
     average_checkpoints: int = Field(
         1, ge=1, description="Average the weights of so many epochs around the best; 1 takes the best alone."
     )

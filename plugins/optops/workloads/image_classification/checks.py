@@ -31,7 +31,7 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         New columns: `problem` (why it can not be decoded, or empty), `height`, `width`, `pixels` (a digest of them,
-        whatever the format), `dark` (whether it has 16 bits and uses 12 at most), `elsewhere` (where a later split has
+        whatever the format), `dark` (whether it has 16 bits and uses 12 at most), `elsewhere` (where another split has
         the same pixels, or empty).
     """
     found = pd.DataFrame(

@@ -56,7 +56,7 @@ def examine(frame: pd.DataFrame, scale: int) -> pd.DataFrame:
         scale: How many times as large images are as their low-resolution ones.
 
     Returns:
-        `elsewhere` says where a later split has the same pixels; empty for nowhere.
+        `elsewhere` says where another split has the same pixels; empty for nowhere.
     """
     found = [_examine(example, scale) for example in rows_of(frame)]
     columns = pd.DataFrame([asdict(finding) for finding in found], index=frame.index)

@@ -141,9 +141,7 @@ class Pretrain(Section):
     share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that are to be guessed.")
     batch_tokens: int = Field(4096, ge=16, description="Size of a batch in tokens.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
-    warmup_steps: int = Field(
-        200, ge=0, description="Steps until the learning rate reaches its peak, a quarter at most."
-    )
+    warmup_steps: int = Field(200, ge=0, description="Steps to the learning rate's peak, at most a quarter of all.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of products while training.")
 
     def train(self) -> Train:
