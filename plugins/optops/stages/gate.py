@@ -15,6 +15,7 @@ from optops.stages.base import Job, StageError, decimals_of
 from optops.stages.champion import CHAMPION_NAME, fetch_champion, unusable_champion
 from optops.stages.execution import is_expected
 from optops.stages.judgement import bootstrap_margins, judge, judge_against_champion, sample_of
+from optops.stages.naive import AgainstNaive, judge_against_naive
 from optops.stages.speed import judge_speed
 from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
 from optops.unreachable import is_no_fault_of_a_model
@@ -26,12 +27,18 @@ def run(job: Job) -> StageResult:
     nominees = job.result("nominate").candidates
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
     trials: list[Trial | FailedTrial] = []
+    naive = None
     if nominees:
         _check_champion(job, champion)
-        trials += _trials(job, folder, nominees, champion)
+        measured = _sampler(job)
+        baseline = measured("baseline", job.fetch(job.baseline))
+        # What nothing can be held against is no fault of a nominee.
+        judge(job, baseline, baseline, "the baseline")
+        naive = judge_against_naive(job, baseline, TEST)
+        trials += _trials(job, folder, nominees, champion, baseline, measured)
     verdict = overall(trials)
-    markdown = to_markdown(job, trials, champion, job.result("nominate").dropped)
-    record = _record(job, verdict, markdown, trials, champion)
+    markdown = to_markdown(job, trials, champion, naive, job.result("nominate").dropped)
+    record = _record(job, verdict, markdown, trials, champion, naive)
     (folder / "verdict.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     (folder / "verdict.md").write_text(markdown, encoding="utf-8")
     for path in sorted(folder.iterdir()):
@@ -48,13 +55,14 @@ def run(job: Job) -> StageResult:
 
 
 def _trials(
-    job: Job, folder: Path, nominees: tuple[Candidate, ...], champion: Version | None
+    job: Job,
+    folder: Path,
+    nominees: tuple[Candidate, ...],
+    champion: Version | None,
+    baseline: Sample,
+    measured: Callable[[str, Path], Sample],
 ) -> Iterator[Trial | FailedTrial]:
     """Judges the nominees one after the other, until one is accepted."""
-    measured = _sampler(job)
-    baseline = measured("baseline", job.fetch(job.baseline))
-    # What nothing can be held against is no fault of a nominee.
-    judge(job, baseline, baseline, "the baseline")
     reigning = _judged_champion(job, champion, measured) if champion else None
     for number, nominee in enumerate(nominees, start=1):
         reigns = champion is not None and nominee.artifact.digest == champion.artifact.digest
@@ -140,13 +148,19 @@ def _draw(job: Job, folder: Path, trial: Trial, sample: Sample, baseline: Sample
 
 
 def _record(
-    job: Job, verdict: str, markdown: str, trials: Sequence[Trial | FailedTrial], champion: Version | None
+    job: Job,
+    verdict: str,
+    markdown: str,
+    trials: Sequence[Trial | FailedTrial],
+    champion: Version | None,
+    naive: AgainstNaive | None,
 ) -> Json:
     return {
         "verdict": verdict,
         "metric": job.workload.metric_signature(job.recipe.data),
         "test_split": {"examples": job.manifest(TEST).examples, "digest": job.manifest(TEST).digest},
         "champion": champion.version if champion else None,
+        "against_naive": {"rule": naive.rule, **asdict(naive.test)} if naive else None,
         "trials": [_record_of(trial) for trial in trials],
         "not_nominated": dict(job.result("nominate").dropped),
         "markdown": markdown,

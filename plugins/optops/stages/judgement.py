@@ -53,6 +53,11 @@ def judge_against_champion(
     return _test(job, candidate, champion, name, Tolerance(gate.tolerance * share, "absolute"), confidence, None)
 
 
+def judge_superiority(job: Job, candidate: Sample, reference: Sample, name: str) -> NonInferiority:
+    """Tests whether a model is better than something, by any amount: so it is where `margin_lower` is above zero."""
+    return _test(job, candidate, reference, name, Tolerance(0.0, "absolute"), job.recipe.gate.confidence, None)
+
+
 def _test(
     job: Job,
     candidate: Sample,

@@ -6,6 +6,7 @@ from optops.models.training.threads import share_cores
 from optops.pipeline import TRAIN
 from optops.stage_spec import StageResult
 from optops.stages.base import Job
+from optops.stages.naive import warn_of_naive
 from optops.stages.training import fit_model, judge_serving, pretrain_model, publish
 
 BASELINE = "baseline"
@@ -15,6 +16,7 @@ PRETRAINING = "pretraining"
 def run(job: Job) -> StageResult:
     """Returns the baseline as the one candidate that goes on."""
     baseline = _train(job) if job.workload.trainable(job.recipe.model) else _import(job)
+    warn_of_naive(job, baseline.metrics[job.workload.metric_name])
     return job.hand_on(candidates=(baseline,))
 
 

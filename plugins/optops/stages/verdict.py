@@ -8,6 +8,7 @@ from optops.candidate import Candidate
 from optops.measurement.non_inferiority import NonInferiority
 from optops.registry import Version
 from optops.stages.base import Job, decimals_of
+from optops.stages.naive import AgainstNaive
 from optops.stages.speed import Speed
 
 Verdict = Literal["accept", "regression", "inconclusive", "anomalous", "infeasible"]
@@ -63,10 +64,16 @@ def overall(trials: Sequence[Trial | FailedTrial]) -> Verdict:
 
 
 def to_markdown(
-    job: Job, trials: Sequence[Trial | FailedTrial], champion: Version | None, dropped: Mapping[str, str]
+    job: Job,
+    trials: Sequence[Trial | FailedTrial],
+    champion: Version | None,
+    naive: AgainstNaive | None,
+    dropped: Mapping[str, str],
 ) -> str:
     """Returns the verdict with its arithmetic, for people."""
     lines = [f"## Verdict: {overall(trials)}", ""]
+    if naive:
+        lines += [naive.sentence(job), ""]
     if not trials:
         lines += ["Nothing was good enough on validation and fast enough, so the test split was not used.", ""]
     for trial in trials:

@@ -72,6 +72,17 @@ def _check_metric(
     better = best > point if workload.higher_is_better else best < point
     assert better, f"perfect predictions give {best}, imperfect ones {point}"
     assert workload.metric_signature(recipe.data), "metric_signature says nothing"
+    _check_naive_answers(workload, recipe, examples, best)
+
+
+def _check_naive_answers(workload: Workload, recipe: Recipe, examples: Any, best: float) -> None:
+    naive = workload.naive_answers(examples, recipe.data)
+    if naive is None:
+        return
+    assert len(naive.predictions) == len(examples), "naive_answers: not one for each example"
+    value = float(workload.metric(workload.statistics(naive.predictions, examples, recipe.data))[0])
+    worse = value < best if workload.higher_is_better else value > best
+    assert worse, f"naive_answers ({naive.rule}) give {value}, perfect predictions {best}"
 
 
 def _check_import_is_cheap(workload: Workload) -> None:

@@ -95,6 +95,19 @@ class Phase:
     validate: "Validate"
 
 
+@dataclass(frozen=True)
+class NaiveAnswers:
+    """What anybody can answer without a model.
+
+    Attributes:
+        rule: How, in words that stand for it: "the source as it is".
+        predictions: One an example, as `Workload.predict` gives them.
+    """
+
+    rule: str
+    predictions: Sequence[Any]
+
+
 class Workload(ABC):
     """The kind of model.
 
@@ -363,6 +376,19 @@ class Workload(ABC):
         """
         same = sum(bool(one == other) for one, other in zip(ours, theirs, strict=True))
         return same / max(len(ours), 1)
+
+    def naive_answers(self, examples: "pd.DataFrame", data: BaseModel) -> NaiveAnswers | None:
+        """Returns the best that can be answered without a model, which every model worth its time has to beat.
+
+        A baseline that does not is said to have learnt nothing, wherever it is judged. None, the default, where no
+        answer comes to mind.
+
+        Args:
+            examples: What is to be answered, labels included.
+            data: The recipe's section.
+        """
+        del examples, data
+        return None
 
     @abstractmethod
     def metric_signature(self, data: BaseModel) -> str:

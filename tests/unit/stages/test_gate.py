@@ -16,6 +16,7 @@ from optops.stages import gate
 from optops.stages.base import Job, StageError
 from optops.stages.champion import CHAMPION_NAME
 from optops.tracking import Tracking
+from optops.workloads.base import NaiveAnswers
 from optops.workloads.translation.workload import TranslationWorkload
 
 NAME = "travel_phrases_en_de"
@@ -61,7 +62,12 @@ def gated(job, stored, monkeypatch):
         rows[list(right or ())] = RIGHT
         return stored(name, {"answers.npy": rows} if right is not None else {}, BLEU=95.0)
 
-    def gated(nominees, baseline=range(380), champion=None, failures=None, unfit="", **settings):
+    def gated(nominees, baseline=range(380), champion=None, failures=None, unfit="", naive=(), **settings):
+        answers = np.full((EXAMPLES, 10), WRONG)
+        answers[list(naive)] = RIGHT
+        monkeypatch.setattr(
+            TranslationWorkload, "naive_answers", lambda *_: NaiveAnswers("the source as it is", answers)
+        )
         candidates = {name: made(name, right) for name, (right, _) in nominees.items()}
         table = {name: {"cells": {"batch 1": {"speedup": speedup(ratio)}}} for name, (_, ratio) in nominees.items()}
         reigning = version_by_alias(Tracking().client, NAME, CHAMPION)
@@ -131,6 +137,20 @@ def test_where_none_can_be_judged_the_verdict_is_a_regression_with_the_reason(ga
 def test_a_baseline_that_nothing_can_be_held_against_is_named(gated):
     with pytest.raises(StageError, match="the baseline can not be judged: the reference metric is 0"):
         gated({"first": (GOOD, 2.0)}, baseline=())
+
+
+def test_what_is_answered_without_a_model_stands_beside_the_baseline(gated):
+    found = gated({"first": (GOOD, 2.0)}, naive=range(50))
+    assert "Without a model, the source as it is gets BLEU " in found.markdown
+    assert found.against_naive["rule"] == "the source as it is"
+    assert found.against_naive["margin_lower"] > 0
+
+
+@pytest.mark.parametrize("right", [range(380), range(2, 381), range(399)])
+def test_a_baseline_no_better_than_an_answer_without_a_model_is_told_of_in_the_verdict(gated, right):
+    found = gated({"first": (GOOD, 2.0)}, naive=right)
+    assert found.verdict == "accept"  # what the nominee was held against is the baseline
+    assert "**The baseline is not proved better than an answer without a model**" in found.markdown
 
 
 def test_a_verdict_that_was_reached_stands_before_a_failure_to_reach_one(gated):

@@ -1,5 +1,6 @@
 """What a training tells people of its validation."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from optops.pipeline import VALIDATION, make_spec
 from optops.recipe_file import parse_recipe
 from optops.stage_spec import RunReference
 from optops.stages.base import StageError, new_job
+from optops.stages.naive import warn_of_naive
 from optops.stages.training import fit_model, judge_serving
 from optops.tracking import Tracking
 from optops.workloads.arrays.loss import labels_loss
@@ -76,3 +78,13 @@ def test_a_model_that_says_one_thing_of_everything_is_warned_of(said, warned, jo
     monkeypatch.setattr(judging, "load", lambda folder: None)
     judge_serving(judging, tmp_path, "baseline")
     assert ("warning: baseline says 'a' of all 2 validation" in capsys.readouterr().out) == warned
+
+
+@pytest.mark.parametrize(("value", "warned"), [(3.0, False), (1.5, True), (0.0, True), (math.nan, True)])
+def test_a_baseline_no_better_than_an_answer_without_a_model_is_warned_of(value, warned, job, monkeypatch, capsys):
+    examples = pd.DataFrame({"id": ["1"], "source": ["x"], "target": ["a"]})
+    judging = replace(job("train", {}), _frames={VALIDATION: examples})
+    monkeypatch.setattr(judging.workload, "metric", lambda *_: np.array([1.5]))
+    warn_of_naive(judging, value)
+    said = "on validation is no better than that of an answer without a model, the source as it is: 1.50"
+    assert (said in capsys.readouterr().out) == warned

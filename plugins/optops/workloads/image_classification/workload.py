@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
-from optops.workloads.base import Report, Sections, Workload, section
+from optops.workloads.base import NaiveAnswers, Report, Sections, Workload, section
 from optops.workloads.functional import IGNORED, ChannelPrune
 from optops.workloads.image_classification.settings import (
     CHECKS,
@@ -199,6 +199,13 @@ class ImageClassificationWorkload(Workload):
         if weights is None:
             return 100 * right.mean(keepdims=True)  # type: ignore[no-any-return]
         return 100 * (weights @ right) / weights.sum(axis=1)  # type: ignore[no-any-return]
+
+    def naive_answers(self, examples: "pd.DataFrame", data: BaseModel) -> NaiveAnswers | None:
+        """Returns the class that is most frequent among these labels for all of them."""
+        from optops.workloads.most_frequent import most_frequent
+
+        del data
+        return most_frequent(examples["label"])
 
     def metric_signature(self, data: BaseModel) -> str:
         """Returns over which classes accuracy was computed."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from optops.workloads.images import base64_of, encode_png, read_image
 from optops.workloads.super_resolution.loading import Example, load_high_luma, load_low
 from optops.workloads.super_resolution.quality import luma, psnr, ssim
+from optops.workloads.super_resolution.resizing import enlarge, to_bytes
 from optops.workloads.super_resolution.upscaling import Upscaling, upscale_luma
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def predict_lumas(
         if report:
             report(f"{number} of {len(examples)} images enlarged")
     return predictions
+
+
+def interpolated_lumas(examples: Sequence[Example], scale: int) -> list[str]:
+    """Returns the luma of each example's low-resolution image, enlarged bicubically, as `predict_lumas` does."""
+    return [encode_luma(to_bytes(enlarge(luma(load_low(example, scale)), scale))) for example in examples]
 
 
 def example_statistics(predictions: Sequence[str], examples: Sequence[Example], scale: int) -> NDArray[np.float64]:

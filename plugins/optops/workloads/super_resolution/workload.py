@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
-from optops.workloads.base import Report, Sections, Workload, section
+from optops.workloads.base import NaiveAnswers, Report, Sections, Workload, section
 from optops.workloads.functional import ChannelPrune
 from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.super_resolution.settings import (
@@ -219,6 +219,14 @@ class SuperResolutionWorkload(Workload):
         from optops.workloads.super_resolution.scoring import same_share
 
         return same_share(ours, theirs)
+
+    def naive_answers(self, examples: "pd.DataFrame", data: BaseModel) -> NaiveAnswers:
+        """Returns the images enlarged by bicubic interpolation."""
+        from optops.workloads.super_resolution.loading import rows_of
+        from optops.workloads.super_resolution.scoring import interpolated_lumas
+
+        scale = section(SuperResolutionData, data).scale
+        return NaiveAnswers("bicubic interpolation", interpolated_lumas(rows_of(examples), scale))
 
     def metric_signature(self, data: BaseModel) -> str:
         """Returns how the PSNR is computed."""

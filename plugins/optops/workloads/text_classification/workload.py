@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
-from optops.workloads.base import Phase, Report, Sections, Workload, named_files, section
+from optops.workloads.base import NaiveAnswers, Phase, Report, Sections, Workload, named_files, section
 from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.text_classification.settings import (
     CHECKS,
@@ -226,6 +226,13 @@ class TextClassificationWorkload(Workload):
         from optops.workloads.text_classification.metric import macro_f1
 
         return {"macro_f1": float(macro_f1(statistics)[0])}
+
+    def naive_answers(self, examples: "pd.DataFrame", data: BaseModel) -> NaiveAnswers | None:
+        """Returns the class that is most frequent among these labels for all of them."""
+        from optops.workloads.most_frequent import most_frequent
+
+        del data
+        return most_frequent(examples["label"])
 
     def metric_signature(self, data: BaseModel) -> str:
         """Returns over which classes accuracy and macro F1 were computed."""
