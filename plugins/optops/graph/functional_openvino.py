@@ -1,11 +1,13 @@
 """Lowers a functional model to OpenVINO, by way of ONNX."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from optops.compression.quantization.functional.network import Network
+from optops.compression.quantization.functional.placement import is_activation
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
-from optops.graph.functional_rounding import executable_part
+from optops.graph.functional_rounding import executable_part, int8_layers
 from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
@@ -32,6 +34,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     served = Served.load(trainable)
     network = served.network()
     plan, left = executable_part(plan, network, _note_on)
+    plan = _rounded_after_activations(plan, network)
     model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
@@ -61,6 +64,22 @@ def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
         return SEQUENCE_NOTE
     dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
     return DILATED_NOTE if dilated else ""
+
+
+def _rounded_after_activations(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
+    """Returns a plan without the roundings between a layer in int8 and the activation that alone reads it.
+
+    OpenVINO executes both as one and rounds what comes out; a rounding between them, which ONNX Runtime needs, costs
+    time and accuracy.
+    """
+    calls, readers = network.calls, network.calls.readers()
+    given = [number for call in calls.calls if call.layer.name in int8_layers(plan) for number in call.outputs]
+    joined = {
+        network.names[number]
+        for number in given
+        if number not in calls.outputs and [is_activation(reader.layer) for reader in readers.get(number, [])] == [True]
+    }
+    return replace(plan, ranges={name: limits for name, limits in plan.ranges.items() if name not in joined})
 
 
 def check_cpu(plan: PrecisionPlan) -> None:

@@ -97,16 +97,21 @@ def _tf2onnx() -> Any:
 
 
 def merge_paddings(model: Any) -> None:
-    """Gives convolutions the paddings with zeros that nothing else reads; changes an ONNX model in place."""
+    """Gives convolutions the paddings with zeros that nothing else reads; changes an ONNX model in place.
+
+    A padded tensor that is rounded as it was before the padding is the same without that: zero is on every grid.
+    """
     from onnx import helper, numpy_helper
 
     graph = model.graph
     given = {tensor.name for tensor in graph.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
-        readers = [node for node in graph.node if pad.output[0] in names_read(node)]
+        rounding = _repeated_rounding(pad, graph, constants)
+        padded = [output for node in (pad, *rounding) for output in node.output]
+        readers = _readers(graph, padded[-1])
         sizes = _zeros_around(pad, constants)
-        if sizes is None or pad.output[0] in given or [node.op_type for node in readers] != ["Conv"]:
+        if sizes is None or given.intersection(padded) or [node.op_type for node in readers] != ["Conv"]:
             continue
         (convolution,) = readers
         facts = {attribute.name: attribute for attribute in convolution.attribute}
@@ -119,7 +124,28 @@ def merge_paddings(model: Any) -> None:
             helper.make_attribute("pads", [one + other for one, other in zip(own, sizes, strict=True)])
         )
         convolution.input[0] = pad.input[0]
-        graph.node.remove(pad)
+        for node in (pad, *rounding):
+            graph.node.remove(node)
+
+
+def _readers(graph: Any, name: str) -> list[Any]:
+    return [node for node in graph.node if name in names_read(node)]
+
+
+def _repeated_rounding(pad: Any, graph: Any, constants: Mapping[str, Any]) -> list[Any]:
+    """Returns the nodes that round what a Pad gives on the grid that it was rounded on before; [] if none do."""
+    before = [node for node in graph.node if node.op_type == "DequantizeLinear" and pad.input[0] in node.output]
+    found: list[Any] = []
+    for kind in ("QuantizeLinear", "DequantizeLinear"):
+        readers = _readers(graph, (found or [pad])[-1].output[0])
+        if [node.op_type for node in readers] != [kind]:
+            return []
+        found += readers
+    grids = [[constants.get(name) for name in node.input[1:]] for node in (*before, *found)]
+    if not before or any(value is None for grid in grids for value in grid):
+        return []
+    same = all(np.array_equal(value, first) for grid in grids for value, first in zip(grid, grids[0], strict=True))  # type: ignore[arg-type]
+    return found if same else []
 
 
 def names_read(node: Any) -> set[str]:

@@ -245,6 +245,46 @@ def test_a_padding_with_zeros_becomes_part_of_a_convolution_and_not_of_a_pooling
     assert "1 Pad" in "; ".join(notes)
 
 
+def darknet():
+    """Two convolutions as Darknet has them, the second one padded at two sides only, before a layer of sums."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input([16, 16, 3], name="image")
+    y = keras.layers.LeakyReLU(0.1)(keras.layers.Conv2D(16, 3, padding="same")(image))
+    y = keras.layers.Conv2D(32, 3, strides=2)(keras.layers.ZeroPadding2D(((1, 0), (1, 0)))(y))
+    y = keras.layers.Activation("swish")(y)
+    z = keras.layers.LeakyReLU(0.1)(keras.layers.Conv2D(32, 3, padding="same")(y))
+    return keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([y, z]))))
+
+
+def test_in_int8_a_padding_between_two_roundings_becomes_part_of_the_convolution_too(tmp_path):
+    model = darknet()
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    assert len(plan.parts) == 3
+    inputs = example_inputs(model, 4, seed=7)
+    (rounded,) = outputs_of(simulate(model, plan), inputs).values()
+    for runtime in ("onnxruntime", "openvino"):
+        lower(tmp_path / "trainable", plan, runtime, tmp_path / runtime)
+        nodes = onnx.load(str(tmp_path / runtime / "model.onnx")).graph.node
+        assert "Pad" not in {node.op_type for node in nodes}
+        (given,) = load_executable(tmp_path / runtime, 1)(inputs).values()
+        assert np.abs(given - rounded).max() <= 0.03 * np.abs(rounded).max()
+
+
+def test_openvino_rounds_after_an_activation_and_not_before_it(tmp_path):
+    model = darknet()
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    roundings = {}
+    for runtime in ("onnxruntime", "openvino"):
+        lowering = lower(tmp_path / "trainable", plan, runtime, tmp_path / runtime)
+        nodes = onnx.load(str(tmp_path / runtime / "model.onnx")).graph.node
+        roundings[runtime] = sum(node.op_type == "QuantizeLinear" for node in nodes)
+    assert roundings["openvino"] == roundings["onnxruntime"] - 3
+    (executed,) = (note for note in lowering.notes if note.startswith("executed are"))
+    assert "3 Convolution in u8" in executed
+
+
 def dilated(kind, rate):
     keras.utils.set_random_seed(1)
     image = keras.Input([None, None, 8], name="image")

@@ -25,6 +25,7 @@ COMPUTING_FUNCTIONS = (
     *("nn.relu", "nn.relu6", "nn.leaky_relu", "math.sigmoid"),
 )
 RECTIFIERS = ("relu", "relu6")
+ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "hard_sigmoid", "tanh", "swish", "silu", "gelu")
 ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "sigmoid")
 
 
@@ -107,6 +108,14 @@ def is_rectifier(layer: Any) -> bool:
     if isinstance(layer, _L.Activation):
         return getattr(layer.activation, "__name__", "") in RECTIFIERS
     return getattr(layer, "symbol", None) in {"nn.relu", "nn.relu6"}
+
+
+def is_activation(layer: Any) -> bool:
+    """Returns whether a layer does nothing but apply to each number a function that OpenVINO joins to a product."""
+    if isinstance(layer, _L.Activation):
+        return getattr(layer.activation, "__name__", "") in ELEMENTWISE
+    symbol = getattr(layer, "symbol", None) or ""
+    return type(layer) in (_L.ReLU, _L.LeakyReLU, _L.ELU) or symbol.rpartition(".")[2] in ELEMENTWISE
 
 
 def _after(network: Network, chosen: Collection[str]) -> dict[Call, bool]:
