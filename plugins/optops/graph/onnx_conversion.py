@@ -99,7 +99,8 @@ def _tf2onnx() -> Any:
 def merge_paddings(model: Any) -> None:
     """Gives convolutions the paddings with zeros that nothing else reads; changes an ONNX model in place.
 
-    A padded tensor that is rounded as it was before the padding is the same without that: zero is on every grid.
+    A rounding between them is made before the padding, to the same numbers, for zero is on every grid; and once, if
+    what is padded was rounded so already.
     """
     from onnx import helper, numpy_helper
 
@@ -107,13 +108,11 @@ def merge_paddings(model: Any) -> None:
     given = {tensor.name for tensor in graph.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
-        rounding = _repeated_rounding(pad, graph, constants)
-        padded = [output for node in (pad, *rounding) for output in node.output]
-        readers = _readers(graph, padded[-1])
+        *rounding, convolution = _reading_chain(graph, pad, ("QuantizeLinear", "DequantizeLinear"), "Conv")
+        padded = {output for node in (pad, *rounding) for output in node.output}
         sizes = _zeros_around(pad, constants)
-        if sizes is None or given.intersection(padded) or [node.op_type for node in readers] != ["Conv"]:
+        if sizes is None or given.intersection(padded) or convolution is None:
             continue
-        (convolution,) = readers
         facts = {attribute.name: attribute for attribute in convolution.attribute}
         if "auto_pad" in facts and facts["auto_pad"].s not in (b"NOTSET", b"VALID"):
             continue
@@ -123,29 +122,43 @@ def merge_paddings(model: Any) -> None:
         convolution.attribute.append(
             helper.make_attribute("pads", [one + other for one, other in zip(own, sizes, strict=True)])
         )
+        graph.node.remove(pad)
+        if rounding and not _is_rounded_so(graph, pad.input[0], rounding[0], constants):
+            rounding[0].input[0] = pad.input[0]
+            continue
         convolution.input[0] = pad.input[0]
-        for node in (pad, *rounding):
+        for node in rounding:
             graph.node.remove(node)
 
 
-def _readers(graph: Any, name: str) -> list[Any]:
-    return [node for node in graph.node if name in names_read(node)]
+def _reading_chain(graph: Any, node: Any, optional: tuple[str, ...], last: str) -> list[Any]:
+    """Returns the nodes that alone read a node, one after the other: all of the optional kinds or none, then the last.
+
+    [None] if that is not how it is read.
+    """
+    for kinds in ((last,), (*optional, last)):
+        chain: list[Any] = []
+        for kind in kinds:
+            name = (chain or [node])[-1].output[0]
+            readers = [reader for reader in graph.node if name in names_read(reader)]
+            if [reader.op_type for reader in readers] != [kind]:
+                break
+            chain += readers
+        else:
+            return chain
+    return [None]
 
 
-def _repeated_rounding(pad: Any, graph: Any, constants: Mapping[str, Any]) -> list[Any]:
-    """Returns the nodes that round what a Pad gives on the grid that it was rounded on before; [] if none do."""
-    before = [node for node in graph.node if node.op_type == "DequantizeLinear" and pad.input[0] in node.output]
-    found: list[Any] = []
-    for kind in ("QuantizeLinear", "DequantizeLinear"):
-        readers = _readers(graph, (found or [pad])[-1].output[0])
-        if [node.op_type for node in readers] != [kind]:
-            return []
-        found += readers
-    grids = [[constants.get(name) for name in node.input[1:]] for node in (*before, *found)]
-    if not before or any(value is None for grid in grids for value in grid):
-        return []
-    same = all(np.array_equal(value, first) for grid in grids for value, first in zip(grid, grids[0], strict=True))  # type: ignore[arg-type]
-    return found if same else []
+def _is_rounded_so(graph: Any, name: str, rounding: Any, constants: Mapping[str, Any]) -> bool:
+    """Returns whether a tensor comes from the grid that a QuantizeLinear rounds to."""
+    for maker in graph.node:
+        if maker.op_type == "DequantizeLinear" and name in maker.output:
+            grids = [[constants.get(value) for value in node.input[1:]] for node in (maker, rounding)]
+            return all(
+                one is not None and other is not None and np.array_equal(one, other)
+                for one, other in zip(*grids, strict=True)
+            )
+    return False
 
 
 def names_read(node: Any) -> set[str]:
