@@ -13,14 +13,19 @@ def kept_in_float(measured: Measured) -> dict[str, str]:
     """Returns the layers that int8 would not pay for, with the reason.
 
     These are layers whose outputs are mostly noise, and first and last layers with little arithmetic: an error in the
-    first goes through everything, one in the last straight into the outputs.
+    first goes through everything, one in the last straight into the outputs. A first layer that gives many of all
+    values, as a convolution of few channels at full resolution does, is not among them: in float they are written in
+    four times the space, and rounded after it.
     """
     notes = {}
     shares, edges = measured.shares, edge_layers(measured.network)
+    values = sum(record.values for record in measured.layers.values())
     for name, record in measured.layers.items():
         if record.decibels < SMALLEST_SIGNAL:
             notes[name] = f"signal-to-noise ratio of {record.decibels:.1f} dB in int8, below {SMALLEST_SIGNAL:.1f} dB"
         elif name in edges and shares[name] <= SMALL_SHARE:
+            if edges[name] == "first" and record.values > SMALL_SHARE * values:
+                continue
             notes[name] = (
                 f"{edges[name]} layer with {shares[name]:.1%} of the arithmetic, at most {SMALL_SHARE:.0%}: in float "
                 f"it costs little time, and its error in int8 ({record.decibels:.1f} dB) reaches every output"

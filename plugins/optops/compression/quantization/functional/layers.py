@@ -41,6 +41,11 @@ class LayerRecord:
     errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
+    def values(self) -> int:
+        """How many values were compared."""
+        return self.outputs * self.errors.size
+
+    @property
     def correction(self) -> tuple[float, ...]:
         """What added to each channel's bias makes the mean error vanish."""
         return tuple((self.errors / max(self.outputs, 1)).tolist())
