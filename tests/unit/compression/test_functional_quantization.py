@@ -227,6 +227,21 @@ def test_the_mean_error_of_every_channel_vanishes(kind):
     assert errors[1] < 0.02 * errors[0]
 
 
+def test_biases_are_corrected_from_sixteen_outputs_on_and_the_report_says_so(tmp_path):
+    keras.utils.set_random_seed(5)
+    x = keras.Input((12,), name="x")
+    model = keras.Model(x, L.Dense(6, use_bias=False, name="scores")(L.Dense(8, activation="relu", name="hidden")(x)))
+    data = np.random.default_rng(2).normal(size=(16, 12)).astype(np.float32)
+    few, enough = (quantize(model, [data[:count]]) for count in (15, 16))
+    assert not few.plan.bias_corrections
+    assert all("bias not corrected: each channel gave 15 of the 16 outputs" in line for line in str(few).splitlines())
+    assert set(enough.plan.bias_corrections) == set(enough.plan.parts) == {"hidden", "scores"}
+    assert "not corrected" not in str(enough)
+    few.export(tmp_path, "onnxruntime")
+    (given,) = load_executable(tmp_path, threads=1)({"x": data}).values()
+    np.testing.assert_allclose(given, few.simulated(data).numpy(), atol=0.05)
+
+
 # What stays in float
 
 
@@ -243,14 +258,15 @@ def test_small_first_and_last_layers_stay_in_float_with_the_reason():
     assert measured.layers["middle"].macs == 8 * 8 * 9 * 64 * 64
 
 
-def test_a_layer_that_int8_drowns_in_noise_stays_in_float():
+@pytest.mark.parametrize("examples", [1, 2, 16, 64])
+def test_a_layer_that_int8_drowns_in_noise_stays_in_float_however_few_examples_show_it(examples):
     x = keras.Input((16,), name="x")
     dense = L.Dense(8, name="spiked")
     model = keras.Model(x, dense(x))
     kernel = np.random.default_rng(0).normal(size=(16, 8)) * 1e-3
     kernel[0] = 1000.0
     dense.kernel.assign(kernel)
-    data = np.random.default_rng(1).normal(size=(64, 16)).astype(np.float32)
+    data = np.random.default_rng(1).normal(size=(examples, 16)).astype(np.float32)
     data[:, 0] = 0
     assert "signal-to-noise ratio" in kept_in_float(measure(model, lambda: [data]))["spiked"]
 

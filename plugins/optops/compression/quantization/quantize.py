@@ -115,11 +115,11 @@ class QuantizedModel:
     def __str__(self) -> str:
         """Lists the layers: what each runs in, its share of the arithmetic, its signal, and why it stays in float."""
         shares = self.measured.shares
-        lines = [
-            f"{name}: {self.plan.parts.get(name, 'float')}, {shares[name]:.1%} of the arithmetic, "
-            f"{record.decibels:.1f} dB" + (f"; {self.reasons[name]}" if name in self.reasons else "")
-            for name, record in self.measured.layers.items()
-        ]
+        lines = []
+        for name, record in self.measured.layers.items():
+            signal = f"{shares[name]:.1%} of the arithmetic, {record.decibels:.1f} dB"
+            why = self.reasons.get(name, record.note)
+            lines.append(f"{name}: {self.plan.parts.get(name, 'float')}, {signal}" + (f"; {why}" if why else ""))
         if self.fallback is not None:
             lines.append(
                 f"quality {self.fallback.quality:.4g}, {self.fallback.required:.4g} required, "

@@ -21,6 +21,9 @@ from optops.compression.quantization.rounding import Range, grid_of, round_weigh
 from optops.models.functional.calls import Call
 from optops.models.keras import keras, tf
 
+FEWEST_OUTPUTS = 16
+"""Outputs of a channel from which a mean error is told apart from what these examples happen to give."""
+
 
 @dataclass
 class LayerRecord:
@@ -41,16 +44,35 @@ class LayerRecord:
     errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether enough was compared to correct the biases."""
+        return self.outputs >= FEWEST_OUTPUTS
+
+    @property
     def correction(self) -> tuple[float, ...]:
-        """What added to each channel's bias makes the mean error vanish."""
-        return tuple((self.errors / max(self.outputs, 1)).tolist())
+        """What added to each channel's bias makes the mean error vanish; nothing if too little was compared."""
+        return tuple((self.errors / self.outputs).tolist()) if self.is_corrected else ()
 
     @property
     def decibels(self) -> float:
-        """The ratio of signal to noise of the outputs, with the corrected bias, in dB."""
-        corrected = self.noise - float(np.square(self.errors).sum()) / max(self.outputs, 1)
+        """The ratio of signal to noise of the outputs, with the bias corrected if it is, in dB."""
+        if not self.is_corrected:
+            return decibels_of(self.power, self.noise)
+        corrected = self.noise - float(np.square(self.errors).sum()) / self.outputs
+        # The mean error was fitted on these outputs: on others it is off by its own error, and their spread is larger.
+        corrected *= (self.outputs + 1) / (self.outputs - 1)
         # What is left after a subtraction may be rounding of its own.
         return decibels_of(self.power, corrected if corrected > 1e-12 * self.noise else 0.0)
+
+    @property
+    def note(self) -> str:
+        """Says that the mean error stays, and what to do; empty if it is corrected."""
+        if self.is_corrected:
+            return ""
+        return (
+            f"bias not corrected: each channel gave {self.outputs} of the {FEWEST_OUTPUTS} outputs that tell its mean "
+            "error; calibrate on more examples"
+        )
 
 
 def measure_layers(
