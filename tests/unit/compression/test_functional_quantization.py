@@ -10,6 +10,7 @@ import pytest
 
 from optops.compression import quantize
 from optops.compression.quantization.functional import make_plan
+from optops.compression.quantization.functional.calibrate import decibels_of
 from optops.compression.quantization.functional.edges import edge_layers, kept_in_float
 from optops.compression.quantization.functional.harm import output_errors
 from optops.compression.quantization.functional.measured import measure
@@ -361,6 +362,26 @@ def test_weights_that_are_not_finite_are_named():
     kernel.assign(tf.where(tf.equal(kernel, kernel[0, 0, 0, 0]), np.float32(np.nan), kernel))
     with pytest.raises(ValueError, match="'side'"):
         quantize(model, [images(4)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bias_that_is_not_finite_is_named_in_the_last_layer_too(bad):
+    model = residual_network()
+    model.get_layer("scores").bias.assign(np.where(np.arange(10) == 3, bad, 0.0))
+    with pytest.raises(ValueError, match="layer 'scores': 1 of its weights are NaN or infinite"):
+        quantize(model, [images(4)])
+
+
+def test_outputs_that_are_too_large_are_named():
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, L.Dense(2, kernel_initializer=keras.initializers.Constant(1e30), name="scores")(x))
+    with pytest.raises(ValueError, match="layer 'scores': its outputs are not finite, or too large"):
+        quantize(model, [np.full((4, 4), 10.0, np.float32)])
+
+
+def test_a_ratio_of_what_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match=r"power nan to noise of power 1\.0 is not a number"):
+        decibels_of(np.nan, 1.0)
 
 
 def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():

@@ -90,7 +90,7 @@ def measure_layers(
         levels: See `weight_scales`.
 
     Raises:
-        ValueError: If a weight is not finite; names the layer.
+        ValueError: If a weight or an output is not finite; names the layer.
     """
     twins = {name: _Twin.of(layer, levels) for name, layer in network.quantizable.items()}
     records = {name: LayerRecord() for name in twins}
@@ -128,12 +128,13 @@ class _Twin:
 
     @classmethod
     def of(cls, layer: Any, levels: int) -> "_Twin":
-        kernel = kernel_of(layer).numpy()
-        if not np.isfinite(kernel).all():
+        bad = sum(np.count_nonzero(~np.isfinite(weight)) for weight in layer.get_weights())
+        if bad:
             raise ValueError(
-                f"layer {layer.name!r}: {np.count_nonzero(~np.isfinite(kernel))} of its weights are NaN or infinite; "
-                "train the model anew before it is quantised"
+                f"layer {layer.name!r}: {bad} of its weights are NaN or infinite; train the model anew before it is "
+                "quantised"
             )
+        kernel = kernel_of(layer).numpy()
         rounded = tf.constant(round_weights(kernel, channel_axes(layer), levels))
         activation = keras.layers.Activation(layer.activation, dtype=layer.dtype)
         return cls(layer, rounded, activation, _macs_per_output(layer, kernel))
@@ -149,6 +150,11 @@ class _Twin:
         record.outputs += errors.size // errors.shape[axis]
         record.power += float(np.vdot(values, values))
         record.noise += float(np.vdot(errors, errors))
+        if not np.isfinite(record.power + record.noise):
+            raise ValueError(
+                f"layer {self.layer.name!r}: its outputs are not finite, or too large to be squared in float32; "
+                "look at the weights and the calibration data"
+            )
         record.macs += values.size * self.macs_per_output
 
 
