@@ -400,6 +400,19 @@ def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():
         quantize(keras.layers.Dense(3), [images(1)])
 
 
+@pytest.mark.parametrize("reads", [1, 2])
+def test_calibration_that_is_used_up_when_it_is_read_again_is_refused_with_the_remedy(reads):
+    model = residual_network()
+    given = [iter([images(2)]) for _ in range(reads)]
+    with pytest.raises(ValueError, match="no batches when it was read again; return a new iterator each time"):
+        # Without enough quality the layers are ranked, for which the data is read a third time.
+        quantize(model, lambda: given.pop(0) if given else iter(()), evaluate=rounds_nothing, tolerance=0.1)
+
+
+def rounds_nothing(model):
+    return float(not any("rounded" in layer.name for layer in model.layers))
+
+
 def test_several_inputs_shared_layers_and_nested_models_are_quantised():
     keras.utils.set_random_seed(2)
     inner_input = keras.Input((6,))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.calibrate import decibels_of
 from optops.compression.quantization.functional.network import (
+    READ_ONCE,
     Network,
     channel_axes,
     kernel_of,
@@ -90,7 +91,7 @@ def measure_layers(
         levels: See `weight_scales`.
 
     Raises:
-        ValueError: If a weight or an output is not finite; names the layer.
+        ValueError: If a weight or an output is not finite, which names the layer, or there are no batches.
     """
     twins = {name: _Twin.of(layer, levels) for name, layer in network.quantizable.items()}
     records = {name: LayerRecord() for name in twins}
@@ -112,8 +113,10 @@ def measure_layers(
     for piece in network.pieces(batches):
         examples += len(next(iter(piece.values())))
         network.run(piece, call_layer)
+    if not examples:
+        raise ValueError(READ_ONCE)
     for record in records.values():
-        record.macs /= max(examples, 1)
+        record.macs /= examples
     return records
 
 

@@ -18,6 +18,7 @@ ELEMENTS = 1 << 18
 """Input elements that are run at a time; an example that has more is run alone."""
 EXAMPLES = 16
 """Most examples that are run at a time, so that small ones make several pieces, of which some are held out."""
+READ_ONCE = "calibration gave no batches when it was read again; return a new iterator each time"
 
 Arrays = Mapping[str, NDArray[Any]]
 
