@@ -17,7 +17,10 @@ from optops.compression.quantization.functional.measured import measure
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import placement
 from optops.compression.quantization.functional.simulate import simulate
+from optops.compression.quantization.quantize import PLAN_FILE
 from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
+from optops.models.base import load_architecture
+from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import load_executable
@@ -430,11 +433,40 @@ def test_several_inputs_shared_layers_and_nested_models_are_quantised():
     assert 0 < np.square(exact - rounded).mean() < 1e-2 * exact.var()
 
 
+def test_a_layer_that_nested_models_share_stays_one_in_what_is_exported(tmp_path):
+    keras.utils.set_random_seed(2)
+    shared = L.Conv2D(16, 3, padding="same", activation="relu", name="shared")
+    one, two, image = keras.Input((8, 8, 16)), keras.Input((8, 8, 16)), keras.Input((8, 8, 3), name="image")
+    first = keras.Model(one, L.BatchNormalization()(shared(one)), name="first")
+    second = keras.Model(two, L.Flatten()(L.MaxPooling2D()(shared(two))), name="second")
+    hidden = second(first(L.Conv2D(16, 3, padding="same", activation="relu")(image)))
+    model = keras.Model(image, [L.Dense(4, name="scores")(hidden), hidden])
+    data = images(16, 8)
+    quantized = quantize(model, [data])
+    assert "shared" in quantized.plan.parts
+    quantized.export(tmp_path / "serving", "onnxruntime")
+    given = load_executable(tmp_path / "serving", threads=1)({"image": data})
+    simulated = outputs_of(quantized.simulated, {"image": data})
+    assert list(given) == list(simulated) == ["scores", "second"]
+    for name, values in simulated.items():
+        assert np.abs(given[name] - values).max() < 0.02 * np.abs(values).max()
+    quantized.save(tmp_path)
+    assert load_architecture("functional").load(tmp_path / "trainable").count_params() == model.count_params()
+
+
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_a_model_of_any_topology_is_quantised(name):
+def test_a_model_of_any_topology_is_quantised_and_its_plan_is_of_what_is_saved(name, tmp_path):
     model = build_topology(name)
     inputs = example_inputs(model)
     quantized = quantize(model, [inputs])
+    quantized.save(tmp_path)
+    saved = load_architecture("functional").load(tmp_path / "trainable")
+    assert output_names(saved) == output_names(model)
+    again = simulate(saved, PrecisionPlan.load(tmp_path / PLAN_FILE))
+    for one, other in zip(
+        outputs_of(again, inputs).values(), outputs_of(quantized.simulated, inputs).values(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     assert quantized.plan.parts or quantized.reasons
     assert list(quantized.simulated.output_names) == list(model.output_names)
     exact, rounded = outputs_of(model, inputs), outputs_of(quantized.simulated, inputs)
