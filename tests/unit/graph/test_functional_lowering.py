@@ -306,6 +306,21 @@ def test_a_padding_that_the_model_gives_stays_beside_the_convolution_that_reads_
         np.testing.assert_allclose(given[name], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_convolution_of_volumes_has_its_groups(runtime, tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input([6, 6, 6, 4], name="x")
+    y = keras.layers.Conv3D(8, 3, groups=2, padding="same", activation="relu")(x)
+    model = keras.Model(x, keras.layers.Conv3D(2, 3, strides=2, name="y")(y))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+    inputs = example_inputs(model)
+    (given,), (expected,) = (
+        found.values() for found in (load_executable(tmp_path / "serving", 1)(inputs), outputs_of(model, inputs))
+    )
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
 def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[3] / "docs" / "runtimes.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
