@@ -19,6 +19,7 @@ from optops.compression.quantization.functional.placement import placement
 from optops.compression.quantization.functional.simulate import simulate
 from optops.compression.quantization.quantize import PLAN_FILE
 from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
+from optops.graph.lowering import LoweringError
 from optops.models.base import load_architecture
 from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
@@ -273,6 +274,20 @@ def test_a_layer_that_int8_drowns_in_noise_stays_in_float_however_few_examples_s
     data = np.random.default_rng(1).normal(size=(examples, 16)).astype(np.float32)
     data[:, 0] = 0
     assert "signal-to-noise ratio" in kept_in_float(measure(model, lambda: [data]))["spiked"]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("recurrent", "none of the model's layers"), ("double", "takes float64")])
+def test_a_model_none_of_which_int8_can_run_is_told_why_in_the_report_and_when_it_is_exported(kind, reason, tmp_path):
+    if kind == "recurrent":
+        x = keras.Input((6, 4), name="x")
+        model = keras.Model(x, L.LSTM(4)(x))
+    else:
+        x = keras.Input((8,), name="x", dtype="float64")
+        model = keras.Model(x, L.Dense(3, dtype="float64", name="scores")(x))
+    quantized = quantize(model, [np.random.default_rng(0).normal(size=(8, *x.shape[1:]))])
+    assert "no layer can run in int8" in str(quantized) and reason in str(quantized)
+    with pytest.raises(LoweringError, match=f"no layer can run in int8.*{reason}"):
+        quantized.export(tmp_path, "onnxruntime")
 
 
 def sensitive_network():

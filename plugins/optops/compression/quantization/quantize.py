@@ -123,8 +123,8 @@ class QuantizedModel:
 
     def __str__(self) -> str:
         """Lists the layers: what each runs in, its share of the arithmetic, its signal, and why it stays in float."""
-        shares = self.measured.shares
-        lines = []
+        shares, none = self.measured.shares, self.measured.network.why_none
+        lines = [none] if none else []
         for name, record in self.measured.layers.items():
             signal = f"{shares[name]:.1%} of the arithmetic, {record.decibels:.1f} dB"
             why = self.reasons.get(name, record.note)
