@@ -126,7 +126,7 @@ def _check(plan: PrecisionPlan, network: Network) -> None:
         raise LoweringError(f"the plan names {', '.join(unknown)}, which the model in canonical form does not have")
     chosen = int8_layers(plan)
     if not chosen:
-        raise LoweringError("the plan says int8 but names no layer of this model in int8")
+        raise LoweringError(network.why_none or "the plan says int8 but names no layer of this model in int8")
     impossible = sorted(chosen - set(network.quantizable))
     if impossible:
         raise LoweringError(f"the plan wants int8 for {', '.join(impossible)}, which no runtime can run in it")

@@ -13,7 +13,7 @@ from optops.models.functional.calls import calls_of
 from optops.models.functional.folding import fold_batch_norms
 from optops.models.functional.input_names import served_name
 from optops.models.functional.output_names import output_names
-from optops.models.keras import tf
+from optops.models.keras import keras, tf
 from optops.runtimes.base import ExecutableInfo
 from optops.runtimes.constraints import CHECKS
 
@@ -59,11 +59,22 @@ class Served:
         return [served_name(name) for name in self.model.input_names]
 
     def canonical(self) -> Any:
-        """Returns the model with batch norms folded and nested models opened up."""
+        """Returns the model with batch norms folded and nested models opened up.
+
+        Raises:
+            LoweringError: If it can not be followed, or a batch norm in it changes with every call.
+        """
         try:
-            return fold_batch_norms(self.model)
+            canonical = fold_batch_norms(self.model)
         except TypeError as error:
             raise LoweringError(str(error)) from error
+        for call in calls_of(canonical).calls:
+            if isinstance(call.layer, keras.layers.BatchNormalization) and call.layer.trainable and call.training:
+                raise LoweringError(
+                    f"batch norm {call.layer.name!r} is called with training=True, so that every call would change its "
+                    "statistics, which runtimes hold as constants; call it without, or freeze it (trainable=False)"
+                )
+        return canonical
 
     def network(self) -> Network:
         """Returns the canonical form, to be followed call by call."""

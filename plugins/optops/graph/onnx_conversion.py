@@ -258,7 +258,20 @@ def _rounding(context: Any, node: Any, name: str, arguments: Any) -> None:
     context.make_node("DequantizeLinear", [whole, scale, zero], **given, **facts)
 
 
+def _convolution_of_volumes(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Writes a Conv3D with its groups, which tf2onnx counts in convolutions of images alone."""
+    from tf2onnx.onnx_opset.nn import ConvOp
+
+    del name, arguments
+    axis = 1 if node.get_attr("data_format").s == b"NCDHW" else -1
+    shape, kernel = context.get_shape(node.input[0]), context.get_shape(node.input[1])
+    ConvOp.version_13(context, node)
+    if shape and kernel and min(shape[axis], kernel[-2]) > 0:
+        node.set_attr("group", shape[axis] // kernel[-2])
+
+
 HANDLERS: dict[str, Any] = {
+    "Conv3D": (_convolution_of_volumes, []),
     "Erfc": (_complementary_error_function, []),
     "Einsum": (_einsum, []),
     "SelectV2": (_choice, []),

@@ -10,13 +10,18 @@ import pytest
 
 from optops.compression import quantize
 from optops.compression.quantization.functional import make_plan
+from optops.compression.quantization.functional.calibrate import decibels_of
 from optops.compression.quantization.functional.edges import edge_layers, kept_in_float
 from optops.compression.quantization.functional.harm import output_errors
 from optops.compression.quantization.functional.measured import measure
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import placement
 from optops.compression.quantization.functional.simulate import simulate
+from optops.compression.quantization.quantize import PLAN_FILE
 from optops.compression.quantization.rounding import grid_of, round_weights, weight_scales
+from optops.graph.lowering import LoweringError
+from optops.models.base import load_architecture
+from optops.models.functional.output_names import output_names
 from optops.models.keras import keras, tf
 from optops.precision import PrecisionPlan
 from optops.runtimes.base import load_executable
@@ -230,6 +235,21 @@ def test_the_mean_error_of_every_channel_vanishes(kind):
     assert errors[1] < 0.02 * errors[0]
 
 
+def test_biases_are_corrected_from_sixteen_outputs_on_and_the_report_says_so(tmp_path):
+    keras.utils.set_random_seed(5)
+    x = keras.Input((12,), name="x")
+    model = keras.Model(x, L.Dense(6, use_bias=False, name="scores")(L.Dense(8, activation="relu", name="hidden")(x)))
+    data = np.random.default_rng(2).normal(size=(16, 12)).astype(np.float32)
+    few, enough = (quantize(model, [data[:count]]) for count in (15, 16))
+    assert not few.plan.bias_corrections
+    assert all("bias not corrected: each channel gave 15 of the 16 outputs" in line for line in str(few).splitlines())
+    assert set(enough.plan.bias_corrections) == set(enough.plan.parts) == {"hidden", "scores"}
+    assert "not corrected" not in str(enough)
+    few.export(tmp_path, "onnxruntime")
+    (given,) = load_executable(tmp_path, threads=1)({"x": data}).values()
+    np.testing.assert_allclose(given, few.simulated(data).numpy(), atol=0.05)
+
+
 # What stays in float
 
 
@@ -254,16 +274,31 @@ def test_a_small_first_layer_that_gives_many_of_all_values_runs_in_int8():
     assert set(kept_in_float(measured)) == {"last"}
 
 
-def test_a_layer_that_int8_drowns_in_noise_stays_in_float():
+@pytest.mark.parametrize("examples", [1, 2, 16, 64])
+def test_a_layer_that_int8_drowns_in_noise_stays_in_float_however_few_examples_show_it(examples):
     x = keras.Input((16,), name="x")
     dense = L.Dense(8, name="spiked")
     model = keras.Model(x, dense(x))
     kernel = np.random.default_rng(0).normal(size=(16, 8)) * 1e-3
     kernel[0] = 1000.0
     dense.kernel.assign(kernel)
-    data = np.random.default_rng(1).normal(size=(64, 16)).astype(np.float32)
+    data = np.random.default_rng(1).normal(size=(examples, 16)).astype(np.float32)
     data[:, 0] = 0
     assert "signal-to-noise ratio" in kept_in_float(measure(model, lambda: [data]))["spiked"]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("recurrent", "none of the model's layers"), ("double", "takes float64")])
+def test_a_model_none_of_which_int8_can_run_is_told_why_in_the_report_and_when_it_is_exported(kind, reason, tmp_path):
+    if kind == "recurrent":
+        x = keras.Input((6, 4), name="x")
+        model = keras.Model(x, L.LSTM(4)(x))
+    else:
+        x = keras.Input((8,), name="x", dtype="float64")
+        model = keras.Model(x, L.Dense(3, dtype="float64", name="scores")(x))
+    quantized = quantize(model, [np.random.default_rng(0).normal(size=(8, *x.shape[1:]))])
+    assert "no layer can run in int8" in str(quantized) and reason in str(quantized)
+    with pytest.raises(LoweringError, match=f"no layer can run in int8.*{reason}"):
+        quantized.export(tmp_path, "onnxruntime")
 
 
 def sensitive_network():
@@ -358,6 +393,26 @@ def test_weights_that_are_not_finite_are_named():
         quantize(model, [images(4)])
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bias_that_is_not_finite_is_named_in_the_last_layer_too(bad):
+    model = residual_network()
+    model.get_layer("scores").bias.assign(np.where(np.arange(10) == 3, bad, 0.0))
+    with pytest.raises(ValueError, match="layer 'scores': 1 of its weights are NaN or infinite"):
+        quantize(model, [images(4)])
+
+
+def test_outputs_that_are_too_large_are_named():
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, L.Dense(2, kernel_initializer=keras.initializers.Constant(1e30), name="scores")(x))
+    with pytest.raises(ValueError, match="layer 'scores': its outputs are not finite, or too large"):
+        quantize(model, [np.full((4, 4), 10.0, np.float32)])
+
+
+def test_a_ratio_of_what_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match=r"power nan to noise of power 1\.0 is not a number"):
+        decibels_of(np.nan, 1.0)
+
+
 def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():
     model = residual_network()
     with pytest.raises(TypeError, match="read twice; give a list"):
@@ -372,6 +427,19 @@ def test_calibration_data_that_can_not_be_used_is_refused_with_the_remedy():
         quantize(model, [images(1)], tolerance=0.1)
     with pytest.raises(TypeError, match="functional"):
         quantize(keras.layers.Dense(3), [images(1)])
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+def test_calibration_that_is_used_up_when_it_is_read_again_is_refused_with_the_remedy(reads):
+    model = residual_network()
+    given = [iter([images(2)]) for _ in range(reads)]
+    with pytest.raises(ValueError, match="no batches when it was read again; return a new iterator each time"):
+        # Without enough quality the layers are ranked, for which the data is read a third time.
+        quantize(model, lambda: given.pop(0) if given else iter(()), evaluate=rounds_nothing, tolerance=0.1)
+
+
+def rounds_nothing(model):
+    return float(not any("rounded" in layer.name for layer in model.layers))
 
 
 def test_several_inputs_shared_layers_and_nested_models_are_quantised():
@@ -391,11 +459,40 @@ def test_several_inputs_shared_layers_and_nested_models_are_quantised():
     assert 0 < np.square(exact - rounded).mean() < 1e-2 * exact.var()
 
 
+def test_a_layer_that_nested_models_share_stays_one_in_what_is_exported(tmp_path):
+    keras.utils.set_random_seed(2)
+    shared = L.Conv2D(16, 3, padding="same", activation="relu", name="shared")
+    one, two, image = keras.Input((8, 8, 16)), keras.Input((8, 8, 16)), keras.Input((8, 8, 3), name="image")
+    first = keras.Model(one, L.BatchNormalization()(shared(one)), name="first")
+    second = keras.Model(two, L.Flatten()(L.MaxPooling2D()(shared(two))), name="second")
+    hidden = second(first(L.Conv2D(16, 3, padding="same", activation="relu")(image)))
+    model = keras.Model(image, [L.Dense(4, name="scores")(hidden), hidden])
+    data = images(16, 8)
+    quantized = quantize(model, [data])
+    assert "shared" in quantized.plan.parts
+    quantized.export(tmp_path / "serving", "onnxruntime")
+    given = load_executable(tmp_path / "serving", threads=1)({"image": data})
+    simulated = outputs_of(quantized.simulated, {"image": data})
+    assert list(given) == list(simulated) == ["scores", "second"]
+    for name, values in simulated.items():
+        assert np.abs(given[name] - values).max() < 0.02 * np.abs(values).max()
+    quantized.save(tmp_path)
+    assert load_architecture("functional").load(tmp_path / "trainable").count_params() == model.count_params()
+
+
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_a_model_of_any_topology_is_quantised(name):
+def test_a_model_of_any_topology_is_quantised_and_its_plan_is_of_what_is_saved(name, tmp_path):
     model = build_topology(name)
     inputs = example_inputs(model)
     quantized = quantize(model, [inputs])
+    quantized.save(tmp_path)
+    saved = load_architecture("functional").load(tmp_path / "trainable")
+    assert output_names(saved) == output_names(model)
+    again = simulate(saved, PrecisionPlan.load(tmp_path / PLAN_FILE))
+    for one, other in zip(
+        outputs_of(again, inputs).values(), outputs_of(quantized.simulated, inputs).values(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     assert quantized.plan.parts or quantized.reasons
     assert list(quantized.simulated.output_names) == list(model.output_names)
     exact, rounded = outputs_of(model, inputs), outputs_of(quantized.simulated, inputs)

@@ -248,6 +248,23 @@ def test_shared_layers_and_nested_models_are_trained():
     assert np.abs(names["inner_dense"].kernel - inner.get_layer("inner_dense").kernel).max() > 0
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_separable_convolutions_learn_or_stay_as_their_layer_says_and_keep_what_regularises_them(frozen):
+    x = keras.Input((6, 6, 4), name="x")
+    settings = {"trainable": not frozen, "depthwise_regularizer": "l1", "pointwise_regularizer": "l2"}
+    separable = L.SeparableConv2D(8, 3, bias_regularizer="l1", bias_initializer="ones", name="separable", **settings)
+    model = keras.Model(x, L.Dense(2, name="scores")(L.GlobalAveragePooling2D()(L.ReLU()(separable(x)))))
+    data = {"x": np.random.default_rng(0).normal(size=(32, 6, 6, 4)).astype(np.float32)}
+    quantized = quantize(model, [data])
+    form = training_form(model, replace(quantized.plan, bias_corrections={}))
+    np.testing.assert_allclose(sum(form.model.losses), sum(model.losses), rtol=1e-6)
+    trained = quantized.train(in_batches(data), settings=replace(SETTINGS, epochs=1, learning_rate=1e-2)).model
+    depthwise, pointwise = (trained.get_layer(name) for name in ("separable_depthwise", "separable"))
+    assert depthwise.trainable == pointwise.trainable == (not frozen)
+    assert np.array_equal(depthwise.depthwise_kernel, separable.depthwise_kernel) == frozen
+    assert np.array_equal(pointwise.kernel, separable.pointwise_kernel) == frozen
+
+
 # What can not be trained
 
 

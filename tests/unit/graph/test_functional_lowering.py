@@ -346,6 +346,38 @@ def test_a_padding_that_the_model_gives_stays_beside_the_convolution_that_reads_
         np.testing.assert_allclose(given[name], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_convolution_of_volumes_has_its_groups(runtime, tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input([6, 6, 6, 4], name="x")
+    y = keras.layers.Conv3D(8, 3, groups=2, padding="same", activation="relu")(x)
+    model = keras.Model(x, keras.layers.Conv3D(2, 3, strides=2, name="y")(y))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+    inputs = example_inputs(model)
+    (given,), (expected,) = (
+        found.values() for found in (load_executable(tmp_path / "serving", 1)(inputs), outputs_of(model, inputs))
+    )
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_batch_norm_that_every_call_would_change_is_refused_with_the_remedy(frozen, runtime, tmp_path):
+    x = keras.Input([8, 8, 3], name="x")
+    norm = keras.layers.BatchNormalization(trainable=not frozen, name="norm")
+    model = keras.Model(x, keras.layers.Conv2D(2, 3, name="y")(norm(x, training=True)))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    if not frozen:
+        with pytest.raises(LoweringError, match="batch norm 'norm' is called with training=True, so"):
+            lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+        return
+    lower(tmp_path / "trainable", FP32, runtime, tmp_path / "serving")
+    inputs = example_inputs(model)
+    (given,) = load_executable(tmp_path / "serving", 1)(inputs).values()
+    np.testing.assert_allclose(given, outputs_of(model, inputs)["y"], atol=1e-5)
+
+
 def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[3] / "docs" / "runtimes.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -213,6 +213,13 @@ def test_a_recurrent_cell_that_is_wrapped_in_bytecode_is_refused():
         from_config(json.loads(wrapped))
 
 
+def test_a_layer_that_nested_models_share_is_refused_by_name(tmp_path):
+    shared, one, x = L.Dense(4, name="shared"), keras.Input([4]), keras.Input([4])
+    inner = keras.Model(one, shared(one), name="inner")
+    with pytest.raises(ValueError, match="layers 'inner/shared' and 'shared' are one, shared by nested models"):
+        load_architecture("functional").save(keras.Model(x, shared(inner(x))), tmp_path, {})
+
+
 def test_a_weight_that_is_missing_is_named(tmp_path):
     architecture = load_architecture("functional")
     architecture.save(build_topology("nested"), tmp_path, {})

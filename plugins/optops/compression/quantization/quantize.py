@@ -11,6 +11,7 @@ from optops.compression.distillation.outputs import teacher_loss
 from optops.compression.quantization.fallback import Fallback
 from optops.compression.quantization.functional.edges import kept_in_float
 from optops.compression.quantization.functional.measured import Measured, measure
+from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.search import search_layers
 from optops.compression.quantization.functional.simulate import simulate, simulate_network
 from optops.compression.quantization.functional.training import training_form
@@ -85,10 +86,18 @@ class QuantizedModel:
         return replace(self, model=form.trained, plan=form.plan, simulated=simulate(form.trained, form.plan))
 
     def save(self, folder: Path) -> None:
-        """Writes the model (`trainable/`) and its plan into a folder, from which `optops.graph.lowering` goes on."""
+        """Writes the model in canonical form (`trainable/`) and its plan; `optops.graph.lowering` goes on from there.
+
+        Raises:
+            ValueError: If the model can not be built again without code of its own; names the layer.
+        """
         from optops.models.base import load_architecture
 
-        load_architecture(ARCHITECTURE).save(self.model, folder / "trainable", {})
+        # As it was given, it may hold nested models, and what these share Keras would write once for each.
+        network = Network.of(self.model)
+        canonical = network.with_output_names(network.model)
+        kept = canonical if canonical.output_names == self.model.output_names else self.model
+        load_architecture(ARCHITECTURE).save(kept, folder / "trainable", {})
         self.plan.save(folder / PLAN_FILE)
 
     def export(self, folder: Path, runtime: str) -> list[str]:
@@ -114,12 +123,12 @@ class QuantizedModel:
 
     def __str__(self) -> str:
         """Lists the layers: what each runs in, its share of the arithmetic, its signal, and why it stays in float."""
-        shares = self.measured.shares
-        lines = [
-            f"{name}: {self.plan.parts.get(name, 'float')}, {shares[name]:.1%} of the arithmetic, "
-            f"{record.decibels:.1f} dB" + (f"; {self.reasons[name]}" if name in self.reasons else "")
-            for name, record in self.measured.layers.items()
-        ]
+        shares, none = self.measured.shares, self.measured.network.why_none
+        lines = [none] if none else []
+        for name, record in self.measured.layers.items():
+            signal = f"{shares[name]:.1%} of the arithmetic, {record.decibels:.1f} dB"
+            why = self.reasons.get(name, record.note)
+            lines.append(f"{name}: {self.plan.parts.get(name, 'float')}, {signal}" + (f"; {why}" if why else ""))
         if self.fallback is not None:
             lines.append(
                 f"quality {self.fallback.quality:.4g}, {self.fallback.required:.4g} required, "

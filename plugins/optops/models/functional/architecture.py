@@ -23,10 +23,16 @@ class FunctionalArchitecture(Architecture):
         return from_config(config)
 
     def config_of(self, model: Any) -> dict[str, Any]:
-        """Returns the config of a model."""
+        """Returns the config of a model.
+
+        Raises:
+            ValueError: If it is not functional, has code of its own, or nested models share a layer; names it.
+        """
         from optops.models.functional.config import to_config
 
-        return to_config(model)
+        config = to_config(model)
+        _refuse_shared(self.named_weights(model))
+        return config
 
     def named_weights(self, model: Any) -> dict[str, Any]:
         """Returns the weights by the names of the layers that hold them, the outermost first, and their places."""
@@ -72,3 +78,16 @@ class FunctionalArchitecture(Architecture):
     def pruner(self) -> str:
         """Returns the pruner of channels."""
         return "optops.compression.pruning.channels.steps:prune_steps"
+
+
+def _refuse_shared(named: Mapping[str, Any]) -> None:
+    """Refuses weights that have two names: the config makes the layers of each model by themselves."""
+    first: dict[int, str] = {}
+    for name, weight in named.items():
+        other = first.setdefault(id(weight), name)
+        if other != name:
+            layer, same = (path.rsplit("/", 2)[0] for path in (other, name))
+            raise ValueError(
+                f"layers {layer!r} and {same!r} are one, shared by nested models, of which saving would make two; "
+                "call it in one model alone, or do without nested models"
+            )

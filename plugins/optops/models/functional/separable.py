@@ -25,10 +25,17 @@ class SeparateLayers:
         name = f"{config['name']}_depthwise"
         while name in used:
             name += "_"
-        taken = ("dtype", "kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "data_format")
+        taken = (
+            *("dtype", "trainable", "kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier"),
+            *("data_format", "depthwise_regularizer"),
+        )
         depthwise = keras.layers.DepthwiseConv2D(name=name, use_bias=False, **{key: config[key] for key in taken})
-        kept = ("name", "dtype", "filters", "use_bias", "activation", "data_format")
-        return cls(depthwise, keras.layers.Conv2D(kernel_size=1, **{key: config[key] for key in kept}))
+        kept = (
+            *("name", "dtype", "trainable", "filters", "use_bias", "activation", "data_format"),
+            *("bias_regularizer", "activity_regularizer"),
+        )
+        given = {"kernel_regularizer": config["pointwise_regularizer"], **{key: config[key] for key in kept}}
+        return cls(depthwise, keras.layers.Conv2D(kernel_size=1, **given))
 
     def __call__(self, inputs: Any) -> Any:
         """Returns what the separable convolution does."""

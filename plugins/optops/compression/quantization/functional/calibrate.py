@@ -109,7 +109,13 @@ def signal_to_noise(histogram: Histogram, limits: Range) -> float:
 
 
 def decibels_of(power: float, noise: float) -> float:
-    """Returns the ratio of two powers in dB; infinite without noise, minus infinite without power."""
+    """Returns the ratio of two powers in dB; infinite without noise, minus infinite without power.
+
+    Raises:
+        ValueError: If one of them is NaN.
+    """
+    if np.isnan(power) or np.isnan(noise):
+        raise ValueError(f"the ratio of a signal of power {power} to noise of power {noise} is not a number")
     if noise <= 0:
         return float("inf")
     return 10 * float(np.log10(power / noise)) if power > 0 else float("-inf")

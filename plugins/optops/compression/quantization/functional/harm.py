@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.compression.quantization.functional.network import Arrays, Network, channel_axes, kernel_of, with_kernel
+from optops.compression.quantization.functional.network import (
+    READ_ONCE,
+    Arrays,
+    Network,
+    channel_axes,
+    kernel_of,
+    with_kernel,
+)
 from optops.compression.quantization.functional.placement import placement
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import Range, round_weights
@@ -36,8 +43,13 @@ def output_errors(
         ranges: Of all tensors, by name.
         levels: See `weight_scales`.
         examples: How many are run, one by one.
+
+    Raises:
+        ValueError: If there are no batches.
     """
     pieces = list(islice(_examples(network, batches), examples))
+    if not pieces:
+        raise ValueError(READ_ONCE)
     exact = [_outputs(network, piece, {}) for piece in pieces]
     spreads = [_spread(given) for given in zip(*exact, strict=True)]
     errors = {}

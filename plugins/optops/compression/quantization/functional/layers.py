@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optops.compression.quantization.functional.calibrate import decibels_of
 from optops.compression.quantization.functional.network import (
+    READ_ONCE,
     Network,
     channel_axes,
     kernel_of,
@@ -20,6 +21,9 @@ from optops.compression.quantization.functional.rounded import round_tensor
 from optops.compression.quantization.rounding import Range, grid_of, round_weights
 from optops.models.functional.calls import Call
 from optops.models.keras import keras, tf
+
+FEWEST_OUTPUTS = 16
+"""Outputs of a channel from which a mean error is told apart from what these examples happen to give."""
 
 
 @dataclass
@@ -46,16 +50,35 @@ class LayerRecord:
         return self.outputs * self.errors.size
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether enough was compared to correct the biases."""
+        return self.outputs >= FEWEST_OUTPUTS
+
+    @property
     def correction(self) -> tuple[float, ...]:
-        """What added to each channel's bias makes the mean error vanish."""
-        return tuple((self.errors / max(self.outputs, 1)).tolist())
+        """What added to each channel's bias makes the mean error vanish; nothing if too little was compared."""
+        return tuple((self.errors / self.outputs).tolist()) if self.is_corrected else ()
 
     @property
     def decibels(self) -> float:
-        """The ratio of signal to noise of the outputs, with the corrected bias, in dB."""
-        corrected = self.noise - float(np.square(self.errors).sum()) / max(self.outputs, 1)
+        """The ratio of signal to noise of the outputs, with the bias corrected if it is, in dB."""
+        if not self.is_corrected:
+            return decibels_of(self.power, self.noise)
+        corrected = self.noise - float(np.square(self.errors).sum()) / self.outputs
+        # The mean error was fitted on these outputs: on others it is off by its own error, and their spread is larger.
+        corrected *= (self.outputs + 1) / (self.outputs - 1)
         # What is left after a subtraction may be rounding of its own.
         return decibels_of(self.power, corrected if corrected > 1e-12 * self.noise else 0.0)
+
+    @property
+    def note(self) -> str:
+        """Says that the mean error stays, and what to do; empty if it is corrected."""
+        if self.is_corrected:
+            return ""
+        return (
+            f"bias not corrected: each channel gave {self.outputs} of the {FEWEST_OUTPUTS} outputs that tell its mean "
+            "error; calibrate on more examples"
+        )
 
 
 def measure_layers(
@@ -73,7 +96,7 @@ def measure_layers(
         levels: See `weight_scales`.
 
     Raises:
-        ValueError: If a weight is not finite; names the layer.
+        ValueError: If a weight or an output is not finite, which names the layer, or there are no batches.
     """
     twins = {name: _Twin.of(layer, levels) for name, layer in network.quantizable.items()}
     records = {name: LayerRecord() for name in twins}
@@ -95,8 +118,10 @@ def measure_layers(
     for piece in network.pieces(batches):
         examples += len(next(iter(piece.values())))
         network.run(piece, call_layer)
+    if not examples:
+        raise ValueError(READ_ONCE)
     for record in records.values():
-        record.macs /= max(examples, 1)
+        record.macs /= examples
     return records
 
 
@@ -111,12 +136,13 @@ class _Twin:
 
     @classmethod
     def of(cls, layer: Any, levels: int) -> "_Twin":
-        kernel = kernel_of(layer).numpy()
-        if not np.isfinite(kernel).all():
+        bad = sum(np.count_nonzero(~np.isfinite(weight)) for weight in layer.get_weights())
+        if bad:
             raise ValueError(
-                f"layer {layer.name!r}: {np.count_nonzero(~np.isfinite(kernel))} of its weights are NaN or infinite; "
-                "train the model anew before it is quantised"
+                f"layer {layer.name!r}: {bad} of its weights are NaN or infinite; train the model anew before it is "
+                "quantised"
             )
+        kernel = kernel_of(layer).numpy()
         rounded = tf.constant(round_weights(kernel, channel_axes(layer), levels))
         activation = keras.layers.Activation(layer.activation, dtype=layer.dtype)
         return cls(layer, rounded, activation, _macs_per_output(layer, kernel))
@@ -132,6 +158,11 @@ class _Twin:
         record.outputs += errors.size // errors.shape[axis]
         record.power += float(np.vdot(values, values))
         record.noise += float(np.vdot(errors, errors))
+        if not np.isfinite(record.power + record.noise):
+            raise ValueError(
+                f"layer {self.layer.name!r}: its outputs are not finite, or too large to be squared in float32; "
+                "look at the weights and the calibration data"
+            )
         record.macs += values.size * self.macs_per_output
 
 

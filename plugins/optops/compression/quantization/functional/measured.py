@@ -47,7 +47,11 @@ class Measured:
             {name: "int8" for name in self.layers if name in chosen},
             dynamic=False,
             ranges={name: self.ranges[name].limits for name in rounded},
-            bias_corrections={name: record.correction for name, record in self.layers.items() if name in chosen},
+            bias_corrections={
+                name: record.correction
+                for name, record in self.layers.items()
+                if name in chosen and record.is_corrected
+            },
             weight_levels=self.weight_levels,
             notes=dict(notes),
             range_notes={name: str(self.ranges[name]) for name in rounded},

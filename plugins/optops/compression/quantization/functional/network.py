@@ -18,6 +18,7 @@ ELEMENTS = 1 << 18
 """Input elements that are run at a time; an example that has more is run alone."""
 EXAMPLES = 16
 """Most examples that are run at a time, so that small ones make several pieces, of which some are held out."""
+READ_ONCE = "calibration gave no batches when it was read again; return a new iterator each time"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -69,6 +70,22 @@ class Network:
             if type(call.layer) in QUANTIZABLE and self.names[call.inputs[0]] in self.floats:
                 found[call.layer.name] = call.layer
         return found
+
+    @property
+    def why_none(self) -> str:
+        """Says why int8 can run no layer; empty if it can run one."""
+        if self.quantizable:
+            return ""
+        other = {
+            call.layer.name: call.node.keras_inputs[0].dtype.name
+            for call in self.calls.calls
+            if type(call.layer) in QUANTIZABLE
+        }
+        if other:
+            taken = ", ".join(f"{name} takes {dtype}" for name, dtype in other.items())
+            return f"no layer can run in int8: {taken}, and int8 stands for float32; build the model in float32"
+        kinds = ", ".join(kind.__name__ for kind in QUANTIZABLE)
+        return f"no layer can run in int8: that is for {kinds}, and none of the model's layers is one"
 
     def with_output_names(self, model: Any) -> Any:
         """Returns a form of the network whose outputs are called as those of the model that it was made of.
