@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optops.models.functional.activations import activation_weights, settings_of, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild, with_training
+from optops.models.functional.copies import give_weights
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.full_precision import (
     arguments_in_full_precision,
@@ -188,8 +189,7 @@ def _set_weights(layer: Any, copy: Any, norms: Sequence[Any]) -> None:
         _set_product(layer, copy.pointwise, "kernel", norms)
     elif not norms:
         # What an activation has of its own goes with it where it became a layer.
-        own = layer.get_weights()[: len(copy.weights)]
-        copy.set_weights(own)
+        give_weights(copy, layer, layer.get_weights()[: len(copy.weights)])
     else:
         name, _ = OUTPUT_AXES[type(layer)]
         for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):

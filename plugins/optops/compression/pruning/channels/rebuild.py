@@ -11,6 +11,7 @@ from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
 from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import is_nested
+from optops.models.functional.copies import give_weights
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
@@ -52,7 +53,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
         if not is_nested(layer):
-            smaller_layer.set_weights(cut.arrays(layer))
+            give_weights(smaller_layer, layer, cut.arrays(layer))
     derive_anew(smaller)
     return smaller
 

@@ -9,6 +9,7 @@ from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import round_weights
 from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import Call, rebuild
+from optops.models.functional.copies import give_weights
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import tf
 from optops.precision import PrecisionPlan
@@ -106,7 +107,7 @@ def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
         correction = np.asarray(plan.bias_corrections[layer.name], np.float32)
         kernel, *bias = arrays
         arrays = [kernel, bias[0] + correction if bias else correction]
-    copy.set_weights(arrays)
+    give_weights(copy, layer, arrays)
 
 
 def _round_kernel(layer: Any, plan: PrecisionPlan) -> None:
