@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
-from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import is_nested
-from optops.models.functional.copies import give_weights
+from optops.models.functional.copies import give_weights, made_again, settings_of
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
@@ -46,7 +45,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
             copies[layer] = (
                 keras.models.clone_model(layer, cut.inputs(layer), copy)
                 if is_nested(layer)
-                else type(layer).from_config(cut.config(layer))
+                else made_again(layer, cut.config(layer))
             )
         return copies[layer]
 
