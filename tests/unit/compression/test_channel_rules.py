@@ -162,3 +162,24 @@ def test_a_slope_that_all_channels_share_does_not_tie_what_it_is_called_on():
     y = slope(conv(24, name="wide")(slope(conv(16, name="narrow")(x))))
     graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(y)))
     assert [group.layers for group in graph.groups] == [("narrow",), ("wide",)]
+
+
+@pytest.mark.parametrize("wrapped_first", [True, False])
+@pytest.mark.parametrize("inner", ["model", "sequence", "layer"])
+def test_a_layer_that_a_wrapper_shares_with_the_rest_is_left_whole_and_shared(inner, wrapped_first):
+    x, rows = keras.Input([4, 8, 3]), keras.Input([8, 3])
+    image = keras.Input([8, 3])
+    shared = {
+        "layer": lambda: L.Conv1D(16, 3, name="shared"),
+        "model": lambda: keras.Model(image, L.Conv1D(16, 3, name="shared")(L.Conv1D(16, 3)(image))),
+        "sequence": lambda: keras.Sequential([L.Conv1D(16, 3), L.BatchNormalization(), L.Conv1D(16, 3, name="shared")]),
+    }[inner]()
+    wrapped, direct = L.GlobalAveragePooling2D()(L.TimeDistributed(shared)(x)), L.GlobalMaxPooling1D()(shared(rows))
+    # What is deeper is followed first.
+    y = L.Concatenate()([L.ReLU()(wrapped), direct] if wrapped_first else [wrapped, L.ReLU()(direct)])
+    model = keras.Model([x, rows], L.Dense(2)(L.Dense(16, name="free")(y)))
+    graph = assert_equals_its_masked_form(model)
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert wrapped_first or "(TimeDistributed) needs them all" in graph.left_whole["shared"]
+    smaller = prune_channels(model, 0.5)
+    assert len(smaller.trainable_variables) == len(model.trainable_variables)

@@ -43,7 +43,8 @@ class Trace:
         slots: By layer and name, the atoms that a layer's weights or its configuration hold: one set however often the
             layer is called.
         weights: By layer, those with channels along an axis; the others stay as they are.
-        refused: By layer, why one of its calls needs all channels; so do its other calls, for they share its slots.
+        refused: By layer, why one of its calls needs all channels; so do its other calls, for they share its slots, and
+            those of the layers within it.
     """
 
     ties: Ties = field(default_factory=Ties)
@@ -55,6 +56,8 @@ class Trace:
         """Returns the atoms of one of a layer's slots, new ones at its first call."""
         if (layer, name) not in self.slots:
             self.slots[layer, name] = self.ties.new(count)
+            if layer in self.refused:
+                self.ties.fix(self.slots[layer, name], self.refused[layer])
         return self.slots[layer, name]
 
     def hold(self, layer: Any, *weights: Weight) -> None:
@@ -62,10 +65,11 @@ class Trace:
         self.weights.setdefault(layer, [weight for weight in weights if weight.variable is not None])
 
     def refuse(self, layer: Any, reason: str) -> None:
-        """Notes that a layer needs all channels, those of the calls before too."""
-        self.refused.setdefault(layer, reason)
+        """Notes that a layer needs all channels, and so do the layers within it, in the calls before too."""
+        within = dict.fromkeys(layer._flatten_layers(), reason)
+        self.refused = within | self.refused
         for (holder, _), atoms in self.slots.items():
-            if holder is layer:
+            if holder in within:
                 self.ties.fix(atoms, reason)
 
 

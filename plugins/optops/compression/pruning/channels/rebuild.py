@@ -10,7 +10,7 @@ from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
 from optops.models.functional.calls import is_nested
-from optops.models.functional.copies import give_weights, made_again, settings_of
+from optops.models.functional.copies import WRAPPERS, give_weights, made_again, settings_of, wrapped_again
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
@@ -40,14 +40,17 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
     copies: dict[Any, Any] = {}
 
     def copy(layer: Any) -> Any:
-        # Nested models may share a layer or a model with each other and with the one that they are in.
+        # Nested models and wrappers may share a layer or a model with each other and with the one that they are in.
         if layer not in copies:
-            copies[layer] = (
-                keras.models.clone_model(layer, cut.inputs(layer), copy)
-                if is_nested(layer)
-                else made_again(layer, cut.config(layer))
-            )
+            copies[layer] = copied(layer)
         return copies[layer]
+
+    def copied(layer: Any) -> Any:
+        if is_nested(layer):
+            return keras.models.clone_model(layer, cut.inputs(layer), copy)
+        config = cut.config(layer)
+        wraps = type(layer) in WRAPPERS
+        return wrapped_again(layer, config, copy(layer.layer)) if wraps else made_again(layer, config)
 
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
