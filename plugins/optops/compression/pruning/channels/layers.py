@@ -84,6 +84,9 @@ Rule = Callable[[Trace, Any, Sequence[Atoms], Any], Atoms]
 def passes(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """Every channel of the output is made of its own channel of the one input alone."""
     _refuse_channels_first(layer)
+    noise = getattr(layer, "noise_shape", None)
+    if noise is not None and noise[-1] not in (None, 1):
+        raise NoRuleError(f"its noise has the shape {tuple(noise)}, with a number for each channel")
     (only,) = inputs
     return only
 
@@ -170,15 +173,17 @@ def embedding(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> A
 
 
 def batch_normalization(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
-    """Four vectors along the channels."""
+    """Four vectors along the channels, and three more if it renormalises."""
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     rank = node.outputs.shape.rank
     if axis % rank != rank - 1:
         raise NoRuleError("it normalises another axis than the last")
     into = trace.slot(layer, "in", len(inputs[0]))
     trace.ties.tie(inputs[0], into)
-    roles = (("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "statistic"), ("moving_variance", "statistic"))
-    trace.hold(layer, *(Weight(getattr(layer, name), role, {0: into}) for name, role in roles))
+    renorm = ("moving_stddev", "renorm_mean", "renorm_stddev") if layer.renorm else ()
+    roles = {"gamma": "gamma", "beta": "beta"}
+    roles |= dict.fromkeys(("moving_mean", "moving_variance", *renorm), "statistic")
+    trace.hold(layer, *(Weight(getattr(layer, name), role, {0: into}) for name, role in roles.items()))
     return into
 
 

@@ -30,6 +30,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
         biases: Added to the biases of layers; see `constant_contributions`.
 
     Raises:
+        TypeError: If a layer can not be copied.
         ValueError: If one of them must stay, or a layer would be left without a channel.
     """
     ties = graph.trace.ties
@@ -46,6 +47,11 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
         return copies[layer]
 
     def copied(layer: Any) -> Any:
+        if getattr(layer, "symbol", None) == "einsum":
+            raise TypeError(
+                f"{layer.name}: Keras loses the tensors of tf.einsum when it copies a model, as when it loads one; "
+                "call it within a layer of your own"
+            )
         if is_nested(layer):
             return keras.models.clone_model(layer, cut.inputs(layer), copy)
         config = cut.config(layer)
@@ -118,6 +124,10 @@ class _Cut:
 
     def arrays(self, layer: Any) -> list[NDArray[Any]]:
         """Returns the values of a layer's weights."""
+        if layer not in self.graph.trace.weights:
+            # A vocabulary is among them, which is no variable.
+            found: list[NDArray[Any]] = layer.get_weights()
+            return found
         arrays = {id(variable): variable.numpy() for variable in layer.weights}
         for weight in self.graph.trace.weights.get(layer, ()):
             for axis, atoms in weight.axes.items():
