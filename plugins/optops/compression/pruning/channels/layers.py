@@ -315,3 +315,5 @@ RULES: dict[type, Rule] = {
     ),
 }
 """By exact type: a subclass may do anything."""
+MAKE_CHANNELS: tuple[Rule, ...] = (convolution, transposed_convolution, separable_convolution, dense, embedding)
+"""Rules of the layers whose weights make new channels."""
