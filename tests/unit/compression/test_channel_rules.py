@@ -162,3 +162,66 @@ def test_a_slope_that_all_channels_share_does_not_tie_what_it_is_called_on():
     y = slope(conv(24, name="wide")(slope(conv(16, name="narrow")(x))))
     graph = assert_equals_its_masked_form(keras.Model(x, conv(4)(y)))
     assert [group.layers for group in graph.groups] == [("narrow",), ("wide",)]
+
+
+@pytest.mark.parametrize("wrapped_first", [True, False])
+@pytest.mark.parametrize("inner", ["model", "sequence", "layer"])
+def test_a_layer_that_a_wrapper_shares_with_the_rest_is_left_whole_and_shared(inner, wrapped_first):
+    x, rows = keras.Input([4, 8, 3]), keras.Input([8, 3])
+    image = keras.Input([8, 3])
+    shared = {
+        "layer": lambda: L.Conv1D(16, 3, name="shared"),
+        "model": lambda: keras.Model(image, L.Conv1D(16, 3, name="shared")(L.Conv1D(16, 3)(image))),
+        "sequence": lambda: keras.Sequential([L.Conv1D(16, 3), L.BatchNormalization(), L.Conv1D(16, 3, name="shared")]),
+    }[inner]()
+    wrapped, direct = L.GlobalAveragePooling2D()(L.TimeDistributed(shared)(x)), L.GlobalMaxPooling1D()(shared(rows))
+    # What is deeper is followed first.
+    y = L.Concatenate()([L.ReLU()(wrapped), direct] if wrapped_first else [wrapped, L.ReLU()(direct)])
+    model = keras.Model([x, rows], L.Dense(2)(L.Dense(16, name="free")(y)))
+    graph = assert_equals_its_masked_form(model)
+    assert [group.layers for group in graph.groups] == [("free",)]
+    assert "(TimeDistributed) needs them all" in graph.left_whole["shared"]
+    smaller = prune_channels(model, 0.5)
+    assert len(smaller.trainable_variables) == len(model.trainable_variables)
+
+
+def test_rows_that_a_vocabulary_gives_have_channels_that_may_go():
+    words = keras.Input([6], dtype="int64", name="words")
+    lookup = L.IntegerLookup(vocabulary=[3, 1, 4, 15])
+    y = L.Conv1D(16, 3)(L.Embedding(lookup.vocabulary_size(), 16)(lookup(words)))
+    graph = assert_equals_its_masked_form(keras.Model(words, L.Dense(2)(L.GlobalMaxPooling1D()(y))))
+    assert len(graph.groups) == 2
+
+
+def test_a_batch_norm_that_renormalises_is_cut_with_its_own_statistics():
+    x = keras.Input([8, 8, 3])
+    y = L.BatchNormalization(renorm=True)(conv(16)(x))
+    model = keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
+    assert len(assert_equals_its_masked_form(model).groups) == 1
+    norm = prune_channels(model, 0.5).layers[2]
+    assert norm.renorm_mean.shape == norm.renorm_stddev.shape == norm.gamma.shape == [8]
+
+
+@pytest.mark.parametrize(("shape", "free"), [((None, 1, 1, 16), False), ((None, 8, 8, 1), True), (None, True)])
+def test_dropout_whose_noise_has_a_number_for_each_channel_needs_them_all(shape, free):
+    x = keras.Input([8, 8, 3])
+    y = L.Dropout(0.5, noise_shape=shape)(conv(16, name="dropped")(conv(16)(x)))
+    model = keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
+    assert len(assert_equals_its_masked_form(model).groups) == 1 + free
+    assert prune_channels(model, 0.5)(example_inputs(model)[model.input_names[0]], training=True).shape[-1] == 2
+
+
+def test_a_pixel_shuffle_of_another_axis_needs_all_channels_however_it_says_so():
+    x = keras.Input([8, 8, 3])
+    y = L.Permute((3, 1, 2))(conv(16, name="shuffled")(conv(16, name="free")(x)))
+    for shuffled in (tf.nn.depth_to_space(y, 2, "NCHW"), tf.nn.depth_to_space(y, 2, data_format="NCHW")):
+        graph = follow_channels(keras.Model(x, shuffled))
+        assert [group.layers for group in graph.groups] == [("free",)]
+
+
+def test_a_call_that_keras_does_not_copy_is_named():
+    x = keras.Input([8, 8, 3])
+    y = conv(16)(conv(16)(x))
+    model = keras.Model(x, conv(4)(tf.einsum("bhwc,bhwc->bhwc", y, y)))
+    with pytest.raises(TypeError, match=r"tf.einsum: Keras loses .* within a layer of your own"):
+        prune_channels(model, 0.5)

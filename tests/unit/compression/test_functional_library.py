@@ -49,6 +49,22 @@ def test_without_batches_batch_norms_stay_as_they_were():
     assert prune(network(), ratio=0.5).count_params() < network().count_params()
 
 
+def test_a_network_too_narrow_for_the_multiple_is_not_returned_as_it_is_but_pruned_by_a_smaller_one():
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3), name="image")
+    tensor = L.Conv2D(8, 3)(L.Conv2D(8, 3)(image))
+    model = keras.Model(image, L.Dense(4)(L.Flatten()(tensor)))
+    with pytest.raises(
+        ValueError, match=r"at ratio 0\.7 no channel goes: widths stay multiples of 8, .* groups have 8 "
+    ):
+        prune(model, ratio=0.7)
+    smaller = prune(model, ratio=0.7, multiple=2)
+    assert sum(layer.filters for layer in smaller.layers if isinstance(layer, L.Conv2D)) in (4, 6)
+    floored = prune(model, ratio=0.7, multiple=1, floor=0.5)
+    assert [layer.filters for layer in floored.layers if isinstance(layer, L.Conv2D)] == [4, 4]
+    np.testing.assert_array_equal(prune(model, ratio=0.0).get_weights()[0], model.get_weights()[0])
+
+
 def test_ratios_of_the_other_kind_of_model_are_refused():
     sizes = {"vocabulary": 14, "width": 32, "heads": 2, "feed_forward": 64, "encoder_layers": 1, "decoder_layers": 1}
     transformer = Transformer(TransformerConfig.uniform(**sizes, dropout=0.0))

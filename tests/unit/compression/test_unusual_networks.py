@@ -222,3 +222,96 @@ def test_a_layer_of_ones_own_with_an_activation_that_is_no_setting_is_pruned_and
     (expected,), (found,) = (outputs_of(m, inputs).values() for m in (model, quantize(model, [inputs]).simulated))
     assert relative_error(found, expected) < 0.1
     assert [prune_channels(model, 0.5).get_layer(name).filters for name in ("free", "whole")] == [8, 16]
+
+
+class Still(keras.constraints.Constraint):
+    def __call__(self, weight):
+        return weight
+
+
+def squares(weight):
+    return tf.reduce_sum(weight**2)
+
+
+def halves(shape, dtype=None):
+    return tf.fill(shape, tf.constant(0.5, dtype))
+
+
+OWN = {"kernel_regularizer": squares, "kernel_initializer": halves, "kernel_constraint": Still()}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L.Dense(16, **OWN),
+        lambda: L.TimeDistributed(L.Dense(16, activation=hard_swish, **OWN)),
+        lambda: L.TimeDistributed(TwoProducts()),
+    ],
+    ids=["Dense", "TimeDistributed", "TimeDistributed of one's own"],
+)
+def test_settings_of_ones_own_that_are_not_registered_are_those_of_the_copy(make):
+    keras.utils.set_random_seed(1)
+    x = keras.Input([4, 8], name="x")
+    model = keras.Model(x, L.Dense(4)(make()(L.Dense(16)(L.Dense(16)(x)))))
+    inputs = example_inputs(model)
+    (expected,) = outputs_of(model, inputs).values()
+    same = prune_channels(model, 0.0)
+    np.testing.assert_allclose(same(inputs["x"]), expected, atol=1e-5)
+    np.testing.assert_allclose(same.losses, model.losses, rtol=1e-5)
+    assert relative_error(quantize(model, [inputs]).simulated(inputs["x"]), expected) < 0.1
+
+
+class Cell(L.Layer):
+    state_size = output_size = 16
+
+    def call(self, inputs, states):
+        return inputs + states[0], [inputs]
+
+
+@pytest.mark.parametrize("compress", [lambda model: prune_channels(model, 0.5), fold_batch_norms])
+def test_what_keras_does_not_find_within_a_layer_is_said_with_the_name_of_the_layer(compress):
+    x = keras.Input([4, 8], name="x")
+    model = keras.Model(x, L.RNN(Cell(), name="cells")(L.Dense(16)(L.Dense(16)(x))))
+    with pytest.raises(TypeError, match=r"cells \(RNN\) can not be made again .*Cell[^$]*custom_object_scope"):
+        compress(model)
+    with keras.utils.custom_object_scope({"Cell": Cell}):
+        assert compress(model).count_params() <= model.count_params()
+
+
+class Adapted(L.Layer):
+    """A frozen product and one of low rank that is learnt beside it."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.whole, self.down, self.up = L.Dense(16), L.Dense(4, use_bias=False), L.Dense(16, use_bias=False)
+
+    def call(self, inputs):
+        return self.whole(inputs) + self.up(self.down(inputs))
+
+
+class TwoProducts(L.Layer):
+    """A frozen product before one that learns."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.whole, self.last = L.Dense(16), L.Dense(16)
+
+    def call(self, inputs):
+        return self.last(tf.nn.relu(self.whole(inputs)))
+
+
+@pytest.mark.parametrize("make", [Adapted, TwoProducts])
+def test_what_is_frozen_within_a_layer_of_ones_own_keeps_its_place_and_stays_frozen(make):
+    keras.utils.set_random_seed(1)
+    x, layer = keras.Input([4, 8], name="x"), make()
+    model = keras.Model(x, L.Dense(4)(layer(L.Dense(16)(L.Dense(16)(x)))))
+    layer.whole.trainable = False
+    inputs = example_inputs(model)
+    (expected,) = outputs_of(model, inputs).values()
+    same = prune_channels(model, 0.0)
+    folded = fold_batch_norms(model)
+    for copy in (same, folded):
+        np.testing.assert_allclose(copy(inputs["x"]), expected, atol=1e-5)
+        assert len(copy.trainable_weights) == len(model.trainable_weights)
+    simulated = quantize(model, [inputs]).simulated
+    assert relative_error(simulated(inputs["x"]), expected) < 0.1

@@ -29,6 +29,8 @@ def prune(
     feed_forward: float | None = None,
     batches: Iterable[Any] = (),
     criterion: Criterion = l2_norm,
+    multiple: int = 8,
+    floor: float = 0.1,
 ) -> Any:
     """Returns a smaller model without what matters least: heads and units of a Transformer or BERT, channels of others.
 
@@ -44,11 +46,13 @@ def prune(
             `target` and `labels`, for a `Bert` with `ids` and `labels`; for others inputs, on which batch norms are
             measured anew, or none.
         criterion: What a channel matters.
+        multiple: Numbers of channels stay multiples of it; a group of tied channels keeps so many at least.
+        floor: Share of every group of tied channels that stays in any case.
 
     Raises:
         TypeError: If the model is none of these.
-        ValueError: If a ratio is missing, of the other kind of model, or out of range, or there are no batches for a
-            `Transformer` or `Bert`.
+        ValueError: If a ratio is missing, of the other kind of model, or out of range, there are no batches for a
+            `Transformer` or `Bert`, or no channel goes because of `multiple` and `floor`.
     """
     if type(model) in _CUT_BY_UNITS:
         if heads is None or feed_forward is None or ratio is not None:
@@ -60,7 +64,7 @@ def prune(
     remaining = iter(batches)
     first = next(remaining, None)
     inputs = first if criterion is batch_norm_scale else None
-    smaller = prune_channels(model, ratio, criterion=criterion, inputs=inputs)
+    smaller = prune_channels(model, ratio, criterion=criterion, multiple=multiple, floor=floor, inputs=inputs)
     if first is not None and any(isinstance(layer, keras.layers.BatchNormalization) for layer in smaller.submodules):
         measure_batch_norms(smaller, chain([first], remaining))
     return smaller

@@ -12,15 +12,6 @@ WITHIN = ("linear", "relu", "relu6")
 """Activations that runtimes compute along with the layer, in int8 too."""
 
 
-def settings_of(layer: Any) -> dict[str, Any]:
-    """Returns the config that makes a layer again, with its activation as it is: by name, one's own is not found."""
-    config: dict[str, Any] = layer.get_config()
-    function = getattr(layer, "activation", None)
-    if "activation" in config and callable(function) and not isinstance(function, keras.layers.Layer):
-        config["activation"] = function
-    return config
-
-
 def activation_weights(layer: Any) -> list[Any]:
     """Returns those of a layer's weights that belong to its activation: a PReLU, for example."""
     activation = getattr(layer, "activation", None)

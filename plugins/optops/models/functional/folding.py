@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.models.functional.activations import activation_weights, settings_of, split_activations
+from optops.models.functional.activations import activation_weights, split_activations
 from optops.models.functional.calls import Call, Calls, calls_of, rebuild, with_training
+from optops.models.functional.copies import give_weights, made_again, settings_of
 from optops.models.functional.derived import derive_anew
 from optops.models.functional.full_precision import (
     arguments_in_full_precision,
@@ -179,7 +180,7 @@ def _changes_for_norm(layer: Any) -> dict[str, Any]:
 
 def _copy(layer: Any, name: str, changes: Mapping[str, Any], used: Collection[str]) -> Any:
     config = {**in_full_precision(settings_of(layer)), "name": name, **changes}
-    return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else type(layer).from_config(config)
+    return SeparateLayers.of(config, used) if type(layer) is _L.SeparableConv2D else made_again(layer, config)
 
 
 def _set_weights(layer: Any, copy: Any, norms: Sequence[Any]) -> None:
@@ -188,8 +189,7 @@ def _set_weights(layer: Any, copy: Any, norms: Sequence[Any]) -> None:
         _set_product(layer, copy.pointwise, "kernel", norms)
     elif not norms:
         # What an activation has of its own goes with it where it became a layer.
-        own = layer.get_weights()[: len(copy.weights)]
-        copy.set_weights(own)
+        give_weights(copy, layer, layer.get_weights()[: len(copy.weights)])
     else:
         name, _ = OUTPUT_AXES[type(layer)]
         for attribute in ("depthwise_kernel", "kernel", "pointwise_kernel"):

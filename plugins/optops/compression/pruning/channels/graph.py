@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optops.compression.pruning.channels.atoms import Atoms
-from optops.compression.pruning.channels.layers import RULES, NoRuleError, Trace, embedding
+from optops.compression.pruning.channels.layers import MAKE_CHANNELS, RULES, NoRuleError, Trace, embedding
 from optops.compression.pruning.channels.operations import OPERATIONS
 from optops.models.functional.calls import check_can_be_followed, entering, is_nested
 from optops.models.keras import tf
@@ -202,6 +202,10 @@ def _groups(trace: Trace) -> Iterator[ChannelGroup]:
 
 
 def _left_whole(trace: Trace) -> Iterator[tuple[str, str]]:
+    for layer, reason in trace.refused.items():
+        # Of those within a wrapper, for example, no call is followed.
+        if RULES.get(type(layer)) in MAKE_CHANNELS and layer not in trace.weights:
+            yield layer.name, reason
     for layer, atoms in _made(trace):
         reasons = {trace.ties.reason(root) for root in trace.ties.roots(atoms).tolist()}
         if None not in reasons:

@@ -43,7 +43,8 @@ class Trace:
         slots: By layer and name, the atoms that a layer's weights or its configuration hold: one set however often the
             layer is called.
         weights: By layer, those with channels along an axis; the others stay as they are.
-        refused: By layer, why one of its calls needs all channels; so do its other calls, for they share its slots.
+        refused: By layer, why one of its calls needs all channels; so do its other calls, for they share its slots, and
+            those of the layers within it.
     """
 
     ties: Ties = field(default_factory=Ties)
@@ -55,6 +56,8 @@ class Trace:
         """Returns the atoms of one of a layer's slots, new ones at its first call."""
         if (layer, name) not in self.slots:
             self.slots[layer, name] = self.ties.new(count)
+            if layer in self.refused:
+                self.ties.fix(self.slots[layer, name], self.refused[layer])
         return self.slots[layer, name]
 
     def hold(self, layer: Any, *weights: Weight) -> None:
@@ -62,10 +65,11 @@ class Trace:
         self.weights.setdefault(layer, [weight for weight in weights if weight.variable is not None])
 
     def refuse(self, layer: Any, reason: str) -> None:
-        """Notes that a layer needs all channels, those of the calls before too."""
-        self.refused.setdefault(layer, reason)
+        """Notes that a layer needs all channels, and so do the layers within it, in the calls before too."""
+        within = dict.fromkeys(layer._flatten_layers(), reason)
+        self.refused = within | self.refused
         for (holder, _), atoms in self.slots.items():
-            if holder is layer:
+            if holder in within:
                 self.ties.fix(atoms, reason)
 
 
@@ -80,6 +84,9 @@ Rule = Callable[[Trace, Any, Sequence[Atoms], Any], Atoms]
 def passes(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """Every channel of the output is made of its own channel of the one input alone."""
     _refuse_channels_first(layer)
+    noise = getattr(layer, "noise_shape", None)
+    if noise is not None and noise[-1] not in (None, 1):
+        raise NoRuleError(f"its noise has the shape {tuple(noise)}, with a number for each channel")
     (only,) = inputs
     return only
 
@@ -166,15 +173,17 @@ def embedding(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> A
 
 
 def batch_normalization(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
-    """Four vectors along the channels."""
+    """Four vectors along the channels, and three more if it renormalises."""
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     rank = node.outputs.shape.rank
     if axis % rank != rank - 1:
         raise NoRuleError("it normalises another axis than the last")
     into = trace.slot(layer, "in", len(inputs[0]))
     trace.ties.tie(inputs[0], into)
-    roles = (("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "statistic"), ("moving_variance", "statistic"))
-    trace.hold(layer, *(Weight(getattr(layer, name), role, {0: into}) for name, role in roles))
+    renorm = ("moving_stddev", "renorm_mean", "renorm_stddev") if layer.renorm else ()
+    roles = {"gamma": "gamma", "beta": "beta"}
+    roles |= dict.fromkeys(("moving_mean", "moving_variance", *renorm), "statistic")
+    trace.hold(layer, *(Weight(getattr(layer, name), role, {0: into}) for name, role in roles.items()))
     return into
 
 
@@ -306,3 +315,5 @@ RULES: dict[type, Rule] = {
     ),
 }
 """By exact type: a subclass may do anything."""
+MAKE_CHANNELS: tuple[Rule, ...] = (convolution, transposed_convolution, separable_convolution, dense, embedding)
+"""Rules of the layers whose weights make new channels."""

@@ -17,7 +17,7 @@ ONE_BY_ONE = (
 
 def concat(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """`tf.concat`, its axis by place or by name."""
-    axis = node.call_kwargs.get("axis", node.call_args[1] if len(node.call_args) > 1 else None)
+    axis = _argument(node, "axis", 1, None)
     if not isinstance(axis, int):
         raise NoRuleError("its axis is not a number")
     return concatenate_along(axis, trace, layer, inputs, node)
@@ -26,13 +26,18 @@ def concat(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atom
 def depth_to_space(trace: Trace, layer: Any, inputs: Sequence[Atoms], node: Any) -> Atoms:
     """Channel k of the output comes from the channels k, k + outputs, k + 2 outputs, ...: they go together."""
     (atoms,) = inputs
-    if node.call_kwargs.get("data_format", "NHWC") != "NHWC":
+    if _argument(node, "data_format", 2, "NHWC") != "NHWC":
         raise NoRuleError("its channels are not the last axis")
     outputs = node.outputs.shape[-1]
     blocks = atoms.reshape(-1, outputs)
     for block in blocks[1:]:
         trace.ties.tie(blocks[0], block)
     return np.array(blocks[0])
+
+
+def _argument(node: Any, name: str, place: int, default: Any) -> Any:
+    """Returns what a call is given by name or by place."""
+    return node.call_kwargs.get(name, node.call_args[place] if len(node.call_args) > place else default)
 
 
 OPERATIONS: dict[str, Rule] = {

@@ -42,7 +42,8 @@ def prune_channels(
 
     Raises:
         TypeError: If the model is neither functional nor sequential.
-        ValueError: If the ratio is out of range, a weight is not finite, or no channel may be pruned.
+        ValueError: If the ratio is out of range, a weight is not finite, no channel may be pruned, or none is for the
+            sake of `multiple` and `floor`.
 
     Source: Molchanov et al. 2017 (global ranking); Lee et al. 2021 (relative to what is left); Fang et al. 2023 (groups
     of tied channels).
@@ -50,6 +51,13 @@ def prune_channels(
     graph = follow_channels(model)
     before = None if whole is None else follow_channels(whole)
     removed = least_important(graph, ratio, criterion, multiple, floor, before)
+    if ratio and not removed and whole is None:
+        widths = ", ".join(sorted({str(len(group.channels)) for group in graph.groups}, key=int))
+        raise ValueError(
+            f"prune_channels: at ratio {ratio:g} no channel goes: widths stay multiples of {multiple}, and every group "
+            f"keeps one such multiple and {floor:.0%} of its channels; groups have {widths} channels. Give a smaller "
+            "`multiple`, or a larger ratio"
+        )
     biases = None if inputs is None else constant_contributions(model, graph, removed, inputs)
     return without_channels(model, graph, removed, biases)
 

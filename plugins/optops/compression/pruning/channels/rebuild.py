@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from optops.compression.pruning.channels.atoms import Atoms
 from optops.compression.pruning.channels.constants import Biases
 from optops.compression.pruning.channels.graph import ChannelGraph, input_slot
-from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import is_nested
+from optops.models.functional.copies import WRAPPERS, give_weights, made_again, settings_of, wrapped_again
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import keras
 
@@ -30,6 +30,7 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
         biases: Added to the biases of layers; see `constant_contributions`.
 
     Raises:
+        TypeError: If a layer can not be copied.
         ValueError: If one of them must stay, or a layer would be left without a channel.
     """
     ties = graph.trace.ties
@@ -40,19 +41,27 @@ def without_channels(model: Any, graph: ChannelGraph, removed: set[int], biases:
     copies: dict[Any, Any] = {}
 
     def copy(layer: Any) -> Any:
-        # Nested models may share a layer or a model with each other and with the one that they are in.
+        # Nested models and wrappers may share a layer or a model with each other and with the one that they are in.
         if layer not in copies:
-            copies[layer] = (
-                keras.models.clone_model(layer, cut.inputs(layer), copy)
-                if is_nested(layer)
-                else type(layer).from_config(cut.config(layer))
-            )
+            copies[layer] = copied(layer)
         return copies[layer]
+
+    def copied(layer: Any) -> Any:
+        if getattr(layer, "symbol", None) == "einsum":
+            raise TypeError(
+                f"{layer.name}: Keras loses the tensors of tf.einsum when it copies a model, as when it loads one; "
+                "call it within a layer of your own"
+            )
+        if is_nested(layer):
+            return keras.models.clone_model(layer, cut.inputs(layer), copy)
+        config = cut.config(layer)
+        wraps = type(layer) in WRAPPERS
+        return wrapped_again(layer, config, copy(layer.layer)) if wraps else made_again(layer, config)
 
     smaller = keras.models.clone_model(model, clone_function=copy)
     for layer, smaller_layer in copies.items():
         if not is_nested(layer):
-            smaller_layer.set_weights(cut.arrays(layer))
+            give_weights(smaller_layer, layer, cut.arrays(layer))
     derive_anew(smaller)
     return smaller
 
@@ -115,6 +124,10 @@ class _Cut:
 
     def arrays(self, layer: Any) -> list[NDArray[Any]]:
         """Returns the values of a layer's weights."""
+        if layer not in self.graph.trace.weights:
+            # A vocabulary is among them, which is no variable.
+            found: list[NDArray[Any]] = layer.get_weights()
+            return found
         arrays = {id(variable): variable.numpy() for variable in layer.weights}
         for weight in self.graph.trace.weights.get(layer, ()):
             for axis, atoms in weight.axes.items():

@@ -7,8 +7,8 @@ import numpy as np
 from optops.compression.quantization.functional.network import Network, channel_axes, kernel_of
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.rounding import round_weights
-from optops.models.functional.activations import settings_of
 from optops.models.functional.calls import Call, rebuild
+from optops.models.functional.copies import give_weights, made_again, settings_of
 from optops.models.functional.derived import derive_anew
 from optops.models.keras import tf
 from optops.precision import PrecisionPlan
@@ -97,7 +97,7 @@ def check_plan(network: Network, plan: PrecisionPlan) -> None:
 
 def _copy(layer: Any, with_bias: bool) -> Any:
     config = settings_of(layer)
-    return type(layer).from_config({**config, "use_bias": True} if with_bias else config)
+    return made_again(layer, {**config, "use_bias": True} if with_bias else config)
 
 
 def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
@@ -106,7 +106,7 @@ def _set_weights(layer: Any, copy: Any, plan: PrecisionPlan) -> None:
         correction = np.asarray(plan.bias_corrections[layer.name], np.float32)
         kernel, *bias = arrays
         arrays = [kernel, bias[0] + correction if bias else correction]
-    copy.set_weights(arrays)
+    give_weights(copy, layer, arrays)
 
 
 def _round_kernel(layer: Any, plan: PrecisionPlan) -> None:
