@@ -188,8 +188,8 @@ def test_an_exported_model_computes_in_int8_what_was_simulated(runtime, nearness
     (found,) = executable({"image": data}).values()
     assert executable.info.facts["nodes_quantized"] == len(quantized.plan.parts)
     exact, simulated = model(data).numpy(), quantized.simulated(data).numpy()
-    # Small beside what int8 changes: runtimes sum in whole numbers and fuse layers in ways of their own; OpenVINO rounds
-    # less often than was simulated.
+    # Small beside what int8 changes: runtimes sum in whole numbers and fuse layers in ways of their own. OpenVINO also
+    # rounds less often than was simulated.
     changed = np.square(exact - simulated).mean()
     assert np.square(found - simulated).mean() < nearness * changed
     assert np.square(found - exact).mean() < 1.1 * changed
