@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optops.compression.quantization.functional.network import Network
-from optops.compression.quantization.functional.placement import is_activation
+from optops.compression.quantization.functional.placement import is_activation, is_sum
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
 from optops.graph.functional_rounding import executable_part, int8_layers
 from optops.graph.functional_serving import Served
@@ -34,7 +34,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     served = Served.load(trainable)
     network = served.network()
     plan, left = executable_part(plan, network, _note_on)
-    plan = _rounded_after_activations(plan, network)
+    plan = _rounded_once(plan, network)
     model, reached = onnx_model(served, network, plan)
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
@@ -66,19 +66,27 @@ def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
     return DILATED_NOTE if dilated else ""
 
 
-def _rounded_after_activations(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
-    """Returns a plan without the roundings between a layer in int8 and the activation that alone reads it.
+def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
+    """Returns a plan without the roundings between a layer in int8 and the activation or sum that alone reads it.
 
     OpenVINO executes both as one and rounds what comes out; a rounding between them, which ONNX Runtime needs, costs
-    time and accuracy.
+    time and accuracy. Of what a sum takes, one is made along with it: the last.
     """
     calls, readers = network.calls, network.calls.readers()
-    given = [number for call in calls.calls if call.layer.name in int8_layers(plan) for number in call.outputs]
-    joined = {
-        network.names[number]
-        for number in given
-        if number not in calls.outputs and [is_activation(reader.layer) for reader in readers.get(number, [])] == [True]
-    }
+    chosen = int8_layers(plan)
+    made = {number: place for place, call in enumerate(calls.calls) for number in call.outputs}
+    joined = set()
+    for call in calls.calls:
+        if call.layer.name not in chosen or call.outputs[0] in calls.outputs:
+            continue
+        (number,) = call.outputs
+        taking = readers.get(number, [])
+        if len(taking) != 1:
+            continue
+        (reader,) = taking
+        last = max(reader.inputs, key=lambda given: made.get(given, -1))
+        if is_activation(reader.layer) or (is_sum(reader.layer) and last == number):
+            joined.add(network.names[number])
     return replace(plan, ranges={name: limits for name, limits in plan.ranges.items() if name not in joined})
 
 

@@ -32,6 +32,7 @@ class LayerRecord:
 
     Attributes:
         macs: Multiply-accumulates of its calls for one example, on average.
+        moved: Values that its calls take and give, likewise.
         outputs: How many values per channel were compared.
         power: Sum of the squared outputs before the activation.
         noise: Sum of the squared errors.
@@ -39,15 +40,11 @@ class LayerRecord:
     """
 
     macs: float = 0.0
+    moved: float = 0.0
     outputs: int = 0
     power: float = 0.0
     noise: float = 0.0
     errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-
-    @property
-    def values(self) -> int:
-        """How many values were compared."""
-        return self.outputs * self.errors.size
 
     @property
     def is_corrected(self) -> bool:
@@ -112,6 +109,7 @@ def measure_layers(
             exact = twin.layer(value)
             with with_kernel(twin.layer, twin.rounded):
                 rounded = twin.layer(round_tensor(value, grid))
+        records[call.layer.name].moved += float(tf.size(value))
         twin.compare(records[call.layer.name], exact, rounded)
         return twin.activation(exact)
 
@@ -122,6 +120,7 @@ def measure_layers(
         raise ValueError(READ_ONCE)
     for record in records.values():
         record.macs /= examples
+        record.moved /= examples
     return records
 
 
@@ -164,6 +163,7 @@ class _Twin:
                 "look at the weights and the calibration data"
             )
         record.macs += values.size * self.macs_per_output
+        record.moved += values.size
 
 
 def _macs_per_output(layer: Any, kernel: NDArray[Any]) -> float:

@@ -118,6 +118,11 @@ def is_activation(layer: Any) -> bool:
     return type(layer) in (_L.ReLU, _L.LeakyReLU, _L.ELU) or symbol.rpartition(".")[2] in ELEMENTWISE
 
 
+def is_sum(layer: Any) -> bool:
+    """Returns whether a layer adds what it takes."""
+    return type(layer) is _L.Add or getattr(layer, "symbol", None) in {"__operators__.add", "math.add"}
+
+
 def _after(network: Network, chosen: Collection[str]) -> dict[Call, bool]:
     """Returns for each call whether what it takes comes from a layer in int8, through layers with kernels for int8."""
     reached: set[int] = set()
