@@ -206,8 +206,9 @@ def results(saved_model: Path, samples: list[dict[str, np.ndarray]]) -> list[dic
 
 def signatures(saved_model: Path) -> dict[str, Any]:
     loaded = tf.saved_model.load(str(saved_model))
+    # A loaded signature has its outputs in any order.
     return {
-        name: (function.structured_input_signature[1], str(function.structured_outputs))
+        name: (function.structured_input_signature[1], str(sorted(function.structured_outputs.items())))
         for name, function in loaded.signatures.items()
     }
 
