@@ -11,7 +11,7 @@ from optops.compression.quantization.functional.network import Network, kernel_o
 from optops.compression.quantization.functional.placement import is_rectifier, placement
 from optops.compression.quantization.functional.rounded import RoundTensor
 from optops.compression.quantization.functional.simulate import rounded_form
-from optops.compression.quantization.rounding import grid_of, weight_scales
+from optops.compression.quantization.rounding import Range, grid_of, weight_scales
 from optops.graph.lowering import LoweringError
 from optops.graph.onnx_static_int8 import Int8Layer
 from optops.models.functional.folding import DEPTHWISE
@@ -141,8 +141,13 @@ def _check(plan: PrecisionPlan, network: Network) -> None:
 def _input_scales(layer: str, network: Network, plan: PrecisionPlan) -> dict[str, np.float32]:
     """Returns the scales of the tensors that a layer takes, by name, of limits in float32 as operations hold them."""
     taken = [network.names[call.inputs[0]] for call in network.calls.calls if call.layer.name == layer]
-    limits = {name: np.array(plan.ranges[name], np.float32).tolist() for name in taken}
-    return {name: grid_of((low, high)).scale for name, (low, high) in limits.items()}
+    return {name: scale_of(plan.ranges[name]) for name in taken}
+
+
+def scale_of(limits: Range) -> np.float32:
+    """Returns the scale of a range as operations have it, which hold its limits in float32."""
+    low, high = np.array(limits, np.float32).tolist()
+    return grid_of((low, high)).scale
 
 
 def _int8_kernel(layer: Any, levels: int) -> NDArray[np.int8]:

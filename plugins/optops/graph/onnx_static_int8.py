@@ -1,7 +1,7 @@
 """Static int8 of ONNX graphs: weights and biases of products whose inputs are rounded become whole numbers."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from optops.compression.quantization.rounding import weight_scales
 from optops.graph.onnx_conversion import names_read
 
 LARGEST_BIAS = 2.0**30
+MIDDLE = 128
+"""The zero point of a symmetric grid in uint8; in int8 it is 0."""
+SIGNED_ZERO = "signed_zero_point"
 PRODUCTS: Mapping[str, int] = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
 """Operators that int8 can reach, and which axis of their weights counts outputs."""
 
@@ -72,6 +75,28 @@ def quantize_weights(model: Any, layers: Mapping[str, Int8Layer], levels: int) -
         for name in names
         if any(reached[other] and layers[other].scales.keys() == layers[name].scales.keys() for other in names)
     }
+
+
+def sign_roundings(model: Any, scales: Collection[float]) -> None:
+    """Lets roundings with zero in the middle of a grid give int8, not uint8: the same grid; changes a model in place.
+
+    Args:
+        model: With QuantizeLinear and DequantizeLinear.
+        scales: Of the roundings that are changed.
+    """
+    from onnx import numpy_helper
+
+    graph = model.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale, zero_point = (values.get(name) for name in node.input[1:3])
+            if scale is None or zero_point is None or zero_point.dtype != np.uint8:
+                continue
+            if zero_point == MIDDLE and scale.item() in scales:
+                node.input[2] = SIGNED_ZERO
+    if any(SIGNED_ZERO in node.input for node in graph.node):
+        graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), SIGNED_ZERO))
 
 
 def _key(kernel: NDArray[np.int8]) -> tuple[tuple[int, ...], bytes]:

@@ -285,6 +285,26 @@ def test_openvino_rounds_after_an_activation_and_not_before_it(tmp_path):
     assert "3 Convolution in u8" in executed
 
 
+def test_openvino_has_a_trunk_of_sums_in_signed_int8_and_what_a_rectifier_gives_in_unsigned(tmp_path):
+    keras.utils.set_random_seed(1)
+    image = keras.Input([12, 12, 16], name="image")
+    y = keras.layers.Conv2D(16, 3, padding="same")(image)
+    for _ in range(2):
+        z = keras.layers.ReLU()(keras.layers.Conv2D(16, 3, padding="same")(y))
+        y = keras.layers.Add()([y, keras.layers.Conv2D(16, 3, padding="same")(z)])
+    model = keras.Model(image, keras.layers.Conv2D(16, 3, padding="same")(y))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    inputs = example_inputs(model, 4, seed=7)
+    (exact,), (rounded,) = (outputs_of(each, inputs).values() for each in (model, simulate(model, plan)))
+    lowering = lower(tmp_path / "trainable", plan, "openvino", tmp_path / "serving")
+    (executed,) = (note for note in lowering.notes if note.startswith("executed are"))
+    assert "3 Convolution in i8" in executed  # they read the trunk
+    assert "3 Convolution in u8" in executed
+    (given,) = load_executable(tmp_path / "serving", 1)(inputs).values()
+    assert np.square(given - exact).mean() < 2 * np.square(rounded - exact).mean()
+
+
 def dilated(kind, rate):
     keras.utils.set_random_seed(1)
     image = keras.Input([None, None, 8], name="image")
