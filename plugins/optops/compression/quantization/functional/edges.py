@@ -7,8 +7,8 @@ SMALLEST_SIGNAL = 15.0
 """Decibels: at 15 dB the error of a layer's outputs is 18 % of them."""
 SMALL_SHARE = 0.01
 """A first or last layer with less than this of the arithmetic, and of the values that layers take and give, saves too
-little for what its errors cost. In float its products take up to eight times as long as in int8, its values four times
-the space."""
+little for what its errors cost. In float its products take several times as long as in int8, its values four times the
+space."""
 
 
 def kept_in_float(measured: Measured) -> dict[str, str]:
