@@ -86,5 +86,5 @@ services:  ## Install what the browser tests need (Debian packages, as root)
 	apt-get update --quiet --quiet
 	apt-get install --yes --quiet --quiet --no-install-recommends chromium chromium-driver
 
-clean:  ## Remove environments, stores and caches
-	rm -rf .venv .uv .optops .airflow .mypy_cache .ruff_cache .pytest_cache data
+clean:  ## Remove environments, caches, and .optops with its runs and registered models
+	rm -rf .venv .uv .optops .airflow .mypy_cache .ruff_cache .pytest_cache

@@ -147,8 +147,8 @@ def _arguments(stage: Stage, recipe: Recipe, common: Mapping[str, Any]) -> dict[
     if stage.over and pool == DEFAULT_POOL:
         arguments["max_active_tis_per_dag"] = ITEMS_AT_ONCE
     if stage.name == PROMOTE:
-        name = recipe.registry.name
-        arguments["outlets"] = [Model(name=name, uri=f"mlflow://registered-models/{name}")]
+        # Without a name of its own, so that `Asset(URI)` in another DAG is the same asset: Airflow compares names too.
+        arguments["outlets"] = [Model(f"mlflow://registered-models/{recipe.registry.name}")]
     return arguments
 
 

@@ -66,7 +66,7 @@ def evaluate(
 
 
 def recipe_of(tracking: "Tracking", run_id: str, changes: Mapping[str, Any]) -> "Recipe":
-    """Returns the recipe that a parent run keeps, with changes by dotted key; relative paths are the caller's."""
+    """Returns the recipe that a parent run keeps, with changes by dotted key."""
     import tempfile
 
     from optops.recipe_file import parse_recipe

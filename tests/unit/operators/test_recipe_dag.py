@@ -1,7 +1,8 @@
 """The DAG of a recipe: its tasks, what they follow and when they run, its form, its schedule, its page."""
 
 import pytest
-from airflow.sdk import TriggerRule
+from airflow.sdk import Asset, TriggerRule
+from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.serialization.serialized_objects import DagSerialization
 
 from optops.dag import recipe_dag
@@ -106,9 +107,10 @@ def test_the_schedule_is_the_recipes(dag_of, schedule, timetable):
     assert type(dag_of(schedule).timetable).__name__ == timetable
 
 
-def test_promoting_announces_the_model(dag_of):
+def test_promoting_announces_the_model_as_the_asset_that_its_uri_names(dag_of):
     (model,) = dag_of().get_task("promote").outlets
-    assert (model.name, model.uri) == ("phrases_en_de", "mlflow://registered-models/phrases_en_de")
+    waited_for = Asset("mlflow://registered-models/phrases_en_de")
+    assert AssetUniqueKey.from_asset(model) == AssetUniqueKey.from_asset(waited_for)
 
 
 def test_the_page_shows_what_would_run_and_the_recipe(dag_of):
