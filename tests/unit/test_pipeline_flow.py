@@ -35,7 +35,7 @@ NOT_CALLED = {
         *("optops.models", "optops.runtimes", "optops.compression"),
         *("optops.measurement", "optops.stages.judgement"),
     ),
-    # Nothing is compressed: the stock model is fp32, its loss that of the labels. It warns of a baseline that has learnt
+    # Nothing is compressed: the stock model is fp32, its loss that of the labels. It warns of a baseline that is worth
     # nothing, and hands on the same.
     "train": ("optops.compression", "optops.stages.naive"),
     # A student has no plan to be lowered by, and a model is lowered as it is.
