@@ -25,7 +25,7 @@ from optops.operators.parameters import SWITCHES, form
 from optops.operators.stages import OPERATORS, ListItemsOperator
 from optops.pipeline import FLOW, ORDER, STAGES, Stage
 from optops.recipe import Recipe
-from optops.recipe_file import RecipeError, read_recipe
+from optops.recipe_file import RecipeError, parse_recipe, read_text
 
 PLAN, PROMOTE, CLOSE = "plan", "promote", ORDER[-1]
 
@@ -46,11 +46,12 @@ def recipe_dag(path: str | Path, *, command: Sequence[str] | None = None) -> DAG
         RecipeError: If the recipe can not be used; Airflow shows the message as that file's import error.
     """
     path = Path(path).absolute()
-    recipe = read_recipe(path)
+    text = read_text(path)
+    recipe = parse_recipe(text, path)
     with DAG(
         recipe.name,
         description=recipe.description.partition("\n")[0] or None,
-        doc_md=documentation(recipe, path.read_text(encoding="utf-8")),
+        doc_md=documentation(recipe, text),
         schedule=_schedule(recipe, path),
         start_date=datetime(2025, 1, 1, tzinfo=UTC),
         catchup=False,

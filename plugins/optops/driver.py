@@ -325,6 +325,8 @@ class _Flow:
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self.listeners):
+            if listener not in self.listeners:
+                continue  # it could not take what was told of another one
             try:
                 listener(event)
             except (OSError, SystemExit) as error:  # the latter is what rich makes of a reader that is gone

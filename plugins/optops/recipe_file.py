@@ -29,14 +29,22 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     Raises:
         RecipeError: If the file is missing, is no YAML, or does not fit the schema.
     """
+    return parse_recipe(read_text(path), path, overrides)
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a recipe.
+
+    Raises:
+        RecipeError: If the file is missing or can not be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")])
         raise RecipeError(f"{path}: no such recipe" + (f"; did you mean {near!r}?" if near else "")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: can not be read: {error}") from None
-    return parse_recipe(text, path, overrides)
 
 
 def parse_recipe(text: str, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

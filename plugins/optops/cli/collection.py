@@ -104,7 +104,8 @@ def _remove(path: Path, lock: str, used: Callable[[Path], float], days: int) -> 
 
 @contextmanager
 def _held_if_free(lock: str) -> Iterator[bool]:
-    # The same files as `home.file_lock`: a stage at work holds the lock of its key.
+    # The same files as `home.file_lock`: a stage whose result is cached holds the lock of its key while it works. None
+    # of the others leaves its files alone for days.
     with (subfolder("locks") / f"{lock}.lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

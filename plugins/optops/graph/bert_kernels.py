@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.bert_serving import executable_info, load_trained
+from optops.graph.lowering import Lowering, LoweringError, check_plan
 from optops.kernels import KernelsUnavailableError, PackedEncoder, PackedProduct, instruction_set
 from optops.kernels.arrays import Precision
 from optops.kernels.tensorflow import dense, encode, residual_norm

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.bert_serving import executable_info, load_trained
+from optops.graph.lowering import Lowering, LoweringError, check_plan
 from optops.graph.onnx_graph import CONTRIB, OnnxGraph
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks

@@ -5,9 +5,9 @@ from pathlib import Path
 import onnx
 
 from optops.graph.bert_onnx import classifier_graph
-from optops.graph.bert_serving import check_plan, executable_info, load_trained
+from optops.graph.bert_serving import executable_info, load_trained
 from optops.graph.functional_openvino import check_cpu, executed_layers
-from optops.graph.lowering import Lowering
+from optops.graph.lowering import Lowering, check_plan
 from optops.models.bert.weights import read_weights
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL

@@ -9,7 +9,6 @@ from optops.models.base import Description, load_architecture
 from optops.models.bert.config import BertConfig
 from optops.models.bert.model import Bert
 from optops.models.token_ids import PADDING
-from optops.precision import PrecisionPlan
 from optops.runtimes.base import ExecutableInfo
 
 
@@ -27,19 +26,6 @@ def load_trained(trainable: Path) -> tuple[Bert, Mapping[str, Any]]:
             f"{trainable}: max_length is {longest}; the model has {model.config.max_positions} positions"
         )
     return model, description.serving
-
-
-def check_plan(plan: PrecisionPlan, model: Bert) -> None:
-    """Refuses a plan that names weights which the model does not have, or none at all for its precision.
-
-    Raises:
-        LoweringError: Names them.
-    """
-    unknown = sorted(set(plan.parts) - {weight.name for weight in model.weights})
-    if unknown:
-        raise LoweringError(f"the plan names {', '.join(unknown)}, which this model does not have")
-    if plan.precision != "fp32" and plan.precision not in plan.parts.values():
-        raise LoweringError(f"the plan says {plan.precision} but names no weight of this model in {plan.precision}")
 
 
 def executable_info(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from optops.graph.bert_serving import check_plan, executable_info, load_trained
-from optops.graph.lowering import Lowering
+from optops.graph.bert_serving import executable_info, load_trained
+from optops.graph.lowering import Lowering, check_plan
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_tensorflow_blocks import Blocks
 from optops.models.bert.model import ACTIVATIONS, NORM_EPSILON, pool

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from optops.candidate import Candidate
 from optops.models.base import Description, LoweringFunction, load_architecture, load_function
@@ -22,6 +23,19 @@ SERVING_ONLY = {
 
 class LoweringError(RuntimeError):
     """A model that can not be lowered to a runtime in a precision; the message says why."""
+
+
+def check_plan(plan: PrecisionPlan, model: Any) -> None:
+    """Refuses a plan that names weights which the model does not have, or none at all for its precision.
+
+    Raises:
+        LoweringError: Names them.
+    """
+    unknown = sorted(set(plan.parts) - {weight.name for weight in model.weights})
+    if unknown:
+        raise LoweringError(f"the plan names {', '.join(unknown)}, which this model does not have")
+    if plan.precision != "fp32" and plan.precision not in plan.parts.values():
+        raise LoweringError(f"the plan says {plan.precision} but names no weight of this model in {plan.precision}")
 
 
 @dataclass(frozen=True)

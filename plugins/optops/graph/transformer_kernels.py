@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.lowering import Lowering, LoweringError, check_plan
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.kernels import KernelsUnavailableError, PackedTranslator, instruction_set
 from optops.kernels.arrays import Precision
@@ -31,9 +31,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         LoweringError: If the plan does not fit the model, or the library is not installed.
     """
     model, settings = load_trained(trainable)
-    unknown = sorted(set(plan.parts) - {weight.name for weight in model.weights})
-    if unknown:
-        raise LoweringError(f"the plan names {', '.join(unknown)}, which this model does not have")
+    check_plan(plan, model)
 
     def precision_of(name: str) -> Precision:
         return plan.parts.get(name, "fp32")  # type: ignore[return-value]

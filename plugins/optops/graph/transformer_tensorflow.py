@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.lowering import Lowering, check_plan
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_serving import executable_info, load_trained
 from optops.graph.transformer_tensorflow_search import RewrittenSearch
@@ -30,7 +30,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     """
     model, settings = load_trained(trainable)
     weights = fold_norms(read_weights(model))
-    _check_names(plan, weights_names=[weight.name for weight in model.weights])
+    check_plan(plan, model)
     search = RewrittenSearch(weights, plan, settings)
     signature = search.serve.get_concrete_function()
     tf.saved_model.save(tf.Module(), str(folder / SAVED_MODEL), signatures={"serving_default": signature})
@@ -40,11 +40,3 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     }
     executable_info("tensorflow", plan.precision, model.config, settings, facts).save(folder)
     return Lowering(facts, NOTES + [f"{name} stays in fp32: {why}" for name, why in sorted(plan.notes.items())])
-
-
-def _check_names(plan: PrecisionPlan, weights_names: list[str]) -> None:
-    unknown = sorted(set(plan.parts) - set(weights_names))
-    if unknown:
-        raise LoweringError(f"the plan names {', '.join(unknown)}, which this model does not have")
-    if plan.precision == "bf16" and "bf16" not in plan.parts.values():
-        raise LoweringError("the plan says bf16 but names no weight of this model in bf16")

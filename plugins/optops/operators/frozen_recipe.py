@@ -8,7 +8,7 @@ from typing import Any
 from optops.operators.limits import check_changes
 from optops.operators.parameters import overrides
 from optops.recipe import Recipe
-from optops.recipe_file import parse_recipe, read_recipe
+from optops.recipe_file import parse_recipe, read_text
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class FrozenRecipe:
         Raises:
             RecipeError: If the recipe, or what the parameters make of it, can not be used, or no run may change that.
         """
-        recipe = read_recipe(path)
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
+        recipe = parse_recipe(text, path)
         frozen = cls(str(path), text, overrides(recipe, text, parameters))
         check_changes(recipe, frozen.read())
         return frozen

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -119,10 +119,13 @@ class Client:
         self._http = httpx.Client(base_url=airflow.url, timeout=120, trust_env=False)
 
     def log_in(self) -> None:
-        """Gets a token; the following calls use it."""
-        answer = self._http.post("/auth/token", json={"username": USER, "password": self._airflow.password})
-        answer.raise_for_status()
-        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        """Gets a token; the following calls use it.
+
+        Raises:
+            ServiceError: As for `call`.
+        """
+        token = self._request("POST", "/auth/token", {"username": USER, "password": self._airflow.password})
+        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Returns the answer's JSON.
@@ -130,8 +133,11 @@ class Client:
         Raises:
             ServiceError: If Airflow refuses, and says what it said, or does not answer.
         """
+        return self._request(method, f"/api/v2/{path}", body)
+
+    def _request(self, method: str, path: str, body: Any) -> Any:
         try:
-            answer = self._http.request(method, f"/api/v2/{path}", json=body)
+            answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise ServiceError(f"Airflow at {self._airflow.url} does not answer {method} {path}: {error!r}") from None
         if answer.is_error:
@@ -155,6 +161,10 @@ class Client:
         parts = ("metadatabase", "scheduler", "dag_processor")
         return all(health.get(part, {}).get("status") == "healthy" for part in parts)
 
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
 
 @contextmanager
 def running_airflow(airflow: Airflow, report: Report) -> Iterator[tuple[Client, list[Service]]]:
@@ -167,8 +177,8 @@ def running_airflow(airflow: Airflow, report: Report) -> Iterator[tuple[Client, 
         report("starting Airflow")
         started = time.monotonic()
         airflow.prepare()
-        with running(airflow.commands(), airflow.environment(), airflow.home / "logs" / "services") as services:
-            client = Client(airflow)
+        logs = airflow.home / "logs" / "services"
+        with running(airflow.commands(), airflow.environment(), logs) as services, closing(Client(airflow)) as client:
             wait_until(client.is_healthy, services, f"Airflow at {airflow.url}")
             client.log_in()
             client.set_pool(POOL, airflow.slots)

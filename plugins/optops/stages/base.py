@@ -318,6 +318,11 @@ def decimals_of(job: Job) -> int:
     return decimals_for(allowed) if allowed else decimals_beside(reference)
 
 
+def cell_name(batch: int) -> str:
+    """Returns the name of a batch size's cell in the table of `benchmark`."""
+    return f"batch {batch}"
+
+
 def new_job(spec: StageSpec, tracking: Tracking) -> Job:
     """Returns a job for a spec, without an MLflow run yet."""
     recipe = Recipe.model_validate(spec.recipe)

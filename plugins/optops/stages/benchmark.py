@@ -14,7 +14,7 @@ from optops.measurement.worker_process import Contender, Worker
 from optops.pipeline import VALIDATION
 from optops.registry import CHAMPION, version_by_alias
 from optops.stage_spec import Json, StageResult
-from optops.stages.base import Job, StageError
+from optops.stages.base import Job, StageError, cell_name
 from optops.stages.champion import CHAMPION_NAME, fetch_champion
 from optops.unreachable import is_no_fault_of_a_model
 
@@ -109,11 +109,6 @@ def _inputs(job: Job, folder: Path, assets: Path, batch: int) -> tuple[Path, ...
     return tuple(paths)
 
 
-def cell_name(batch: int) -> str:
-    """Returns the name of the cell for a batch size."""
-    return f"batch {batch}"
-
-
 def _table(job: Job, measurements: Measurements, candidates: dict[str, Candidate]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for measurement in measurements.comparisons:
@@ -137,13 +132,13 @@ def _log(job: Job, folder: Path, output: Json, measurements: Measurements, candi
     path = folder / "benchmark.json"
     path.write_text(json.dumps(output, indent=1), encoding="utf-8")
     job.tracking.log_file(job.run_id, path)
-    rows = []
+    rows, sizes = [], {cell_name(batch): batch for batch in job.recipe.benchmark.batches}
     for measurement in measurements.comparisons:
-        batch = int(measurement.cell.split()[1])
+        batch = sizes[measurement.cell]
         timing, ratio = measurement.comparison.candidate, measurement.comparison.speed_up
         rows.append(plots.LatencyRow(measurement.candidate, batch, timing.latency["p50"], *timing.p50_interval))
         baseline = measurement.comparison.reference
-        if measurement.candidate == measurements.comparisons[0].candidate:
+        if not any(row.is_baseline and row.batch == batch for row in rows):
             rows.append(
                 plots.LatencyRow("baseline", batch, baseline.latency["p50"], *baseline.p50_interval, is_baseline=True)
             )

@@ -1,7 +1,7 @@
 """Ends the MLflow run in whatever state, and sums up what the run came to."""
 
 from optops.stage_spec import STOPPED, StageResult
-from optops.stages.base import Job
+from optops.stages.base import Job, cell_name
 from optops.stages.summary import summarize
 from optops.tracking import fitting
 
@@ -44,5 +44,5 @@ def run(job: Job) -> StageResult:
 def _log_headline(job: Job, run_id: str) -> None:
     table = job.result("benchmark").output["table"]
     for candidate in job.result("gate").candidates:
-        cell = table[candidate.name]["cells"][f"batch {job.recipe.benchmark.primary_batch}"]
+        cell = table[candidate.name]["cells"][cell_name(job.recipe.benchmark.primary_batch)]
         job.tracking.log_metrics(run_id, {"speedup": cell["speedup"]["ratio"]}, candidate)

@@ -125,8 +125,8 @@ def data_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
 
 def data_settings(workload: Workload, recipe: Recipe) -> Any:
     """Returns the section `data` without where the files lie: what is made of them."""
-    names = {path.name for path in workload.files(recipe.data).values()}
-    return _without_paths(recipe.data.model_dump(mode="json", exclude={"folder"}), names)
+    settings = recipe.data.model_dump(mode="json", exclude={"folder"})
+    return _without_paths(settings, list(workload.files(recipe.data)))
 
 
 def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
@@ -143,7 +143,9 @@ def model_digests(workload: Workload, recipe: Recipe) -> dict[str, Any]:
     return {"settings": settings, "files": {key: digest_folder(path) for key, path in files.items()}}
 
 
-def _without_paths(value: Any, names: Collection[str]) -> Any:
+def _without_paths(value: Any, files: Collection[str], at: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _without_paths(inner, names) for key, inner in value.items()}
-    return None if isinstance(value, str) and Path(value).name in names else value
+        return {key: _without_paths(inner, files, f"{at}.{key}".lstrip(".")) for key, inner in value.items()}
+    # A file's key may lie below what names it: `train: FILE` is a short form of `train: {source: FILE}`.
+    is_path = isinstance(value, str) and any(f"{file}.".startswith(f"{at}.") for file in files)
+    return None if is_path else value

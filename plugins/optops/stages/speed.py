@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optops.stages.base import Job
-from optops.stages.benchmark import cell_name
+from optops.stages.base import Job, cell_name
 from optops.stages.champion import CHAMPION_NAME
 
 Ratio = Mapping[str, Any]

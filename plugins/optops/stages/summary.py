@@ -3,7 +3,7 @@
 from typing import Any
 
 from optops.candidate import Candidate
-from optops.stages.base import Job, decimals_of
+from optops.stages.base import Job, cell_name, decimals_of
 
 SPEED_UPS = (
     "Speed-ups are medians over interleaved pairs, all input lengths alike; they are not the ratio of the medians "
@@ -29,17 +29,20 @@ def summarize(job: Job, failed: list[str]) -> str:
 def _table(job: Job) -> list[str]:
     if not job.results("train"):
         return []
-    batches, name = job.recipe.benchmark.batches, job.workload.metric_name
-    head = [f"{name} (validation)", *(f"batch {batch}: p50, speed-up" for batch in batches)]
+    sizes, name = [cell_name(batch) for batch in job.recipe.benchmark.batches], job.workload.metric_name
+    head = [f"{name} (validation)", *(f"{size}: p50, speed-up" for size in sizes)]
     lines = [f"| model | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     table = job.result("benchmark").output["table"] if job.results("benchmark") else {}
-    first: dict[str, Any] = next((row["cells"] for row in table.values()), {})
-    p50 = {cell: values["baseline_latency"]["latency"]["p50"] for cell, values in first.items()}
-    baseline = [f"{p50[f'batch {b}'] * 1e3:.1f} ms, 1.00x" if f"batch {b}" in p50 else "-" for b in batches]
+    # It is timed beside each of the executables, of which one that failed at a batch size was timed at no later one.
+    timed: dict[str, Any] = {}
+    for row in table.values():
+        timed = row["cells"] | timed
+    p50 = {cell: values["baseline_latency"]["latency"]["p50"] for cell, values in timed.items()}
+    baseline = [f"{p50[size] * 1e3:.1f} ms, 1.00x" if size in p50 else "-" for size in sizes]
     lines.append(_row(job, job.baseline, baseline))
     for candidate in (c for result in job.results("fuse") for c in result.candidates):
         cells = table.get(candidate.name, {"cells": {}})["cells"]
-        lines.append(_row(job, candidate, [_cell(cells.get(f"batch {batch}")) for batch in batches]))
+        lines.append(_row(job, candidate, [_cell(cells.get(size)) for size in sizes]))
     return [*lines, "", *([SPEED_UPS, ""] if table else [])]
 
 

@@ -182,6 +182,14 @@ def test_a_listener_that_can_take_no_more_ends_neither_the_run_nor_what_others_a
     assert events[-1].task == "close_run" and any("no longer does" in event.text for event in events)
 
 
+def test_two_listeners_that_can_take_no_more_at_once_end_nothing(run: Run, events: list[Event]) -> None:
+    def deaf(event: Event) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert run(deaf=(deaf, lambda event: deaf(event))).exit_status == 0
+    assert events[-1].task == "close_run"
+
+
 def test_a_run_whose_listener_has_a_bug_is_closed(run: Run, counts: Path) -> None:
     def listener(event: Event) -> None:
         if event.task == "train":

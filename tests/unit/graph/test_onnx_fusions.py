@@ -220,6 +220,24 @@ def test_a_pattern_that_is_wrong_is_rolled_back(tmp_path: Path, monkeypatch: pyt
     check(execute({"x": STATES}), serve(tf.constant(STATES)))
 
 
+def test_a_pattern_that_is_wrong_costs_no_other_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def negated(graph: Rewriter) -> int:
+        (output,) = graph.outputs
+        graph.redirect(output, graph.add("Neg", graph.producer(output).input[0], shape=graph.shape(output)))
+        return 1
+
+    model = keras_encoder()
+    specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
+    serve = tf.function(lambda *inputs: {"states": model(list(inputs))}, input_signature=specs, autograph=False)
+    (tmp_path / "right").mkdir()
+    right, _ = lowered(serve, model, tmp_path / "right")
+    monkeypatch.setitem(PATTERNS, "wrong", negated)
+    lowering, _ = lowered(serve, model, tmp_path)
+    assert [note.partition(":")[0] for note in lowering.notes if "rolled back" in note] == ["rolled back wrong"]
+    fused = ("attention_fused", "layer_norms_fused", "gelu_fused")
+    assert [lowering.facts[name] for name in fused] == [right.facts[name] for name in fused]
+
+
 def test_a_layer_norm_of_an_odd_width_without_scale_and_offset_is_fused(tmp_path: Path) -> None:
     def norm(x: tf.Tensor) -> tf.Tensor:
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)

@@ -179,6 +179,22 @@ def test_a_pattern_that_is_wrong_is_caught_and_rolled_back_where_it_is_wrong(tmp
     assert "differs by" in report.rolled_back[0]["reason"]
 
 
+def test_what_is_rolled_back_leaves_none_of_its_functions_behind(tmp_path: Path) -> None:
+    def either(x: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: x + 1.0, lambda: x)
+
+    def find(graph: Graph, context: Context) -> Any:
+        for node in graph.nodes.values():
+            if node.op == "Relu":
+                yield Place(
+                    f"{node.name}:0", (node.name,), lambda graph, node=node: splice(graph, "wrong", either, node.inputs)
+                )
+
+    report = optimized(tmp_path, lambda x: {"y": tf.nn.relu(x)}, IMAGE, extra_patterns=[Pattern("wrong", find)])
+    assert [each["pattern"] for each in report.rolled_back] == ["wrong"]
+    assert b"cond_true" not in (tmp_path / "out" / "saved_model.pb").read_bytes()
+
+
 def test_a_place_that_can_not_be_written_is_left_alone_and_not_rolled_back(tmp_path: Path) -> None:
     def unwritable(graph: Graph) -> str:
         raise ValueError("a shape that nobody thought of")

@@ -57,6 +57,7 @@ def test_the_output_projection_is_quantised_unless_it_is_to_stay(trained, tmp_pa
         ("onnxruntime", PrecisionPlan("fp16"), "fp16"),
         ("tensorflow+kernels", PrecisionPlan("int8", {QUERY: "int8", "other:0": "int8"}), "other:0"),
         ("tensorflow+kernels", PrecisionPlan("fp16"), "fp16"),
+        ("tensorflow+kernels", PrecisionPlan("int8"), "names no weight"),
         ("tensorflow", PrecisionPlan("int8", {QUERY: "int8"}), "not in int8"),
         ("tensorflow", PrecisionPlan("bf16", {"other:0": "bf16"}), "other:0"),
         ("tensorflow", PrecisionPlan("bf16"), "names no weight"),

@@ -1,5 +1,7 @@
 """The form's parameters, and what they change in the recipe."""
 
+from pathlib import Path
+
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
 from hypothesis import given, settings
@@ -205,6 +207,20 @@ def test_an_edit_of_the_file_does_not_reach_a_run_under_way(recipe_file):
     recipe_file("seed: 99\nprune: {ratios: [0.5]}\n", text=path.read_text(encoding="utf-8").replace("prune: off\n", ""))
     assert frozen.read().seed == 5
     assert frozen.read().prune == "off"
+
+
+def test_what_is_frozen_is_what_was_judged_though_the_file_is_edited_meanwhile(recipe_file, monkeypatch):
+    path = recipe_file("seed: 1\n")
+    read = Path.read_text
+
+    def edited_after(self, *arguments, **options):
+        text = read(self, *arguments, **options)
+        if self == path:
+            path.write_text(text.replace("seed: 1", "seed: 2"), encoding="utf-8")
+        return text
+
+    monkeypatch.setattr(Path, "read_text", edited_after)
+    assert FrozenRecipe.freeze(path, {"seed": 1}).read().seed == 1
 
 
 @pytest.fixture(scope="module")

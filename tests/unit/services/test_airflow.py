@@ -67,6 +67,13 @@ def test_its_api_is_called_without_the_proxy_of_the_environment(airflow: Airflow
     assert Client(airflow).is_healthy()
 
 
+def test_a_log_in_that_is_refused_says_what_airflow_said(airflow: Airflow) -> None:
+    airflow.home.joinpath("passwords.json").write_text('{"admin": "wrong"}', encoding="utf-8")
+    # The server knows no POST.
+    with pytest.raises(ServiceError, match="Airflow refused POST /auth/token: 501"):
+        Client(airflow).log_in()
+
+
 @pytest.mark.parametrize("answer", [{"detail": "Bad gateway"}, {**HEALTHY, "scheduler": {"status": None}}])
 def test_it_is_not_up_while_a_part_is_missing(airflow: Airflow, server: Server, answer: dict[str, Any]) -> None:
     server.answer = answer

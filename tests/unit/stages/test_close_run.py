@@ -72,6 +72,27 @@ def test_the_summary_tells_small_metrics_apart_and_takes_a_baseline_of_which_no_
 
 
 @pytest.mark.usefixtures("optops_home")
+def test_the_baseline_has_its_latency_at_each_batch_size_that_anything_was_timed_at():
+    recipe = read_recipe(RECIPE, {"benchmark.batches": [1, 8]})
+    reference = RunReference("", recipe.experiment, "", "manual__1")
+    facts = {"architecture": "transformer", "precision": "fp32", "runtime": "tensorflow", "trainable": True}
+    facts |= {"artifact": Artifact("none", "0"), "metrics": {"BLEU": 30.0}}
+
+    def timed(seconds):
+        median = {"latency": {"p50": seconds}}
+        return {"latency": median, "baseline_latency": median, "speedup": {"ratio": 1.0}}
+
+    table = {"failed at 8": {"cells": {"batch 1": timed(0.01)}}}
+    table["did not"] = {"cells": {"batch 1": timed(0.02), "batch 8": timed(0.05)}}
+    made = {stage: Candidate(stage, stage, stage, (), **facts) for stage in ("train", "fuse")}
+    results = {stage: (StageResult(stage, stage, candidates=(candidate,)),) for stage, candidate in made.items()}
+    results["open_run"] = (run_stage(make_spec("open_run", recipe, reference, {})),)
+    results["benchmark"] = (StageResult("benchmark", "b", output={"table": table}),)
+    closed = run_stage(make_spec("close_run", recipe, reference, results))
+    assert "| train | 30.00 | 10.0 ms, 1.00x | 50.0 ms, 1.00x |" in closed.output["summary"]
+
+
+@pytest.mark.usefixtures("optops_home")
 def test_a_stage_that_died_without_ending_its_run_is_killed_when_the_run_is_closed():
     recipe, tracking = read_recipe(RECIPE), Tracking()
     first, second = (

@@ -107,6 +107,22 @@ def test_what_is_made_of_the_data_counts_and_where_it_lies_does_not(folder):
     assert settings(folder, "test: test.npz, metric: r2") != plain
 
 
+@pytest.mark.parametrize("short", [False, True], ids=["files named like their languages", "one file of pairs"])
+def test_a_setting_counts_though_a_file_is_called_the_same(tmp_path, short):
+    text = "name: m\nworkload: translation\nregistry: {name: m}\nmodel: {width: 64}\ndata:\n"
+    text += "  source_language: en\n  target_language: de\n"
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        for name in ("en", "de"):
+            (tmp_path / split / name).write_text("one\teins\n")
+        text += f"  {split}: {split}/en\n" if short else f"  {split}: {{source: {split}/en, target: {split}/de}}\n"
+    swapped = text.replace("source_language: en\n  target_language: de", "source_language: de\n  target_language: en")
+    one, other = (parse_recipe(each, tmp_path / "m.yaml") for each in (text, swapped))
+    assert data_settings(workload_of(one), one) != data_settings(workload_of(other), other)
+    elsewhere = parse_recipe(text.replace("train/en", "train/de" if short else "test/en"), tmp_path / "m.yaml")
+    assert data_settings(workload_of(one), one) == data_settings(workload_of(elsewhere), elsewhere)
+
+
 def test_names_of_classes_count_whatever_is_in_them(tmp_path):
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.tsv").write_text("text\tlabel\nyes\t0\n")

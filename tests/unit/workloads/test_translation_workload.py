@@ -112,6 +112,7 @@ def test_relocated_data_keeps_the_names_of_its_files(recipe):
     assert moved["folder"] == "/near"
     assert moved["train"] == {"source": "train.en", "target": "train.de", "swap": False}
     assert moved["test"] == {**test, "swap": False}
+    assert WORKLOAD.relocate({"train": train, "corpus": None}, "/near")["corpus"] is None
 
 
 def test_files_of_one_name_in_several_folders_keep_their_examples_apart(tmp_path):

@@ -1,5 +1,6 @@
 """An ONNX graph that can be rewritten: who makes and reads a tensor, its shape, its value if it is constant."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+ADDED = re.compile(r"fused/\w+_(\d+)")
 CONTRIB = "com.microsoft"
 _numbers = count()
 
@@ -46,7 +48,9 @@ class Rewriter:
             if value.type.tensor_type.HasField("shape")
         }
         self.shapes |= {name: array.shape for name, array in self.constants.items()}
-        self._added = 0
+        # An earlier rewriter of this model may have added some.
+        names = (each.name for each in (*self.graph.node, *self.graph.initializer))
+        self._added = max((int(added[1]) for added in map(ADDED.fullmatch, names) if added), default=0)
         self._index()
 
     def _index(self) -> None:

@@ -73,7 +73,7 @@ class Graph:
 
     def restore(self, other: "Graph") -> None:
         """Becomes what a copy was."""
-        self.nodes, self.outputs = dict(other.nodes), list(other.outputs)
+        self.nodes, self.outputs, self.library = dict(other.nodes), list(other.outputs), other.library
         self._changed()
 
     def is_equal(self, other: "Graph") -> bool:

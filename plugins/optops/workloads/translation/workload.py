@@ -86,7 +86,7 @@ class TranslationWorkload(Workload):
         """Returns the section with its files taken from another folder: there they lie as in this one."""
         moved: dict[str, Any] = {**data, "folder": folder}
         for name in (*SPLIT_NAMES, "corpus"):
-            if name in moved:
+            if moved.get(name) is not None:
                 pair = TextPair.model_validate(moved[name])
                 target = None if pair.target is None else within_folder(str(pair.target))
                 moved[name] = {"source": within_folder(str(pair.source)), "target": target, "swap": pair.swap}
