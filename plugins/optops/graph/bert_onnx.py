@@ -7,7 +7,8 @@ import onnx
 
 from optops.graph.bert_serving import executable_info, load_trained
 from optops.graph.lowering import Lowering, LoweringError, check_plan
-from optops.graph.onnx_graph import CONTRIB, OnnxGraph
+from optops.graph.onnx_graph import OnnxGraph
+from optops.graph.onnx_nodes import CONTRIB
 from optops.graph.onnx_quantization import quantize_products
 from optops.graph.transformer_onnx_blocks import Blocks
 from optops.models.bert.config import Activation

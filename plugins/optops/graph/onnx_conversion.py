@@ -13,6 +13,7 @@ from optops.compression.quantization.rounding import grid_of
 from optops.graph.freezing import freeze, input_names
 from optops.graph.lowering import LoweringError
 from optops.graph.onnx_dilations import merge_dilations
+from optops.graph.onnx_nodes import names_read, rename_reads
 
 OPSET = 18
 KEPT_EINSUM = "KeptEinsum"
@@ -161,12 +162,6 @@ def _is_rounded_so(graph: Any, name: str, rounding: Any, constants: Mapping[str,
     return False
 
 
-def names_read(node: Any) -> set[str]:
-    """Returns what a node of an ONNX graph reads, in the bodies of loops and branches too."""
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return set(node.input).union(*(names_read(inner) for body in bodies for inner in body.node))
-
-
 def _zeros_around(pad: Any, constants: Mapping[str, Any]) -> list[int] | None:
     """Returns how many zeros a Pad puts before, then after, in each direction; None if it does anything else."""
     mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
@@ -285,14 +280,5 @@ def _name_inputs(model: Any, inputs: list[str]) -> None:
     names = {tensor.name: name for tensor, name in zip(model.graph.input, inputs, strict=True)}
     for tensor in model.graph.input:
         tensor.name = names[tensor.name]
-    _rename_uses(model.graph, names)
-
-
-def _rename_uses(graph: Any, names: Mapping[str, str]) -> None:
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = names.get(name, name)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                # The body of a loop sees the tensors around it.
-                _rename_uses(attribute.g, names)
+    for node in model.graph.node:
+        rename_reads(node, names)

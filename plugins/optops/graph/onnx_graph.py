@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from optops.graph.onnx_nodes import CONTRIB
+
 OPSET = 17
-CONTRIB = "com.microsoft"
 IR_VERSION = 8
 TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
 

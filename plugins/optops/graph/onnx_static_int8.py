@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optops.compression.quantization.rounding import weight_scales
-from optops.graph.onnx_conversion import names_read
+from optops.graph.onnx_nodes import names_read
 
 LARGEST_BIAS = 2.0**30
 MIDDLE = 128

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from optops.graph.lowering import Lowering, LoweringError, check_plan
-from optops.graph.transformer_serving import executable_info, load_trained
+from optops.graph.transformer_serving import executable_info, load_trained, tensor_limits
 from optops.kernels import KernelsUnavailableError, PackedTranslator, instruction_set
 from optops.kernels.arrays import Precision
 from optops.kernels.tensorflow import translate
@@ -68,8 +68,7 @@ class _Translator(tf.Module):
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for `ids` int32 [b, s]."""
         settings = self.settings
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING), tf.int32), axis=1)
-        wanted = tf.floor(settings.max_length_factor * tf.cast(lengths, tf.float64) + settings.max_length_offset)
-        limits = tf.cast(tf.clip_by_value(wanted, 1, settings.max_length), tf.int32)
+        limits = tensor_limits(settings, lengths)
         found = translate(
             ids, lengths, limits, self.weights, beam=settings.beam, length_penalty=settings.length_penalty
         )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from optops.graph.onnx_graph import CONTRIB, OnnxGraph
+from optops.graph.onnx_graph import OnnxGraph
+from optops.graph.onnx_nodes import CONTRIB
 from optops.models.transformer.config import MASKED
 from optops.models.transformer.layers import NORM_EPSILON
 from optops.models.transformer.weights import AttentionWeights, FeedForwardWeights, Norm, Product, by_precision, joined

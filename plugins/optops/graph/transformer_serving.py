@@ -4,6 +4,7 @@ from pathlib import Path
 
 from optops.graph.lowering import LoweringError
 from optops.models.base import Description, load_architecture
+from optops.models.keras import tf
 from optops.models.token_ids import END, PADDING
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
@@ -25,6 +26,12 @@ def load_trained(trainable: Path) -> tuple[Transformer, SearchSettings]:
     except ValueError as error:
         raise LoweringError(f"{trainable}: {error}") from error
     return model, settings
+
+
+def tensor_limits(settings: SearchSettings, lengths: tf.Tensor) -> tf.Tensor:
+    """Returns the most ids that each sentence may get, int32 [b], as `SearchSettings.limits` does, within a graph."""
+    wanted = tf.floor(settings.max_length_factor * tf.cast(lengths, tf.float64) + settings.max_length_offset)
+    return tf.cast(tf.clip_by_value(wanted, 1, settings.max_length), tf.int32)
 
 
 def executable_info(

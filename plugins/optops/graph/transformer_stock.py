@@ -5,7 +5,7 @@ from typing import Any
 
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.tensorflow_graph import count_nodes
-from optops.graph.transformer_serving import executable_info, load_trained
+from optops.graph.transformer_serving import executable_info, load_trained, tensor_limits
 from optops.models.keras import tf
 from optops.models.token_ids import BEGIN, END, PADDING
 from optops.models.transformer.config import MASKED
@@ -51,7 +51,7 @@ class StockSearch:
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")], autograph=False)
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for source ids int32 [b, s]."""
-        limits = self._limits(ids)
+        limits = tensor_limits(self.settings, tf.math.count_nonzero(ids, axis=1))
         memory = self._cross_memory(ids)
         state = self._start(tf.shape(ids)[0], tf.reduce_max(limits))
 
@@ -64,11 +64,6 @@ class StockSearch:
         (state,) = tf.while_loop(running, step, (state,), shape_invariants=(self._invariants(),))
         longest = tf.reduce_max(tf.math.count_nonzero(state["best_ids"], axis=1))
         return {"ids": state["best_ids"][:, :longest], "scores": state["best_score"]}
-
-    def _limits(self, ids: tf.Tensor) -> tf.Tensor:
-        lengths = tf.cast(tf.math.count_nonzero(ids, axis=1), tf.float64)
-        wanted = tf.floor(self.settings.max_length_factor * lengths + self.settings.max_length_offset)
-        return tf.cast(tf.clip_by_value(wanted, 1, self.settings.max_length), tf.int32)
 
     def _cross_memory(self, ids: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
         beam = self.settings.beam

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from optops.graph.transformer_serving import tensor_limits
 from optops.graph.transformer_tensorflow_blocks import Blocks
 from optops.graph.transformer_tensorflow_topk import grouped_top_k, padded_vocabulary
 from optops.models.keras import tf
@@ -35,10 +36,7 @@ class RewrittenSearch:
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")], autograph=False)
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids` int32 [b, out] and `scores` float32 [b] for source ids int32 [b, s]."""
-        lengths = tf.math.count_nonzero(ids, axis=1)
-        wanted = tf.floor(self.settings.max_length_factor * tf.cast(lengths, tf.float64))
-        wanted = tf.clip_by_value(wanted + self.settings.max_length_offset, 1, self.settings.max_length)
-        limits = tf.cast(wanted, tf.int32)
+        limits = tensor_limits(self.settings, tf.math.count_nonzero(ids, axis=1))
         reachable = tf.gather(self.penalties, limits)
         cross_bias, cross = self._encode(ids)
         longest = tf.reduce_max(limits)

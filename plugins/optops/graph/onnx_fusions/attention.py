@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.onnx_fusions.rewriting import CONTRIB, Rewriter, attribute, has_same_sizes, known_sizes
+from optops.graph.onnx_fusions.rewriting import Rewriter, attribute, has_same_sizes, known_sizes
+from optops.graph.onnx_nodes import CONTRIB
 from optops.graph.optimizer.patterns.mask import HIDES
 
 DEPTH = 6

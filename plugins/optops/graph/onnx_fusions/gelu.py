@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from optops.graph.onnx_fusions.by_value import BY_ELEMENT, function_of, part, results_of
-from optops.graph.onnx_fusions.rewriting import CONTRIB, Rewriter
+from optops.graph.onnx_fusions.rewriting import Rewriter
+from optops.graph.onnx_nodes import CONTRIB
 
 GRID = np.concatenate([np.linspace(-12, 12, 97), np.linspace(-1e-2, 1e-2, 9)])
 TOLERANCE = 1e-6

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from optops.graph.onnx_nodes import CONTRIB, names_read, rename_reads
+
 ADDED = re.compile(r"fused/\w+_(\d+)")
-CONTRIB = "com.microsoft"
 _numbers = count()
 
 
@@ -57,7 +58,7 @@ class Rewriter:
         self.producers = {name: node for node in self.graph.node for name in node.output if name}
         self._readers: dict[str, list[Any]] = defaultdict(list)
         for node in self.graph.node:
-            for name in _reads(node):
+            for name in names_read(node):
                 self._readers[name].append(node)
 
     def producer(self, tensor: str, *types: str) -> Any:
@@ -152,7 +153,7 @@ class Rewriter:
 
     def _read_instead(self, old: str, new: str) -> None:
         for node in self._readers.pop(old, []):
-            _replace_reads(node, old, new)
+            rename_reads(node, {old: new})
             self._readers[new].append(node)
 
     def prune(self) -> None:
@@ -164,14 +165,14 @@ class Rewriter:
         todo = list(self.outputs)
         while todo:
             node = self.producers.get(todo[-1])
-            missing = [name for name in _reads(node) if self._is_missing(name, done)] if node is not None else []
+            missing = [name for name in names_read(node) if self._is_missing(name, done)] if node is not None else []
             todo += missing
             if not missing:
                 todo.pop()
                 if node is not None and id(node) not in done:
                     done.add(id(node))
                     order.append(node)
-        read = {name for node in order for name in _reads(node)} | self.outputs
+        read = {name for node in order for name in names_read(node)} | self.outputs
         constants = [tensor for tensor in self.graph.initializer if tensor.name in read]
         for listed, kept in ((self.graph.node, order), (self.graph.initializer, constants)):
             copies = [type(each).FromString(each.SerializeToString()) for each in kept]
@@ -212,20 +213,3 @@ def has_same_sizes(before: Shape, after: Shape) -> bool:
         after: Of as many rows, whose values may have axes of their own: one of the first two axes says the other.
     """
     return len(before) == 3 and len(after) >= 3 and any(map(eq, before[:2], after[:2]))
-
-
-def _bodies(node: Any) -> list[Any]:
-    return [each.g for each in node.attribute if each.HasField("g")]
-
-
-def _reads(node: Any) -> set[str]:
-    """Returns what a node reads, in the bodies of loops and branches too."""
-    inner = (_reads(each) for body in _bodies(node) for each in body.node)
-    return {name for name in node.input if name}.union(*inner)
-
-
-def _replace_reads(node: Any, old: str, new: str) -> None:
-    node.input[:] = [new if name == old else name for name in node.input]
-    for body in _bodies(node):
-        for each in body.node:
-            _replace_reads(each, old, new)

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from optops.graph.optimizer.graph import Graph, Node
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
-
-KEEPS_ORDER = ("Reshape", "ExpandDims", "Squeeze")
+from optops.graph.optimizer.rows import KEEPS_ORDER
 
 
 def find(graph: Graph, context: Context) -> Iterator[Place]:
