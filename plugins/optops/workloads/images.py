@@ -4,10 +4,12 @@ import base64
 import binascii
 import unicodedata
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from optops.paths import files_below
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 PIXEL_LIMIT: Final = 150_000_000
 """Pixels of the largest image that is decoded: 10,000 x 10,000 fits, a decompression bomb does not."""
@@ -225,43 +228,55 @@ def encode_png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def _opened(source: Path | bytes, pixel_limit: int) -> "Image":
-    """Returns an image whose header is read."""
+@contextmanager
+def _opened(source: Path | bytes, pixel_limit: int) -> "Iterator[ImageFile]":
+    """Gives an image whose header is read, for as long as its file is open."""
+    if source == b"":
+        raise ImageError("it is empty")
+    with _file_of(source) as file:
+        image = _identified(file)
+        if image.width * image.height > pixel_limit:
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"it has {size} pixels, more than {pixel_limit:,}; cut it into parts")
+        yield image
+
+
+def _file_of(source: Path | bytes) -> BinaryIO:
+    # Pillow gets no name: by that it would map an uncompressed TIFF into memory with the sides of the upright image.
+    try:
+        return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"it can not be read: {error}") from None
+
+
+def _identified(file: BinaryIO) -> "ImageFile":
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(source, bytes) and not source:
-        raise ImageError("it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(f"it is no image of a format that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"it has too many pixels: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"it can not be read: {error}") from None
-    if image.width * image.height > pixel_limit:
-        size = f"{image.width} x {image.height}"
-        image.close()
-        raise ImageError(f"it has {size} pixels, more than {pixel_limit:,}; cut it into parts")
-    return image
 
 
-def _loaded(image: "Image") -> "Image":
+def _loaded(image: "ImageFile") -> "Image":
     """Returns an opened image decoded, upright and independent of its file."""
     from PIL import ImageOps
 
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image)
     except MemoryError:
         raise ImageError("it does not fit into memory") from None
     except Exception as error:
         # Decoders raise what they like for damaged files: OSError, SyntaxError, struct.error, IndexError ...
         reason = "it is truncated" if "truncated" in str(error).lower() else "it is damaged"
         raise ImageError(f"{reason}: {error}") from error
-    return upright.copy() if upright is image else upright
 
 
 def _image_of_array(values: NDArray[Any]) -> "Image":

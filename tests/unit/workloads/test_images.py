@@ -112,6 +112,20 @@ def test_the_size_in_the_header_is_that_of_the_upright_image(form, orientation):
     assert (facts.width, facts.height) == upright
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "P", "I;16"])
+@pytest.mark.parametrize("orientation", [6, 3])
+def test_an_uncompressed_tiff_on_its_side_is_the_same_from_its_file_as_from_its_bytes(tmp_path, mode, orientation):
+    deep = Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257)
+    image = deep if mode == "I;16" else Image.fromarray(NOISE).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "scan.tif"
+    image.save(path, exif=exif)
+    upright = np.rot90(np.asarray(image), -1 if orientation == 6 else 2)
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(np.asarray(open_image(source)), upright)
+
+
 @pytest.mark.parametrize("form", ["BMP", "GIF", "PPM"])
 def test_an_image_that_says_nothing_of_its_orientation_is_upright(form):
     content = encoded(Image.fromarray(NOISE), form)
