@@ -40,6 +40,17 @@ ORIENTATION: Final = 0x0112
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """Values of the EXIF tag Orientation that exchange width and height."""
 
+UPRIGHT: Final = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What sets an image upright, by its Orientation."""
+
 
 class ImageError(ValueError):
     """An image that can not be read; the message says why."""
@@ -116,12 +127,9 @@ def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[in
         ImageError: If it is no image, or has more pixels.
     """
     with _opened(source, pixel_limit) as image:
-        try:
-            # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
-            turned = ORIENTATION in getattr(image, "tag_v2", ())
-            sideways = not turned and image.getexif().get(ORIENTATION) in SIDEWAYS
-        except Exception:  # noqa: BLE001 - of a damaged EXIF block; decoding will tell
-            sideways = False
+        # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
+        turned = ORIENTATION in getattr(image, "tag_v2", ())
+        sideways = not turned and _orientation(image) in SIDEWAYS
         return (image.height, image.width) if sideways else (image.width, image.height)
 
 
@@ -264,13 +272,23 @@ def _identified(file: BinaryIO) -> "ImageFile":
         raise ImageError(f"it can not be read: {error}") from None
 
 
+def _orientation(image: "ImageFile") -> Any:
+    """Returns how EXIF, or else XMP, says that an image stands; None if neither can be read, which spoils no pixel."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # noqa: BLE001 - of a damaged block it raises what it likes
+        return None
+
+
 def _loaded(image: "ImageFile") -> "Image":
     """Returns an opened image decoded, upright and independent of its file."""
-    from PIL import ImageOps
+    from PIL.Image import Transpose
 
     try:
         image.load()
-        return ImageOps.exif_transpose(image)
+        # Not by `ImageOps.exif_transpose`, which writes the whole EXIF block anew and fails at one odd tag in it.
+        method = UPRIGHT.get(_orientation(image))
+        return image.copy() if method is None else image.transpose(Transpose[method])
     except MemoryError:
         raise ImageError("it does not fit into memory") from None
     except Exception as error:

@@ -132,6 +132,25 @@ def test_an_image_that_says_nothing_of_its_orientation_is_upright(form):
     assert image_size(content) == open_image(content).size == (30, 40)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        struct.pack("<HHI4s", 0x128, 2, 4, b"abc\0"),
+        struct.pack("<HHI4s", 0x11A, 2, 4, b"72\0\0"),
+        struct.pack("<HHIhh", 0x128, 8, 1, -5, 0),
+        struct.pack("<HHIf", 0x11A, 11, 1, float("nan")),
+    ],
+    ids=["text for a number", "text for a ratio", "a negative unit", "no ratio"],
+)
+def test_a_photograph_on_its_side_may_have_an_odd_tag_beside_its_orientation(odd):
+    entries = [struct.pack("<HHIHH", 0x112, 3, 1, 6, 0), odd]
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    content = encoded(Image.fromarray(NOISE), "JPEG")
+    photograph = content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
+    np.testing.assert_array_equal(read_image(photograph), np.rot90(read_image(content), -1))
+    assert image_size(photograph) == (40, 30)
+
+
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_an_orientation_in_xmp_alone_counts_too(form):
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
