@@ -5,9 +5,9 @@ import binascii
 import unicodedata
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
@@ -50,6 +50,9 @@ UPRIGHT: Final = {
     8: "ROTATE_90",
 }
 """What sets an image upright, by its Orientation."""
+
+TELLING_CHUNKS: Final = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
+"""Of a PNG file: those that may hold EXIF or XMP."""
 
 
 class ImageError(ValueError):
@@ -121,7 +124,7 @@ def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> Image
 
 
 def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
-    """Returns width and height of an upright image from its header, without decoding it.
+    """Returns width and height of an upright image from its header; decodes a PNG that may tell more after its pixels.
 
     Raises:
         ImageError: If it is no image, or has more pixels.
@@ -129,6 +132,9 @@ def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[in
     with _opened(source, pixel_limit) as image:
         # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
         turned = ORIENTATION in getattr(image, "tag_v2", ())
+        if _tells_after_its_pixels(image):
+            with suppress(Exception):  # What is damaged is told when it is decoded.
+                image.load()
         sideways = not turned and _orientation(image) in SIDEWAYS
         return (image.height, image.width) if sideways else (image.width, image.height)
 
@@ -274,10 +280,27 @@ def _identified(file: BinaryIO) -> "ImageFile":
 
 def _orientation(image: "ImageFile") -> Any:
     """Returns how EXIF, or else XMP, says that an image stands; None if neither can be read, which spoils no pixel."""
+    from PIL.Image import Image
+
     try:
-        return image.getexif().get(ORIENTATION)
+        # Of PNGs `getexif` is another one, which decodes all whose header has no EXIF.
+        return Image.getexif(image).get(ORIENTATION)
     except Exception:  # noqa: BLE001 - of a damaged block it raises what it likes
         return None
+
+
+def _tells_after_its_pixels(image: "ImageFile") -> bool:
+    """Returns whether an image that is read up to its pixels is a PNG with a chunk behind them that may turn it."""
+    if image.format != "PNG" or not image.tile or image.fp is None:
+        return False
+    file, here, kind = image.fp, image.fp.tell(), b""
+    # Each chunk begins with its length and kind, and ends with a checksum of four bytes.
+    file.seek(image.tile[0].offset - 8)
+    while kind not in TELLING_CHUNKS and len(head := file.read(8)) == 8:
+        kind = head[4:]
+        file.seek(int.from_bytes(head[:4], "big") + 4, SEEK_CUR)
+    file.seek(here)
+    return kind in TELLING_CHUNKS
 
 
 def _loaded(image: "ImageFile") -> "Image":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from optops.candidate import digest_folder
 from optops.workloads.images import (
@@ -124,6 +124,30 @@ def test_an_uncompressed_tiff_on_its_side_is_the_same_from_its_file_as_from_its_
     upright = np.rot90(np.asarray(image), -1 if orientation == 6 else 2)
     for source in (path, path.read_bytes()):
         np.testing.assert_array_equal(np.asarray(open_image(source)), upright)
+
+
+@pytest.mark.parametrize("said", ["eXIf", "iTXt"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the pixels", "after the pixels"])
+def test_a_png_may_say_before_or_after_its_pixels_that_it_stands_on_its_side(said, after):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    content = encoded(Image.fromarray(NOISE), "PNG", **({"exif": exif} if said == "eXIf" else {"pnginfo": text}))
+    start = content.index(said.encode()) - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    if after:
+        content = content[:start] + content[end:-12] + content[start:end] + content[-12:]
+    assert image_size(content) == open_image(content).size == (40, 30)
+
+
+def test_the_size_of_a_png_is_told_without_decoding_it(monkeypatch):
+    def decode(image):
+        raise AssertionError("decoded")
+
+    content = encoded(Image.fromarray(NOISE), "PNG")
+    monkeypatch.setattr(PngImageFile, "load", decode)
+    assert image_size(content) == (30, 40)
 
 
 @pytest.mark.parametrize("form", ["BMP", "GIF", "PPM"])
