@@ -13,7 +13,9 @@ from optops.workloads.splits import Fractions, SplitData
 from optops.workloads.yaml_words import class_list
 
 CHECKS = {
-    "unreadable": StandardCheck("critical", 0.0, "an image that is not there or can not be decoded to its last pixel"),
+    "unreadable": StandardCheck(
+        "critical", 0.0, "an image that is not there or can not be decoded to its last pixel", fixed=True
+    ),
     "too_small": StandardCheck("critical", 0.002, "less than `min_side` pixels high or wide"),
     "dark_16_bit": StandardCheck("warning", 0.02, "16 bits of which 12 at most are used, which is nearly black"),
     "unknown_class": StandardCheck("critical", 0.0, "a label that is not among `classes`"),
