@@ -139,6 +139,16 @@ def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[in
         return (image.height, image.width) if sideways else (image.width, image.height)
 
 
+def has_16_bits(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> bool:
+    """Returns whether a channel has 16 bits in the file; decoded, colours have the upper eight of them alone.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        return any(";16" in str(tile.args) for tile in image.tile)
+
+
 def image_mode(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> str:
     """Returns Pillow's name of an image's colour mode from its header, without decoding it.
 

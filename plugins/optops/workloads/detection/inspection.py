@@ -58,6 +58,6 @@ def look_at(path: Path) -> Look:
         small = shrink(image, LARGEST_WHOLE)
         total.update(small.tobytes())
         grey = pixels_of(small.convert("L").resize((THUMBNAIL, THUMBNAIL)), "L")
-        return Look("", *image.size, total.hexdigest()[:32], grey, is_dark_16_bit(image))
+        return Look("", *image.size, total.hexdigest()[:32], grey, is_dark_16_bit(image, path))
     except ImageError as error:
         return Look(str(error), width, height, "", nothing)
