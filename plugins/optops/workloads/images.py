@@ -85,14 +85,17 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise ValueError(f"{folder} {what}; name the folder that holds the images")
-    found = sorted(
-        path
-        for path in files_below(folder)
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found = sorted(path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{folder} holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     return found
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Gives the files in a folder and below but hidden ones, such as those that macOS lays beside others (`._NAME`)."""
+    for path in files_below(folder):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def is_file(path: Path) -> bool:

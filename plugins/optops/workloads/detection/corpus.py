@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from optops.paths import files_below
 from optops.workloads.detection.annotation import Annotation
 from optops.workloads.detection.classes import class_names
 from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files, is_file, place_of
+from optops.workloads.images import SUFFIXES, image_files, is_file, place_of, visible_files
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -94,7 +93,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
     suffix = ".xml" if form == "voc" else ".txt"
     images = _by_stem(str(path.relative_to(folder)) for path in image_files(folder))
-    files = sorted(path for path in files_below(labels) if path.suffix.lower() == suffix)
+    files = sorted(path for path in visible_files(labels) if path.suffix.lower() == suffix)
     annotated = {_stem(str(path.relative_to(labels))): path for path in files}
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
