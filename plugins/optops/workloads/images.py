@@ -135,11 +135,18 @@ def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[in
     with _opened(source, pixel_limit) as image:
         # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
         turned = ORIENTATION in getattr(image, "tag_v2", ())
-        if _tells_after_its_pixels(image):
-            with suppress(Exception):  # What is damaged is told when it is decoded.
-                image.load()
-        sideways = not turned and _orientation(image) in SIDEWAYS
-        return (image.height, image.width) if sideways else (image.width, image.height)
+        width, height = image.size
+        return (height, width) if _lies_sideways(image) and not turned else (width, height)
+
+
+def lies_sideways(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> bool:
+    """Returns whether EXIF or XMP exchanges an image's width and height; reads what `image_size` reads.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        return _lies_sideways(image)
 
 
 def has_16_bits(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> bool:
@@ -289,6 +296,13 @@ def _identified(file: BinaryIO) -> "ImageFile":
         raise ImageError(f"it has too many pixels: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"it can not be read: {error}") from None
+
+
+def _lies_sideways(image: "ImageFile") -> bool:
+    if _tells_after_its_pixels(image):
+        with suppress(Exception):  # What is damaged is told when it is decoded.
+            image.load()
+    return _orientation(image) in SIDEWAYS
 
 
 def _orientation(image: "ImageFile") -> Any:
