@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +107,18 @@ def is_file(path: Path) -> bool:
 
 
 def place_of(folder: Path, name: str) -> Path:
-    """Returns where the file of a name is: on disks from macOS letters with accents are decomposed, in lists not."""
-    forms = [folder / name, *(folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    """Returns where the file of a name is, which may be written otherwise than on this disk.
+
+    On disks from macOS letters with accents are decomposed, in lists not; lists from Windows have backslashes.
+    """
+    written = (name, with_slashes(name))
+    forms = [folder / name, *(folder / normalize(form, one) for one in written for form in ("NFC", "NFD"))]
     return next(filter(is_file, forms), forms[0])
+
+
+def with_slashes(name: str) -> str:
+    """Returns a path with slashes, whether it is written so or as on Windows."""
+    return name.replace("\\", "/")
 
 
 def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> ImageFacts:

@@ -1,5 +1,7 @@
 """Which annotation belongs to which image, whatever lies beside them and however they are called."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -26,6 +28,15 @@ def write_labels(path):
         path.write_text("0 0.5 0.5 0.5 0.5\n")
 
 
+def write_coco(path, names):
+    data = {
+        "categories": [{"id": 0, "name": "disc"}],
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+        "annotations": [{"image_id": index, "category_id": 0, "bbox": [16, 16, 32, 32]} for index in range(len(names))],
+    }
+    path.write_text(json.dumps(data))
+
+
 def read(form, folder, **part):
     """The rows of a split."""
     part = {"images": "images", "annotations": "labels"} | part
@@ -43,3 +54,35 @@ def test_what_macos_lays_beside_annotations_is_none(tmp_path, form):
     frame = read(form, tmp_path)
     assert list(frame["name"]) == ["0", "1"]
     assert list(frame["boxes"]) == [(BOX,), (BOX,)] and not frame["faults"].map(len).any()
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
+def test_names_may_be_written_as_on_windows(tmp_path, form):
+    names = ["day/0.png", "day/1.png"]
+    for name in names:
+        write_image(tmp_path / "images" / name)
+        for suffix in SUFFIX.values():
+            write_labels((tmp_path / "labels" / name).with_suffix(suffix))
+    write_coco(tmp_path / "labels.json", [name.replace("/", "\\") for name in names])
+    (tmp_path / "list.txt").write_text("C:\\data\\images\\day\\0.png\r\nimages\\day\\1.png\r\nday\\2.png\r\n")
+    frame = read(form, tmp_path, annotations="labels.json" if form == "coco" else "labels", list="list.txt")
+    assert list(frame["image"][:2]) == [str(tmp_path / "images" / name) for name in names]
+    assert list(frame["boxes"]) == [(BOX,), (BOX,), ()]
+    assert [bool(content) for content in frame["content"]] == [True, True, False]
+
+
+def test_a_backslash_that_is_part_of_a_name_stays(tmp_path):
+    write_image(tmp_path / "images" / "day\\0.png")
+    write_labels(tmp_path / "labels" / "day\\0.txt")
+    (tmp_path / "list.txt").write_text("images/day\\0.png")
+    (image,) = read("yolo", tmp_path, list="list.txt")["image"]
+    assert image.endswith("day\\0.png")
+
+
+@pytest.mark.parametrize("name", ["..\\outside.png", "\\\\server\\outside.png"])
+def test_no_backslash_leads_out_of_the_folder(tmp_path, name):
+    write_image(tmp_path / "images" / "0.png")
+    write_image(tmp_path / "outside.png")
+    write_coco(tmp_path / "labels.json", [name])
+    ((fault,),) = read("coco", tmp_path, annotations="labels.json")["faults"]
+    assert "leads out of its folder" in fault

@@ -274,6 +274,15 @@ def test_a_csv_file_names_images_whether_their_accents_are_characters_of_their_o
     assert list(WORKLOAD.read(recipe.data, 1)["train"]["file"]) == [str(decomposed)]
 
 
+def test_a_csv_file_names_images_as_on_windows(folder):
+    path = next((folder / "train").rglob("*.png"))
+    (folder / "train.csv").write_text(f"file,label\ntrain\\{path.parent.name}\\{path.name},disc\n")
+    recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
+    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    assert list(frame["file"]) == [str(path)]
+    assert list(WORKLOAD.listed_files(recipe.data)) == [path]
+
+
 def test_equal_files_of_one_corpus_stay_in_one_split(folder):
     for path in sorted((folder / "train" / "disc").iterdir())[:20]:
         shutil.copy(path, folder / "train" / "ring" / path.name)

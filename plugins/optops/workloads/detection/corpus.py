@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files, is_file, place_of, visible_files
+from optops.workloads.images import SUFFIXES, image_files, is_file, place_of, visible_files, with_slashes
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -84,7 +84,7 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
         if name in wanted:
             yield name, place_of(folder, name), labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
-        name = Path(_named(line)).name
+        name = _path(_named(line)).name
         yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
@@ -99,7 +99,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [meant or _stem(Path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
+        names = [meant or _stem(_path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
     else:
         # An annotation without an image is a defect to name, but not a list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
@@ -134,7 +134,7 @@ def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name in names:
         # Two images that differ in nothing but the suffix: the second keeps it in its name.
-        found[name if found.get(_stem(name), name) != name else _stem(name)] = name
+        found[str(_path(name)) if found.get(_stem(name), name) != name else _stem(name)] = name
     return found
 
 
@@ -179,7 +179,7 @@ def _meant(line: str, known: Collection[str]) -> str | None:
             one of them, or `beach` of a class.
     """
     for named in (line, _named(line)):
-        parts = Path(named).parts
+        parts = _path(named).parts
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             for name in (tail, _stem(tail)):
@@ -193,9 +193,14 @@ def _named(line: str) -> str:
     return _CLASS_LIST.sub(r"\1", line)
 
 
-def _stem(name: str) -> str:
+def _path(name: str) -> PurePath:
+    """Returns a name as a path, written here or on Windows."""
     # A letter with its accent is one character or two: what looks the same is one name.
-    path = Path(unicodedata.normalize("NFC", name))
+    return PurePath(with_slashes(normalize("NFC", name)))
+
+
+def _stem(name: str) -> str:
+    path = _path(name)
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES | {".xml", ".txt"} else str(path)
 
 
