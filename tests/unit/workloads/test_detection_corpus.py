@@ -86,3 +86,34 @@ def test_no_backslash_leads_out_of_the_folder(tmp_path, name):
     write_coco(tmp_path / "labels.json", [name])
     ((fault,),) = read("coco", tmp_path, annotations="labels.json")["faults"]
     assert "leads out of its folder" in fault
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_an_annotation_may_be_called_as_its_image_with_the_suffix_and_all(tmp_path, form):
+    for name in ("0.png", "day/1.jpg"):
+        write_image(tmp_path / "images" / name)
+        write_labels(tmp_path / "labels" / f"{name}{SUFFIX[form]}")
+    frame = read(form, tmp_path)
+    assert list(frame["name"]) == ["0", "day/1"]
+    assert list(frame["boxes"]) == [(BOX,), (BOX,)] and not frame["faults"].map(len).any()
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_a_second_annotation_of_an_image_is_a_row_of_its_own(tmp_path, form):
+    write_image(tmp_path / "images" / "0.png")
+    for name in ("0", "0.png"):
+        write_labels(tmp_path / "labels" / f"{name}{SUFFIX[form]}")
+    frame = read(form, tmp_path)
+    assert list(frame["name"]) == ["0", "0.png"]
+    assert [file.rpartition("/")[2] for file in frame["file"]] == [f"{n}{SUFFIX[form]}" for n in ("0", "0.png")]
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_images_that_differ_in_their_suffix_alone_may_each_have_an_annotation(tmp_path, form):
+    for name in ("0.jpg", "0.png"):
+        write_image(tmp_path / "images" / name)
+        write_labels(tmp_path / "labels" / f"{name}{SUFFIX[form]}")
+    frame = read(form, tmp_path)
+    assert [image.rpartition("/")[2] for image in frame["image"]] == ["0.jpg", "0.png"]
+    assert [file.rpartition("/")[2] for file in frame["file"]] == [f"{n}{SUFFIX[form]}" for n in ("0.jpg", "0.png")]
+    assert not frame["faults"].map(len).any()

@@ -94,7 +94,7 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
     suffix = ".xml" if form == "voc" else ".txt"
     images = _by_stem(str(path.relative_to(folder)) for path in image_files(folder))
     files = sorted(path for path in visible_files(labels) if path.suffix.lower() == suffix)
-    annotated = {_stem(str(path.relative_to(labels))): path for path in files}
+    annotated = _by_image({_stem(str(path.relative_to(labels))): path for path in files}, images)
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
@@ -128,6 +128,17 @@ def _lists_classes(form: str, name: str) -> bool:
 def _lacks(form: str, file: Path) -> bool:
     # YOLO labels an image without objects by no file at all.
     return form == "voc" and not is_file(file)
+
+
+def _by_image(annotated: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, Path]:
+    """Returns annotations by the key of their image, if one is called exactly so: `beach.jpg.txt` of `beach.jpg`."""
+    keys = {str(_path(name)): key for key, name in images.items()}
+    found: dict[str, Path] = {}
+    for name, path in annotated.items():
+        key = name if name in images else keys.get(name, name)
+        # Of two annotations of one image, what stands under its stem counts; the other stays to be named.
+        found[name if key in annotated else key] = path
+    return found
 
 
 def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
