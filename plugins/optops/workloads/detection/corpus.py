@@ -78,13 +78,13 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels)
     images = _by_stem(name for name, _ in entries)
-    listed = dict(_listed(Path(part.list), images, labels)) if part.list else {}
+    listed = dict(_listed(Path(part.list), images, labels, _called(folder))) if part.list else {}
     wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
         if name in wanted:
             yield name, place_of(folder, name), labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
-        name = _path(_named(line)).name
+        name = _unknown(line, images)
         yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
@@ -99,7 +99,8 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [meant or _stem(_path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
+        listed = _listed(Path(part.list), known, folder, _called(folder, labels))
+        names = [meant or _stem(_unknown(line, known)) for line, meant in listed]
     else:
         # An annotation without an image is a defect to name, but not a list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
@@ -149,13 +150,18 @@ def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
     return found
 
 
-def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, str | None]]:
+def _called(*folders: Path) -> frozenset[str]:
+    return frozenset(normalize("NFC", one.name) for folder in folders for one in (folder, folder.resolve()))
+
+
+def _listed(path: Path, known: Collection[str], place: Path, folders: Collection[str]) -> list[tuple[str, str | None]]:
     """Reads the list of a split.
 
     Args:
         path: The list.
         known: As of `_meant`.
         place: Where that is known from.
+        folders: As of `_meant`.
 
     Returns:
         Each line and which image it means, if any.
@@ -170,33 +176,43 @@ def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, 
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    listed = [(line, _meant(line, known)) for line in lines]
+    listed = [(line, _meant(line, known, folders)) for line in lines]
     if not any(meant for _, meant in listed):
         raise ValueError(
             f"{path}: none of its {len(lines)} lines names an image of {place}; the first is {lines[0]!r:.80}. Write "
-            "the path of an image in each line, and nothing else"
+            "the path of an image in each line, from the folder of the images or with its name in it, and nothing else"
         )
     return listed
 
 
-def _meant(line: str, known: Collection[str]) -> str | None:
+def _meant(line: str, known: Collection[str], folders: Collection[str]) -> str | None:
     """Returns which image a line of a list means: the longest tail of its path that is known, with or without suffix.
 
-    Lists start their paths where they like, at the root of the data set for example.
+    Lists start their paths where they like, at the root of the data set for example. What is before the tail ends in
+    the name of the folder, then: in `cam2/3.png`, the end `3.png` is no image of a folder `cam1`.
 
     Args:
         line: The line.
         known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
             one of them, or `beach` of a class.
+        folders: What the folders of images and annotations are called.
     """
     for named in (line, _named(line)):
         parts = _path(named).parts
         for start in range(len(parts)):
+            if start and parts[start - 1] not in {*folders, "/", ".."}:
+                continue
             tail = "/".join(parts[start:])
             for name in (tail, _stem(tail)):
                 if name in known:
                     return name
     return None
+
+
+def _unknown(line: str, known: Collection[str]) -> str:
+    """Returns what to call the image of a line that means none: by its last part, unless another is called so."""
+    path = _path(_named(line))
+    return path.name if _stem(path.name) not in known else str(path)
 
 
 def _named(line: str) -> str:
