@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from unicodedata import normalize
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -66,9 +67,11 @@ class ClassifiedImages(SplitData):
     @field_validator("classes")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
+        # As labels are read: with their accents in one character.
+        composed = tuple(normalize("NFC", name) for name in value)
+        if len(set(composed)) < len(composed):
             raise ValueError(f"classes {list(value)} name one twice; write each once")
-        return value
+        return composed
 
     def places(self) -> dict[str, Path]:
         """Returns the folder or CSV file by split (or `corpus`), with absolute paths."""
