@@ -115,8 +115,10 @@ def test_a_name_is_found_whether_its_accents_are_characters_of_their_own_or_not(
     assert frame["image"].map(os.path.isfile).all()
 
 
+@pytest.mark.parametrize("start", ["", "set/", "../", "/"])
 @pytest.mark.parametrize("form", ["voc", "yolo", "coco"])
-def test_a_list_gives_no_image_of_the_same_name_in_another_folder(tmp_path, form):
+def test_a_list_gives_no_image_of_the_same_name_in_another_folder(tmp_path, form, start):
+    start = f"{tmp_path}/" if start == "/" else start
     for folder, name in (("cam1", "0"), ("cam1", "1"), ("cam2", "1")):
         (tmp_path / folder).mkdir(exist_ok=True)
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / folder / f"{name}.png")
@@ -130,13 +132,13 @@ def test_a_list_gives_no_image_of_the_same_name_in_another_folder(tmp_path, form
         "annotations": [{"image_id": index, "category_id": 0, "bbox": [16, 16, 32, 32]} for index in range(2)],
     }
     (tmp_path / "labels.json").write_text(json.dumps(coco))
-    (tmp_path / "list.txt").write_text("set/cam1/0.png\nset/cam2/1.png\n")
+    (tmp_path / "list.txt").write_text(f"{start}cam1/0.png\n{start}cam2/1.png\n")
     part = {"annotations": "labels.json" if form == "coco" else "labels", "list": "list.txt"}
     data = {"format": form, "folder": str(tmp_path), "images": "cam1", "classes": ["disc"]}
     frame = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
     assert list(frame["boxes"]) == [(Box("disc", 16, 16, 48, 48),), ()]
     assert list(frame["image"].map(os.path.isfile)) == [True, False]
-    assert frame["id"].iloc[1].startswith("train/set/cam2/1")
+    assert frame["id"].iloc[1].removesuffix(".png").endswith("/cam2/1")
     (tmp_path / "list.txt").write_text("cam2/1.png\n")
     with pytest.raises(ValueError, match="from the folder of the images or with its name in it"):
         read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)

@@ -212,7 +212,9 @@ def _meant(line: str, known: Collection[str], folders: Collection[str]) -> str |
 def _unknown(line: str, known: Collection[str]) -> str:
     """Returns what to call the image of a line that means none: by its last part, unless another is called so."""
     path = _path(_named(line))
-    return path.name if _stem(path.name) not in known else str(path)
+    # Whatever it is, it lies within the folder of the images.
+    inner = "/".join(part for part in path.parts if part not in ("/", ".."))
+    return inner if _stem(path.name) in known else path.name
 
 
 def _named(line: str) -> str:
