@@ -139,6 +139,10 @@ def test_a_list_gives_no_image_of_the_same_name_in_another_folder(tmp_path, form
     assert list(frame["boxes"]) == [(Box("disc", 16, 16, 48, 48),), ()]
     assert list(frame["image"].map(os.path.isfile)) == [True, False]
     assert frame["id"].iloc[1].removesuffix(".png").endswith("/cam2/1")
-    (tmp_path / "list.txt").write_text("cam2/1.png\n")
+    (tmp_path / "list.txt").write_text("cam2/1.png\n")  # where there is such a file
     with pytest.raises(ValueError, match="from the folder of the images or with its name in it"):
         read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)
+    shutil.rmtree(tmp_path / "cam2")
+    (tmp_path / "list.txt").write_text("cam2/0.png\ncam2/1.png\n")  # where `cam1` was called otherwise
+    renamed = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    assert list(renamed["image"].map(os.path.isfile)) == [True, True]

@@ -159,9 +159,10 @@ def _listed(path: Path, known: Collection[str], place: Path, folders: Collection
 
     Args:
         path: The list.
-        known: As of `_meant`.
+        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
+            one of them, or `beach` of a class.
         place: Where that is known from.
-        folders: As of `_meant`.
+        folders: What the folders of images and annotations are called.
 
     Returns:
         Each line and which image it means, if any.
@@ -176,7 +177,13 @@ def _listed(path: Path, known: Collection[str], place: Path, folders: Collection
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    listed = [(line, _meant(line, known, folders)) for line in lines]
+    ends = [_known_end(line, known) for line in lines]
+    # The folder may be called otherwise where the list was made: all lines begin alike then, and no file is there.
+    renamed = len({before for before, name in ends if name}) == 1 and not is_file(path.parent / lines[0])
+    listed = [
+        (line, name if renamed or _leads_to(before, folders) else None)
+        for line, (before, name) in zip(lines, ends, strict=True)
+    ]
     if not any(meant for _, meant in listed):
         raise ValueError(
             f"{path}: none of its {len(lines)} lines names an image of {place}; the first is {lines[0]!r:.80}. Write "
@@ -185,28 +192,24 @@ def _listed(path: Path, known: Collection[str], place: Path, folders: Collection
     return listed
 
 
-def _meant(line: str, known: Collection[str], folders: Collection[str]) -> str | None:
-    """Returns which image a line of a list means: the longest tail of its path that is known, with or without suffix.
-
-    Lists start their paths where they like, at the root of the data set for example. What is before the tail ends in
-    the name of the folder, then: in `cam2/3.png`, the end `3.png` is no image of a folder `cam1`.
-
-    Args:
-        line: The line.
-        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
-            one of them, or `beach` of a class.
-        folders: What the folders of images and annotations are called.
-    """
+def _known_end(line: str, known: Collection[str]) -> tuple[tuple[str, ...], str | None]:
+    """Returns the longest end of a line's path that is known, with or without suffix, after what is before it."""
     for named in (line, _named(line)):
         parts = _path(named).parts
         for start in range(len(parts)):
-            if start and parts[start - 1] not in {*folders, "/", ".."}:
-                continue
-            tail = "/".join(parts[start:])
-            for name in (tail, _stem(tail)):
+            end = "/".join(parts[start:])
+            for name in (end, _stem(end)):
                 if name in known:
-                    return name
-    return None
+                    return parts[:start], name
+    return (), None
+
+
+def _leads_to(before: tuple[str, ...], folders: Collection[str]) -> bool:
+    """Returns whether the beginning of a path ends in the images' folder, wherever it starts: at the root for example.
+
+    In `cam2/3.png`, the end `3.png` is no image of a folder `cam1`.
+    """
+    return not before or before[-1] in {*folders, "/", ".."}
 
 
 def _unknown(line: str, known: Collection[str]) -> str:
