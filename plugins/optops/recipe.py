@@ -20,6 +20,7 @@ from optops.sections import (
     Benchmark,
     Budget,
     CheckLabels,
+    CheckSetting,
     Distill,
     Fuse,
     Gate,
@@ -137,6 +138,24 @@ class Recipe(Section):
             if value and value != type(owner).model_fields[name].get_default(call_default_factory=True):
                 message = f"workload {self.workload!r} has no use for it: {why}; remove it"
                 errors.append({**_error(name, message), "loc": (*parents, name), "input": value})
+        if errors:
+            raise SectionError(errors, type(self), "")
+        return self
+
+    @model_validator(mode="after")
+    def _tolerates_nothing_that_breaks_a_run(self) -> Self:
+        from optops.workloads.base import load_workload
+
+        errors = []
+        for name, check in load_workload(self.workload).sections().checks.items():
+            setting = self.check_labels.checks.get(name, CheckSetting())
+            kept = setting.severity in (None, check.severity) and setting.limit in (None, check.limit)
+            if check.fixed and not kept:
+                message = (
+                    f"a run can not go on with {check.finds}; remove the key and mend or remove such files, or have "
+                    "them left out of training by `check_labels.quarantine: true`"
+                )
+                errors.append({**_error(name, message), "loc": ("check_labels", "checks", name), "input": setting})
         if errors:
             raise SectionError(errors, type(self), "")
         return self

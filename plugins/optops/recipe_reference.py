@@ -54,7 +54,8 @@ def reference() -> str:
 
 def _checks(checks: Mapping[str, StandardCheck]) -> list[str]:
     rows = [
-        f"| `{name}` | {check.severity} | {100 * check.limit:g} % | {check.finds} |" for name, check in checks.items()
+        f"| `{name}` | {check.severity} | {100 * check.limit:g} %{', fixed' if check.fixed else ''} | {check.finds} |"
+        for name, check in checks.items()
     ]
     return ["| check | severity | limit | a defect is |", "|---|---|---|---|", *rows]
 

@@ -47,11 +47,13 @@ class StandardCheck:
         severity: As of `CheckSetting`.
         limit: As of `CheckSetting`.
         finds: What a defect is, for people.
+        fixed: Whether a run would break down at such an example, so that no recipe may tolerate it.
     """
 
     severity: Literal["critical", "warning"]
     limit: float
     finds: str
+    fixed: bool = False
 
 
 class CheckLabels(Section):
@@ -61,7 +63,9 @@ class CheckLabels(Section):
         False, description="Remove offending examples from the training split and go on, recording which."
     )
     checks: dict[str, CheckSetting] = Field(
-        default_factory=dict, description="Overrides per check: severity and limit. Unnamed checks keep the workload's."
+        default_factory=dict,
+        description="Overrides per check: severity and limit. Unnamed checks keep the workload's; those that say "
+        "`fixed` can not be changed, for a run breaks down at what they find.",
     )
     thresholds: SerializeAsAny[BaseModel] | dict[str, Any] = Field(
         default_factory=dict, description="The workload's thresholds, for example the longest example allowed."

@@ -16,3 +16,5 @@ def test_the_page_says_which_keys_a_workload_refuses():
 def test_the_page_says_how_each_label_check_is_judged():
     _, _, detection = reference().partition("## Workload `detection`")
     assert "| `doubled_box` | critical | 2 % | two boxes of a class that overlap" in detection.partition("\n## ")[0]
+    _, _, pairs = reference().partition("## Workload `super_resolution`")
+    assert "| `missing_partner` | critical | 0 %, fixed | one image of a pair" in pairs.partition("\n## ")[0]

@@ -7,6 +7,8 @@ from optops.cli.console import explained, show_json
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from optops.sections import StandardCheck
+
 SWITCH = ({"const": "off"}, {"const": "on"}, {"type": "boolean"}, {"type": "null"})
 """What may stand in place of a section that can be off."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -32,7 +34,10 @@ def recipe_schema() -> dict[str, Any]:
             "model": _define(definitions, f"{name}.model", sections.model),
             "check_labels": {
                 "properties": {
-                    "checks": {"propertyNames": {"enum": list(sections.checks)}},
+                    "checks": {
+                        "propertyNames": {"enum": list(sections.checks)},
+                        "properties": {name: _kept(check) for name, check in sections.checks.items() if check.fixed},
+                    },
                     "thresholds": _define(definitions, f"{name}.thresholds", sections.thresholds),
                 }
             },
@@ -48,6 +53,12 @@ def recipe_schema() -> dict[str, Any]:
         whole["properties"][name] = {"description": whole["properties"][name]["description"]}
     whole["properties"]["workload"]["enum"] = workload_names()
     return {"$schema": DIALECT, **whole, "allOf": rules}
+
+
+def _kept(check: "StandardCheck") -> dict[str, Any]:
+    """Returns a schema of a setting that says of a check no more than is so anyway."""
+    said = {"severity": {"enum": [check.severity, None]}, "limit": {"enum": [check.limit, None]}}
+    return {"type": "object", "properties": said}
 
 
 def _without(key: str) -> dict[str, Any]:

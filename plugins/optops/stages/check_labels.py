@@ -108,7 +108,7 @@ def refuse_or_quarantine(
         # What stood in training too may be over its limit for that alone.
         log("quarantine: checking once more what is left")
         report = workload.check(splits, recipe, left)
-    _refuse_what_is_over_its_limit(recipe, report)
+    _refuse_what_is_over_its_limit(recipe, workload, report)
     return quarantined
 
 
@@ -134,17 +134,20 @@ def _log_report(job: Job, folder: Path, docs: Path, report: LabelReport) -> None
     job.tracking.log_metrics(job.run_id, {f"defects.{name}": count for name, count in counts.items()})
 
 
-def _refuse_what_is_over_its_limit(recipe: Recipe, report: LabelReport) -> None:
+def _refuse_what_is_over_its_limit(recipe: Recipe, workload: Workload, report: LabelReport) -> None:
     over = _over_their_limit(recipe, report)
     if not over:
         return
     names = {(o.check, o.split) for o in over}
     details = list(_describe(d for d in report.defects if (d.check, d.split) in names))
     summary = "; ".join(f"{o.check} in {o.split}: {o.count} ({o.share:.2%}, limit {o.limit:.2%})" for o in over)
-    remedy = "mend the data, raise `check_labels.checks.NAME.limit`"
+    fixed = {name for name, check in workload.sections().checks.items() if check.fixed}
+    remedies = ["mend the data or remove what is defective"]
+    if not {outcome.check for outcome in over} <= fixed:
+        remedies.append("raise `check_labels.checks.NAME.limit`")
     if not recipe.check_labels.quarantine:
-        remedy += ", or set `check_labels.quarantine: true` to leave bad training examples out"
-    raise StageError(f"label checks failed: {summary}. Remedy: {remedy}", details)
+        remedies.append("set `check_labels.quarantine: true` to leave bad training examples out")
+    raise StageError(f"label checks failed: {summary}. Remedy: {', or '.join(remedies)}", details)
 
 
 def _over_their_limit(recipe: Recipe, report: LabelReport) -> list[CheckOutcome]:

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from optops.workloads.images import has_16_bits, pixels_of
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
 _LEVELS: Final = 1 << 12
 
 
-def is_dark_16_bit(image: Image) -> bool:
-    """Return whether no pixel of an image of 16 bits uses the upper four."""
-    return (image.mode == "I" or image.mode.startswith("I;16")) and int(np.asarray(image).max(initial=0)) < _LEVELS
+def is_dark_16_bit(image: Image, file: Path) -> bool:
+    """Return whether no pixel of an image of 16 bits, decoded from a file, uses the upper four."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return int(np.asarray(image).max(initial=0)) < _LEVELS
+    # Of colours the decoder gives the upper eight bits.
+    return has_16_bits(file) and int(pixels_of(image, "RGB").max(initial=0)) < _LEVELS >> 8
 
 
 def find_dark_16_bit(rows: pd.DataFrame) -> pd.Series[str]:

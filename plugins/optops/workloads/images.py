@@ -2,12 +2,14 @@
 
 import base64
 import binascii
-import unicodedata
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from optops.paths import files_below
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 PIXEL_LIMIT: Final = 150_000_000
 """Pixels of the largest image that is decoded: 10,000 x 10,000 fits, a decompression bomb does not."""
@@ -36,6 +39,20 @@ DATA_URL: Final = "data:"
 ORIENTATION: Final = 0x0112
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """Values of the EXIF tag Orientation that exchange width and height."""
+
+UPRIGHT: Final = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What sets an image upright, by its Orientation."""
+
+TELLING_CHUNKS: Final = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
+"""Of a PNG file: those that may hold EXIF or XMP."""
 
 
 class ImageError(ValueError):
@@ -68,14 +85,17 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise ValueError(f"{folder} {what}; name the folder that holds the images")
-    found = sorted(
-        path
-        for path in files_below(folder)
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found = sorted(path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{folder} holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     return found
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Gives the files in a folder and below but hidden ones, such as those that macOS lays beside others (`._NAME`)."""
+    for path in files_below(folder):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def is_file(path: Path) -> bool:
@@ -87,9 +107,18 @@ def is_file(path: Path) -> bool:
 
 
 def place_of(folder: Path, name: str) -> Path:
-    """Returns where the file of a name is: on disks from macOS letters with accents are decomposed, in lists not."""
-    forms = [folder / name, *(folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    """Returns where the file of a name is, which may be written otherwise than on this disk.
+
+    On disks from macOS letters with accents are decomposed, in lists not; lists from Windows have backslashes.
+    """
+    written = (name, with_slashes(name))
+    forms = [folder / name, *(folder / normalize(form, one) for one in written for form in ("NFC", "NFD"))]
     return next(filter(is_file, forms), forms[0])
+
+
+def with_slashes(name: str) -> str:
+    """Returns a path with slashes, whether it is written so or as on Windows."""
+    return name.replace("\\", "/")
 
 
 def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> ImageFacts:
@@ -107,19 +136,36 @@ def inspect_image(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> Image
 
 
 def image_size(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
-    """Returns width and height of an upright image from its header, without decoding it.
+    """Returns width and height of an upright image from its header; decodes a PNG that may tell more after its pixels.
 
     Raises:
         ImageError: If it is no image, or has more pixels.
     """
     with _opened(source, pixel_limit) as image:
-        try:
-            # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
-            turned = ORIENTATION in getattr(image, "tag_v2", ())
-            sideways = not turned and image.getexif().get(ORIENTATION) in SIDEWAYS
-        except Exception:  # noqa: BLE001 - of a damaged EXIF block; decoding will tell
-            sideways = False
-        return (image.height, image.width) if sideways else (image.width, image.height)
+        # Of a TIFF Pillow has turned the size already, if the file itself and not its XMP says so.
+        turned = ORIENTATION in getattr(image, "tag_v2", ())
+        width, height = image.size
+        return (height, width) if _lies_sideways(image) and not turned else (width, height)
+
+
+def lies_sideways(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> bool:
+    """Returns whether EXIF or XMP exchanges an image's width and height; reads what `image_size` reads.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        return _lies_sideways(image)
+
+
+def has_16_bits(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> bool:
+    """Returns whether a channel has 16 bits in the file; decoded, colours have the upper eight of them alone.
+
+    Raises:
+        ImageError: If it is no image, or has more pixels.
+    """
+    with _opened(source, pixel_limit) as image:
+        return any(";16" in str(tile.args) for tile in image.tile)
 
 
 def image_mode(source: Path | bytes, pixel_limit: int = PIXEL_LIMIT) -> str:
@@ -225,43 +271,89 @@ def encode_png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def _opened(source: Path | bytes, pixel_limit: int) -> "Image":
-    """Returns an image whose header is read."""
+@contextmanager
+def _opened(source: Path | bytes, pixel_limit: int) -> "Iterator[ImageFile]":
+    """Gives an image whose header is read, for as long as its file is open."""
+    if source == b"":
+        raise ImageError("it is empty")
+    with _file_of(source) as file:
+        image = _identified(file)
+        if image.width * image.height > pixel_limit:
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"it has {size} pixels, more than {pixel_limit:,}; cut it into parts")
+        yield image
+
+
+def _file_of(source: Path | bytes) -> BinaryIO:
+    # Pillow gets no name: by that it would map an uncompressed TIFF into memory with the sides of the upright image.
+    try:
+        return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"it can not be read: {error}") from None
+
+
+def _identified(file: BinaryIO) -> "ImageFile":
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(source, bytes) and not source:
-        raise ImageError("it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(f"it is no image of a format that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"it has too many pixels: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"it can not be read: {error}") from None
-    if image.width * image.height > pixel_limit:
-        size = f"{image.width} x {image.height}"
-        image.close()
-        raise ImageError(f"it has {size} pixels, more than {pixel_limit:,}; cut it into parts")
-    return image
 
 
-def _loaded(image: "Image") -> "Image":
+def _lies_sideways(image: "ImageFile") -> bool:
+    if _tells_after_its_pixels(image):
+        with suppress(Exception):  # What is damaged is told when it is decoded.
+            image.load()
+    return _orientation(image) in SIDEWAYS
+
+
+def _orientation(image: "ImageFile") -> Any:
+    """Returns how EXIF, or else XMP, says that an image stands; None if neither can be read, which spoils no pixel."""
+    from PIL.Image import Image
+
+    try:
+        # Of PNGs `getexif` is another one, which decodes all whose header has no EXIF.
+        return Image.getexif(image).get(ORIENTATION)
+    except Exception:  # noqa: BLE001 - of a damaged block it raises what it likes
+        return None
+
+
+def _tells_after_its_pixels(image: "ImageFile") -> bool:
+    """Returns whether an image that is read up to its pixels is a PNG with a chunk behind them that may turn it."""
+    if image.format != "PNG" or not image.tile or image.fp is None:
+        return False
+    file, here, kind = image.fp, image.fp.tell(), b""
+    # Each chunk begins with its length and kind, and ends with a checksum of four bytes.
+    file.seek(image.tile[0].offset - 8)
+    while kind not in TELLING_CHUNKS and len(head := file.read(8)) == 8:
+        kind = head[4:]
+        file.seek(int.from_bytes(head[:4], "big") + 4, SEEK_CUR)
+    file.seek(here)
+    return kind in TELLING_CHUNKS
+
+
+def _loaded(image: "ImageFile") -> "Image":
     """Returns an opened image decoded, upright and independent of its file."""
-    from PIL import ImageOps
+    from PIL.Image import Transpose
 
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        # Not by `ImageOps.exif_transpose`, which writes the whole EXIF block anew and fails at one odd tag in it.
+        method = UPRIGHT.get(_orientation(image))
+        return image.copy() if method is None else image.transpose(Transpose[method])
     except MemoryError:
         raise ImageError("it does not fit into memory") from None
     except Exception as error:
         # Decoders raise what they like for damaged files: OSError, SyntaxError, struct.error, IndexError ...
         reason = "it is truncated" if "truncated" in str(error).lower() else "it is damaged"
         raise ImageError(f"{reason}: {error}") from error
-    return upright.copy() if upright is image else upright
 
 
 def _image_of_array(values: NDArray[Any]) -> "Image":

@@ -12,6 +12,8 @@ from optops.stage_spec import RunReference
 from optops.stages import check_labels
 from optops.stages.base import StageError, new_job
 from optops.tracking import Tracking
+from optops.workloads.base import LabelReport, load_workload
+from optops.workloads.label_checks import CheckOutcome
 
 RECIPE = """
 name: mine
@@ -109,3 +111,16 @@ def test_quarantine_does_not_forgive_what_else_the_test_has(check):
     with pytest.raises(StageError, match="not_finite in test: 1") as caught:
         check(TEST, [5], leaking=4, **{"check_labels.quarantine": True})
     assert "overlap" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("also", "offered"), [((), False), (("too_small",), True)])
+def test_the_limit_of_a_check_that_is_fixed_is_no_remedy(tmp_path, also, offered):
+    text = "{name: m, workload: image_classification, data: {classes: [a, b], train: a, validation: b, test: c}, "
+    recipe = parse_recipe(text + "model: {}, registry: {name: m}}", tmp_path / "mine.yaml")
+    over = [CheckOutcome(check, "critical", 0.0, TEST, 1, 0.1, False) for check in ("unreadable", *also)]
+    report = LabelReport(over, [], frozenset())
+    workload = load_workload("image_classification")
+    with pytest.raises(StageError, match="unreadable in test: 1") as caught:
+        check_labels.refuse_or_quarantine(recipe, workload, {}, report, tmp_path, print)
+    assert "mend the data or remove what is defective" in str(caught.value)
+    assert ("`check_labels.checks.NAME.limit`" in str(caught.value)) == offered

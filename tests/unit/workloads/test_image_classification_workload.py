@@ -274,6 +274,29 @@ def test_a_csv_file_names_images_whether_their_accents_are_characters_of_their_o
     assert list(WORKLOAD.read(recipe.data, 1)["train"]["file"]) == [str(decomposed)]
 
 
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["NFC", "NFD"])
+def test_a_class_is_the_same_whether_its_accent_is_a_character_of_its_own_or_not(folder, stored, named):
+    in_folder, in_recipe = (unicodedata.normalize(form, "thé") for form in (stored, named))
+    (folder / "train" / "disc").rename(folder / "train" / in_folder)
+    (folder / "test.csv").write_text(f"file,label\ntest/disc/0.png,{in_folder}\n", encoding="utf-8")
+    classes = ", ".join(SHAPES)
+    text = RECIPE.replace(classes, classes.replace("disc", in_recipe)).replace("test: test\n", "test: test.csv\n")
+    recipe = parse_recipe(text, folder.parent / "tiny.yaml")
+    splits = WORKLOAD.read(recipe.data, 1)
+    assert set(splits["train"]["label"]) == set(recipe.data.classes)
+    assert list(splits["test"]["label"]) == ["thé"]
+
+
+def test_a_csv_file_names_images_as_on_windows(folder):
+    path = next((folder / "train").rglob("*.png"))
+    (folder / "train.csv").write_text(f"file,label\ntrain\\{path.parent.name}\\{path.name},disc\n")
+    recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
+    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    assert list(frame["file"]) == [str(path)]
+    assert list(WORKLOAD.listed_files(recipe.data)) == [path]
+
+
 def test_equal_files_of_one_corpus_stay_in_one_split(folder):
     for path in sorted((folder / "train" / "disc").iterdir())[:20]:
         shutil.copy(path, folder / "train" / "ring" / path.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from optops.candidate import digest_folder
 from optops.workloads.images import (
@@ -112,10 +112,67 @@ def test_the_size_in_the_header_is_that_of_the_upright_image(form, orientation):
     assert (facts.width, facts.height) == upright
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "P", "I;16"])
+@pytest.mark.parametrize("orientation", [6, 3])
+def test_an_uncompressed_tiff_on_its_side_is_the_same_from_its_file_as_from_its_bytes(tmp_path, mode, orientation):
+    deep = Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257)
+    image = deep if mode == "I;16" else Image.fromarray(NOISE).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "scan.tif"
+    image.save(path, exif=exif)
+    upright = np.rot90(np.asarray(image), -1 if orientation == 6 else 2)
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(np.asarray(open_image(source)), upright)
+
+
+@pytest.mark.parametrize("said", ["eXIf", "iTXt"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the pixels", "after the pixels"])
+def test_a_png_may_say_before_or_after_its_pixels_that_it_stands_on_its_side(said, after):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    content = encoded(Image.fromarray(NOISE), "PNG", **({"exif": exif} if said == "eXIf" else {"pnginfo": text}))
+    start = content.index(said.encode()) - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    if after:
+        content = content[:start] + content[end:-12] + content[start:end] + content[-12:]
+    assert image_size(content) == open_image(content).size == (40, 30)
+
+
+def test_the_size_of_a_png_is_told_without_decoding_it(monkeypatch):
+    def decode(image):
+        raise AssertionError("decoded")
+
+    content = encoded(Image.fromarray(NOISE), "PNG")
+    monkeypatch.setattr(PngImageFile, "load", decode)
+    assert image_size(content) == (30, 40)
+
+
 @pytest.mark.parametrize("form", ["BMP", "GIF", "PPM"])
 def test_an_image_that_says_nothing_of_its_orientation_is_upright(form):
     content = encoded(Image.fromarray(NOISE), form)
     assert image_size(content) == open_image(content).size == (30, 40)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        struct.pack("<HHI4s", 0x128, 2, 4, b"abc\0"),
+        struct.pack("<HHI4s", 0x11A, 2, 4, b"72\0\0"),
+        struct.pack("<HHIhh", 0x128, 8, 1, -5, 0),
+        struct.pack("<HHIf", 0x11A, 11, 1, float("nan")),
+    ],
+    ids=["text for a number", "text for a ratio", "a negative unit", "no ratio"],
+)
+def test_a_photograph_on_its_side_may_have_an_odd_tag_beside_its_orientation(odd):
+    entries = [struct.pack("<HHIHH", 0x112, 3, 1, 6, 0), odd]
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    content = encoded(Image.fromarray(NOISE), "JPEG")
+    photograph = content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
+    np.testing.assert_array_equal(read_image(photograph), np.rot90(read_image(content), -1))
+    assert image_size(photograph) == (40, 30)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])

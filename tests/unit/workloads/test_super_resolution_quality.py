@@ -1,5 +1,6 @@
 """Resizing, PSNR and SSIM against independent references, and against published figures where the data is there."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.signal import convolve2d
 
 from optops.workloads.images import open_image
+from optops.workloads.super_resolution import quality
 from optops.workloads.super_resolution.loading import visible_pixels
 from optops.workloads.super_resolution.quality import LARGEST_PSNR, chroma, luma, psnr, rgb_of, ssim
 from optops.workloads.super_resolution.resizing import enlarge, resize, shrink, to_bytes
@@ -129,3 +131,21 @@ def test_ssim_equals_a_direct_convolution():
     assert ssim(NOISE[..., 0], other, 0) == pytest.approx(expected, abs=1e-10)
     assert ssim(NOISE[..., 0], NOISE[..., 0], 2) == pytest.approx(1)
     assert np.isnan(ssim(NOISE[:12, :12, 0], NOISE[:12, :12, 0], 2))
+
+
+@pytest.mark.parametrize("height", [11, 12, 40, 41])
+def test_ssim_is_the_same_in_bands_of_any_height(monkeypatch, height):
+    one, other = RANDOM.integers(0, 256, (2, height, 33), dtype=np.uint8)
+    whole = ssim(one, other, 0)
+    for rows in (1, 3, 10, 30, 100):
+        monkeypatch.setattr(quality, "BAND", rows * 33)
+        assert ssim(one, other, 0) == pytest.approx(whole, abs=1e-12)
+
+
+def test_ssim_of_a_large_image_takes_little_more_memory_than_the_image():
+    one = np.zeros((2_000, 2_000), np.uint8)
+    tracemalloc.start()
+    ssim(one, one, 2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * one.size

@@ -1,5 +1,7 @@
 import base64
 import io
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,17 @@ def test_two_small_images_of_one_large_one_are_refused(tmp_path):
     folders = ImageFolders(high=str(tmp_path / "high"), low=str(tmp_path / "low"))
     with pytest.raises(ValueError, match=r"low/ax2\.png and .*low/a\.png have one name.*rename or remove one"):
         find_images("train", folders, 2)
+
+
+def test_a_pair_belongs_together_whether_its_accents_are_characters_of_their_own_or_not(tmp_path):
+    for folder, form, side in (("high", "NFC", 8), ("low", "NFD", 4)):
+        (tmp_path / folder).mkdir()
+        name = unicodedata.normalize(form, "größe.png")
+        Image.new("RGB", (side, side)).save(tmp_path / folder / name)
+    folders = ImageFolders(high=str(tmp_path / "high"), low=str(tmp_path / "low"))
+    frame = find_images("train", folders, 2)
+    assert list(frame["id"]) == ["train/größe"]
+    assert frame["high"].map(os.path.isfile).all() and frame["low"].map(os.path.isfile).all()
 
 
 # Training

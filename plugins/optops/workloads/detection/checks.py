@@ -47,6 +47,7 @@ def detection_checks(
         real_height=[look.height for look in looks],
         pixels=[look.pixels for look in looks],
         dark=[look.dark for look in looks],
+        sideways=[look.sideways for look in looks],
     )
     frame = frame.assign(
         elsewhere=seen_elsewhere(frame, "pixels", "image"),
@@ -99,7 +100,7 @@ def _image_checks(thresholds: Thresholds) -> list[RowCheck]:
         ),
         _check(
             "wrong_size", "Annotations give the size that the image has.",
-            image_checks.find_wrong_size, ("width", "height", "real_width", "real_height"), _SHOWN,
+            image_checks.find_wrong_size, ("width", "height", "real_width", "real_height", "sideways"), _SHOWN,
         ),
         _check("no_boxes", "Every image has a box.", image_checks.find_no_boxes, ("boxes", "faults"), _SHOWN),
         _check(

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
 from optops.workloads.detection.boxes import Box
+from optops.workloads.images import with_slashes
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _image(index: int, entry: Any) -> _Image:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     if not _is_text(name):
         return _Image(f"images[{index}]", faults=[f"images[{index}] has no `file_name`"])
-    path = PurePath(name)
+    path = PurePath(with_slashes(name))
     if path.is_absolute() or ".." in path.parts:
         return _Image(f"images[{index}]", faults=[f"images[{index}]: `file_name` {name!r:.80} leads out of its folder"])
     image = _Image(name)

@@ -3,20 +3,19 @@
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from unicodedata import normalize
 
 import pandas as pd
 
-from optops.paths import files_below
 from optops.workloads.detection.annotation import Annotation
 from optops.workloads.detection.classes import class_names
 from optops.workloads.detection.coco import read_coco
 from optops.workloads.detection.settings import DetectionData, ImageSet
 from optops.workloads.detection.voc import read_voc
 from optops.workloads.detection.yolo import read_yolo
-from optops.workloads.images import SUFFIXES, image_files, is_file, place_of
+from optops.workloads.images import SUFFIXES, image_files, is_file, place_of, visible_files, with_slashes
 from optops.workloads.splits import SPLIT_NAMES
 from optops.workloads.splitting import assign_splits
 
@@ -79,13 +78,13 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
     entries = read_coco(labels)
     images = _by_stem(name for name, _ in entries)
-    listed = dict(_listed(Path(part.list), images, labels)) if part.list else {}
+    listed = dict(_listed(Path(part.list), images, labels, _called(folder))) if part.list else {}
     wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
     for index, (name, annotation) in enumerate(entries, start=1):
         if name in wanted:
             yield name, place_of(folder, name), labels, index, annotation
     for line in (line for line, meant in listed.items() if meant is None):
-        name = Path(_named(line)).name
+        name = _unknown(line, images)
         yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
 
 
@@ -94,13 +93,14 @@ def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Seque
         raise ValueError(f"{labels} is no folder; name the folder that holds the annotations")
     suffix = ".xml" if form == "voc" else ".txt"
     images = _by_stem(str(path.relative_to(folder)) for path in image_files(folder))
-    files = sorted(path for path in files_below(labels) if path.suffix.lower() == suffix)
-    annotated = {_stem(str(path.relative_to(labels))): path for path in files}
+    files = sorted(path for path in visible_files(labels) if path.suffix.lower() == suffix)
+    annotated = _by_image({_stem(str(path.relative_to(labels))): path for path in files}, images)
     if not annotated:
         raise ValueError(f"{labels} holds no {suffix} file; name the folder that holds the annotations")
     if part.list:
         known = images.keys() | annotated.keys()
-        names = [meant or _stem(Path(_named(line)).name) for line, meant in _listed(Path(part.list), known, folder)]
+        listed = _listed(Path(part.list), known, folder, _called(folder, labels))
+        names = [meant or _stem(_unknown(line, known)) for line, meant in listed]
     else:
         # An annotation without an image is a defect to name, but not a list of classes that lies among them.
         alone = [name for name in annotated if name not in images and not _lists_classes(form, name)]
@@ -131,21 +131,38 @@ def _lacks(form: str, file: Path) -> bool:
     return form == "voc" and not is_file(file)
 
 
+def _by_image(annotated: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, Path]:
+    """Returns annotations by the key of their image, if one is called exactly so: `beach.jpg.txt` of `beach.jpg`."""
+    keys = {str(_path(name)): key for key, name in images.items()}
+    found: dict[str, Path] = {}
+    for name, path in annotated.items():
+        key = name if name in images else keys.get(name, name)
+        # Of two annotations of one image, what stands under its stem counts; the other stays to be named.
+        found[name if key in annotated else key] = path
+    return found
+
+
 def _by_stem(names: Iterable[str]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name in names:
         # Two images that differ in nothing but the suffix: the second keeps it in its name.
-        found[name if found.get(_stem(name), name) != name else _stem(name)] = name
+        found[str(_path(name)) if found.get(_stem(name), name) != name else _stem(name)] = name
     return found
 
 
-def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, str | None]]:
+def _called(*folders: Path) -> frozenset[str]:
+    return frozenset(normalize("NFC", one.name) for folder in folders for one in (folder, folder.resolve()))
+
+
+def _listed(path: Path, known: Collection[str], place: Path, folders: Collection[str]) -> list[tuple[str, str | None]]:
     """Reads the list of a split.
 
     Args:
         path: The list.
-        known: As of `_meant`.
+        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
+            one of them, or `beach` of a class.
         place: Where that is known from.
+        folders: What the folders of images and annotations are called.
 
     Returns:
         Each line and which image it means, if any.
@@ -160,33 +177,47 @@ def _listed(path: Path, known: Collection[str], place: Path) -> list[tuple[str, 
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the list of images is empty")
-    listed = [(line, _meant(line, known)) for line in lines]
+    ends = [_known_end(line, known) for line in lines]
+    # The folder may be called otherwise where the list was made: all lines begin alike then, and no file is there.
+    renamed = len({before for before, name in ends if name}) == 1 and not is_file(path.parent / lines[0])
+    listed = [
+        (line, name if renamed or _leads_to(before, folders) else None)
+        for line, (before, name) in zip(lines, ends, strict=True)
+    ]
     if not any(meant for _, meant in listed):
         raise ValueError(
             f"{path}: none of its {len(lines)} lines names an image of {place}; the first is {lines[0]!r:.80}. Write "
-            "the path of an image in each line, and nothing else"
+            "the path of an image in each line, from the folder of the images or with its name in it, and nothing else"
         )
     return listed
 
 
-def _meant(line: str, known: Collection[str]) -> str | None:
-    """Returns which image a line of a list means: the longest tail of its path that is known, with or without suffix.
-
-    Lists start their paths where they like, at the root of the data set for example.
-
-    Args:
-        line: The line.
-        known: Names of images and annotations, without suffix but for the second image of one name: `beach 1` may be
-            one of them, or `beach` of a class.
-    """
+def _known_end(line: str, known: Collection[str]) -> tuple[tuple[str, ...], str | None]:
+    """Returns the longest end of a line's path that is known, with or without suffix, after what is before it."""
     for named in (line, _named(line)):
-        parts = Path(named).parts
+        parts = _path(named).parts
         for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            for name in (tail, _stem(tail)):
+            end = "/".join(parts[start:])
+            for name in (end, _stem(end)):
                 if name in known:
-                    return name
-    return None
+                    return parts[:start], name
+    return (), None
+
+
+def _leads_to(before: tuple[str, ...], folders: Collection[str]) -> bool:
+    """Returns whether the beginning of a path ends in the images' folder, wherever it starts: at the root for example.
+
+    In `cam2/3.png`, the end `3.png` is no image of a folder `cam1`.
+    """
+    return not before or before[-1] in {*folders, "/", ".."}
+
+
+def _unknown(line: str, known: Collection[str]) -> str:
+    """Returns what to call the image of a line that means none: by its last part, unless another is called so."""
+    path = _path(_named(line))
+    # Whatever it is, it lies within the folder of the images.
+    inner = "/".join(part for part in path.parts if part not in ("/", ".."))
+    return inner if _stem(path.name) in known else path.name
 
 
 def _named(line: str) -> str:
@@ -194,9 +225,14 @@ def _named(line: str) -> str:
     return _CLASS_LIST.sub(r"\1", line)
 
 
-def _stem(name: str) -> str:
+def _path(name: str) -> PurePath:
+    """Returns a name as a path, written here or on Windows."""
     # A letter with its accent is one character or two: what looks the same is one name.
-    path = Path(unicodedata.normalize("NFC", name))
+    return PurePath(with_slashes(normalize("NFC", name)))
+
+
+def _stem(name: str) -> str:
+    path = _path(name)
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES | {".xml", ".txt"} else str(path)
 
 

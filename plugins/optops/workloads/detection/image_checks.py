@@ -29,16 +29,18 @@ def find_wrong_size(rows: pd.DataFrame) -> pd.Series[str]:
     differs = judged & (given.to_numpy() != real.to_numpy()).any(axis=1)
     reasons = [
         f"the annotation says {width} x {height}, the image has {real_width} x {real_height}"
-        + (
-            ": the annotation is of the image without its EXIF rotation"
-            if (width, height) == (real_height, real_width)
-            else ""
-        )
-        for width, height, real_width, real_height in rows.loc[
-            differs, ["width", "height", "real_width", "real_height"]
+        + (_exchanged(sideways) if (width, height) == (real_height, real_width) else "")
+        for width, height, real_width, real_height, sideways in rows.loc[
+            differs, ["width", "height", "real_width", "real_height", "sideways"]
         ].itertuples(index=False)
     ]
     return pd.Series(reasons, index=rows.index[differs], dtype=str)
+
+
+def _exchanged(sideways: bool) -> str:
+    if sideways:
+        return ": the annotation is of the image without its EXIF rotation"
+    return ": width and height are exchanged"
 
 
 def find_no_boxes(rows: pd.DataFrame) -> pd.Series[str]:

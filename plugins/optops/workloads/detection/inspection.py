@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from optops.workloads.dark_images import is_dark_16_bit
 from optops.workloads.detection.letterbox import shrink
-from optops.workloads.images import ImageError, image_size, is_file, open_image, pixels_of
+from optops.workloads.images import ImageError, image_size, is_file, lies_sideways, open_image, pixels_of
 
 THUMBNAIL = 16
 LARGEST_WHOLE = 1024
@@ -29,6 +29,7 @@ class Look:
         pixels: Digest of its size and pixels; empty if it can not be used.
         thumbnail: Grey, uint8 [THUMBNAIL, THUMBNAIL]; empty if it can not be used.
         dark: Whether it has 16 bits and uses 12 of them at most.
+        sideways: Whether width and height are exchanged in the file, as its EXIF says.
     """
 
     problem: str
@@ -37,6 +38,7 @@ class Look:
     pixels: str
     thumbnail: NDArray[np.uint8]
     dark: bool = False
+    sideways: bool = False
 
 
 def look_at_all(paths: Sequence[str]) -> list[Look]:
@@ -58,6 +60,6 @@ def look_at(path: Path) -> Look:
         small = shrink(image, LARGEST_WHOLE)
         total.update(small.tobytes())
         grey = pixels_of(small.convert("L").resize((THUMBNAIL, THUMBNAIL)), "L")
-        return Look("", *image.size, total.hexdigest()[:32], grey, is_dark_16_bit(image))
+        return Look("", *image.size, total.hexdigest()[:32], grey, is_dark_16_bit(image, path), lies_sideways(path))
     except ImageError as error:
         return Look(str(error), width, height, "", nothing)

@@ -7,6 +7,7 @@ from optops.workloads.detection.annotation import Annotation, FaultyValueError, 
 from optops.workloads.detection.boxes import Box
 
 SIZE_LIMIT = 16 << 20
+ROOT = "annotation"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -39,14 +40,26 @@ def _parse(path: Path) -> ElementTree.Element:
         root: ElementTree.Element = parser.close()
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise FaultyValueError(f"the file is no XML that is read: {error}") from None
+    if root.tag != ROOT:
+        raise FaultyValueError(f"the file is no annotation: its root is <{root.tag}>; expected <{ROOT}>")
     return root
 
 
 class _PlainTree(ElementTree.TreeBuilder):
-    """Builds elements; refuses document types, since the entities in them can grow without bound."""
+    """Builds elements without their namespaces; refuses document types, whose entities can grow without bound."""
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
+        return super().start(_local(tag), attrs)
+
+    def end(self, tag: str, /) -> ElementTree.Element:
+        return super().end(_local(tag))
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         raise ValueError(f"it has a document type ({name}), which annotations do not need; remove it")
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
 
 
 def _size(root: ElementTree.Element, side: str, faults: list[str]) -> int:

@@ -103,4 +103,4 @@ def _look(path: Path) -> tuple[str, int, int, str, bool]:
         return str(error), 0, 0, "", False
     content = hashlib.sha256(str(pixels.shape).encode())
     content.update(np.ascontiguousarray(pixels).data)
-    return "", pixels.shape[0], pixels.shape[1], content.hexdigest()[:16], is_dark_16_bit(image)
+    return "", pixels.shape[0], pixels.shape[1], content.hexdigest()[:16], is_dark_16_bit(image, path)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -68,7 +69,8 @@ def _from_folders(folder: Path) -> Iterator[tuple[Path, int, str]]:
         inner = path.relative_to(folder)
         if len(inner.parts) < 2:
             raise ValueError(f"{path} lies in no folder of a class; put it into {folder}/CLASS/, or name a CSV file")
-        yield path, 1, inner.parts[0]
+        # A letter with its accent is two characters on disks from macOS, and one in recipes.
+        yield path, 1, normalize("NFC", inner.parts[0])
 
 
 def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
@@ -84,7 +86,8 @@ def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
                     f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}"
                 )
             for row in reader:
-                yield place_of(path.parent, row["file"] or ""), reader.line_num, (row["label"] or "").strip()
+                label = normalize("NFC", row["label"] or "").strip()
+                yield place_of(path.parent, row["file"] or ""), reader.line_num, label
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
 

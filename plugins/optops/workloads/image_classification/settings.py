@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from unicodedata import normalize
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -13,7 +14,9 @@ from optops.workloads.splits import Fractions, SplitData
 from optops.workloads.yaml_words import class_list
 
 CHECKS = {
-    "unreadable": StandardCheck("critical", 0.0, "an image that is not there or can not be decoded to its last pixel"),
+    "unreadable": StandardCheck(
+        "critical", 0.0, "an image that is not there or can not be decoded to its last pixel", fixed=True
+    ),
     "too_small": StandardCheck("critical", 0.002, "less than `min_side` pixels high or wide"),
     "dark_16_bit": StandardCheck("warning", 0.02, "16 bits of which 12 at most are used, which is nearly black"),
     "unknown_class": StandardCheck("critical", 0.0, "a label that is not among `classes`"),
@@ -64,9 +67,11 @@ class ClassifiedImages(SplitData):
     @field_validator("classes")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
+        # As labels are read: with their accents in one character.
+        composed = tuple(normalize("NFC", name) for name in value)
+        if len(set(composed)) < len(composed):
             raise ValueError(f"classes {list(value)} name one twice; write each once")
-        return value
+        return composed
 
     def places(self) -> dict[str, Path]:
         """Returns the folder or CSV file by split (or `corpus`), with absolute paths."""

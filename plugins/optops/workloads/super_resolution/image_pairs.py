@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -62,7 +63,10 @@ def _by_name(folder: Path, paired: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in image_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found and not paired:
+        if paired:
+            # Of a pair, one may come from macOS, where a letter with its accent is two characters.
+            name = normalize("NFC", name)
+        elif name in found:
             name = path.relative_to(folder).as_posix()
         if name in found:
             raise _ambiguous(path, found[name])

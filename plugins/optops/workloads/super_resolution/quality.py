@@ -14,6 +14,8 @@ LUMA = np.array([65.481, 128.553, 24.966]) / 255
 CHROMA = np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 OFFSET = np.array([16.0, 128.0, 128.0])
 WINDOW, SIGMA = 11, 1.5
+BAND = 1 << 18
+"""Pixels that SSIM is computed for at a time: it takes 80 bytes for each, and images may have 150 million."""
 STABILISERS = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 
 
@@ -53,7 +55,7 @@ def psnr(ours: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> 
         border: Pixels that are left out on each side; none of an image that has nothing else.
     """
     one, other = _inside(ours, border), _inside(reference, border)
-    error = float(np.mean((one - other) ** 2))
+    error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return LARGEST_PSNR if error == 0 else min(LARGEST_PSNR, 10 * float(np.log10(255**2 / error)))
 
 
@@ -67,6 +69,16 @@ def ssim(ours: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> 
     one, other = _inside(ours, border), _inside(reference, border)
     if min(one.shape) < WINDOW:
         return float("nan")
+    places = one.shape[0] - WINDOW + 1, one.shape[1] - WINDOW + 1
+    rows, total = max(1, BAND // one.shape[1]), 0.0
+    for top in range(0, places[0], rows):
+        # Bands overlap by what a window reaches beyond its place.
+        band = slice(top, top + rows + WINDOW - 1)
+        total += float(_similarity(one[band].astype(np.float64), other[band].astype(np.float64)).sum())
+    return float(total / (places[0] * places[1]))
+
+
+def _similarity(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     mean_one, mean_other = _blur(one), _blur(other)
     spread_one = _blur(one * one) - mean_one**2
     spread_other = _blur(other * other) - mean_other**2
@@ -74,12 +86,13 @@ def ssim(ours: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> 
     first, second = STABILISERS
     above = (2 * mean_one * mean_other + first) * (2 * together + second)
     below = (mean_one**2 + mean_other**2 + first) * (spread_one + spread_other + second)
-    return float(np.mean(above / below))
+    similarity: NDArray[np.float64] = above / below
+    return similarity
 
 
-def _inside(values: NDArray[np.uint8], border: int) -> NDArray[np.float64]:
+def _inside(values: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
     inner = values[border : values.shape[0] - border, border : values.shape[1] - border]
-    return (inner if inner.size else values).astype(np.float64)
+    return inner if inner.size else values
 
 
 def _blur(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,12 +13,16 @@ from optops.workloads.functional import FunctionalDistill
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 
 CHECKS = {
-    "unreadable": StandardCheck("critical", 0.0, "an image that is truncated, damaged, none, or has too many pixels"),
+    "unreadable": StandardCheck(
+        "critical", 0.0, "an image that is truncated, damaged, none, or has too many pixels", fixed=True
+    ),
     "too_small": StandardCheck(
         "critical", 0.0, "less than `min_side` pixels high or wide; in training less than a patch"
     ),
-    "missing_partner": StandardCheck("critical", 0.0, "one image of a pair"),
-    "wrong_scale": StandardCheck("critical", 0.0, "a large image that is not `scale` times as large as its small one"),
+    "missing_partner": StandardCheck("critical", 0.0, "one image of a pair without the other", fixed=True),
+    "wrong_scale": StandardCheck(
+        "critical", 0.0, "a large image that is not `scale` times as large as its small one", fixed=True
+    ),
     "misaligned": StandardCheck(
         "critical",
         0.0,
