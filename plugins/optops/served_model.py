@@ -17,7 +17,6 @@ from optops.workloads.base import Workload, load_workload
 
 if TYPE_CHECKING:
     from optops.runtimes.base import Executable
-    from optops.tracking import Tracking
 
 MODEL_FILE = "model.json"
 CARD_FILE = "model_card.md"
@@ -109,7 +108,6 @@ def _load_pyfunc(path: str) -> ServedModel:
 
 
 def log_served_model(
-    tracking: "Tracking",
     run_id: str,
     *,
     nominee: Candidate,
@@ -122,8 +120,7 @@ def log_served_model(
     """Logs the model as a pyfunc in a run and returns its URI, `models:/m-...`.
 
     Args:
-        tracking: The connection to MLflow.
-        run_id: Run that it belongs to.
+        run_id: Run that it belongs to, in the store that this process is connected to.
         nominee: The accepted candidate.
         folder: Its files.
         recipe: Gives the workload, the name, and the threads.
@@ -135,7 +132,6 @@ def log_served_model(
 
     from optops.stages.identity import library_versions
 
-    del tracking
     with TemporaryDirectory() as temporary:
         data = Path(temporary) / "model"
         parts = [part for part in ("serving", "assets") if (folder / part).is_dir()]

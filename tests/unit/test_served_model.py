@@ -219,10 +219,10 @@ def pyfunc(optops_home, tmp_path):
     nominee = Candidate("fuse-1", "nominee", "fuse", (), **facts, artifact=Artifact("models:/m-1", "abc"), metrics={})
 
     def log(workload, input_example):
-        tracking, recipe = Tracking(), read_recipe(RECIPE).model_copy(update={"workload": workload})
-        run_id = tracking.open_run("served", "register", {})
+        recipe = read_recipe(RECIPE).model_copy(update={"workload": workload})
+        run_id = Tracking().open_run("served", "register", {})
         about = {"nominee": nominee, "folder": folder, "recipe": recipe, "card": "# Card", "tags": {}}
-        return load_model(log_served_model(tracking, run_id, input_example=input_example, **about))
+        return load_model(log_served_model(run_id, input_example=input_example, **about))
 
     return log
 

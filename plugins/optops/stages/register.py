@@ -54,7 +54,6 @@ def version_made_from(client: MlflowClient, name: str, nominee: Candidate) -> st
 
 def _new_version(job: Job, nominee: Candidate, card: str) -> str:
     uri = log_served_model(
-        job.tracking,
         job.run_id,
         nominee=nominee,
         folder=job.fetch(nominee),
