@@ -29,9 +29,9 @@ LOGARITHMIC_FROM_RATIO = 5.0
 # Who lost more than this many times the allowed loss is drawn at the edge, because it would flatten all others.
 SHOWN_LOSSES = 12.0
 
-Role = Literal["baseline", "candidate", "nominee", "champion"]
-ROLE_MARKERS = {"baseline": "s", "candidate": "o", "nominee": "*", "champion": "D"}
-ROLE_SIZES = {"baseline": 8.0, "candidate": 7.0, "nominee": 15.0, "champion": 8.0}
+Role = Literal["baseline", "candidate", "nominee"]
+ROLE_MARKERS = {"baseline": "s", "candidate": "o", "nominee": "*"}
+ROLE_SIZES = {"baseline": 8.0, "candidate": 7.0, "nominee": 15.0}
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def _draw_point(axes: Any, point: QualityPoint, region: AcceptedRegion, edge: fl
         y,
         (point.speed_up_low, low),
         (point.speed_up_high, high),
-        bold=point.role in ("nominee", "champion"),
+        bold=point.role == "nominee",
     )
 
 

@@ -63,7 +63,7 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
     for chain in _chains(graph, found):
         stack = _stack(graph, chain, context)
         if stack is not None and _is_whole(sizes, stack, context) and _hides_ends(graph, stack, context):
-            yield _place(graph, stack, context)
+            yield _place(stack, context)
 
 
 def _chains(graph: Graph, found: Sequence[Layer]) -> list[list[Layer]]:
@@ -219,7 +219,7 @@ def _takes_first(graph: Graph, node: Node, tensor: str) -> bool:
     return (from_start or begin == 0) and not to_end and end == 1 and stride == 1
 
 
-def _place(graph: Graph, stack: Stack, context: Context) -> Place:
+def _place(stack: Stack, context: Context) -> Place:
     last = stack.layers[-1]
     nodes = [name for layer in stack.layers for name in layer.nodes]
     nodes += stack.last_norm.nodes if stack.last_norm else ()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-CASES: Final = ("nominative", "accusative", "dative")
-
-# Endings by gender (m, f, n, p for plural) and case, in the order of CASES. Duden, Die Grammatik: Artikelwörter.
+# Endings by gender (m, f, n, p for plural) and case (nominative, accusative, dative). Duden, Die Grammatik:
+# Artikelwörter.
 _DER: Final = {
     "m": ("der", "den", "dem"),
     "f": ("die", "die", "der"),
