@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from optops.compression.quantization import dynamic_int8_plan, float_plan, make_plan, signal_to_noise, weight_signals
+from optops.compression.quantization import dynamic_int8_plan, float_plan, make_plan, signal_to_noise
 
 
 @pytest.fixture
 def weights(tmp_path):
     generator = np.random.default_rng(0)
-    spiked = generator.normal(size=[64, 8])
-    spiked[0] = 1000
+    spiked = generator.normal(size=[1024, 8])
+    spiked[0] = 100
     np.savez(
         tmp_path / "weights.npz",
         **{
             "m/good/kernel:0": generator.normal(size=[64, 8]).astype(np.float32),
-            "m/spiked/kernel:0": np.where(np.arange(64)[:, None] == 0, 3e5, spiked).astype(np.float32),
+            "m/spiked/kernel:0": spiked.astype(np.float32),
             "m/embedding/embeddings:0": generator.normal(size=[20, 16]).astype(np.float32),
             "m/good/bias:0": np.zeros(8, np.float32),
             "m/picture/kernel:0": np.zeros([3, 3, 4, 8], np.float32),
@@ -34,24 +34,22 @@ def test_the_signal_to_noise_ratio_is_that_of_uniform_rounding():
 def test_int8_is_planned_for_dense_products_alone(weights):
     plan = dynamic_int8_plan(weights)
     assert plan.dynamic
-    assert set(weight_signals(weights)) == {"m/good/kernel:0", "m/spiked/kernel:0", "m/embedding/embeddings:0"}
-    assert "m/good/kernel:0" in plan.parts
-    assert "m/embedding/embeddings:0" in plan.parts
-    kept = dynamic_int8_plan(weights, output_projection=False)
-    assert "output projection" in kept.notes["m/embedding/embeddings:0"]
+    assert plan.parts == {"m/good/kernel:0": "int8", "m/embedding/embeddings:0": "int8"}
 
 
 def test_what_int8_would_hurt_stays_in_float_with_the_reason(weights):
-    signal = weight_signals(weights)["m/good/kernel:0"]
-    plan = dynamic_int8_plan(weights, smallest_signal=signal + 1)
-    assert "m/good/kernel:0" not in plan.parts
-    assert f"{signal:.1f} dB" in plan.notes["m/good/kernel:0"]
+    plan = dynamic_int8_plan(weights)
+    assert "m/spiked/kernel:0" not in plan.parts
+    signal = signal_to_noise(np.load(weights / "weights.npz")["m/spiked/kernel:0"])
+    assert plan.notes == {
+        "m/spiked/kernel:0": f"signal-to-noise ratio of {signal:.1f} dB in int8, below 30.0 dB",
+    }
 
 
 def test_a_float_plan_names_every_dense_product(weights):
     assert float_plan(weights, "fp32").parts == {}
-    assert set(float_plan(weights, "bf16").parts.values()) == {"bf16"}
-    assert "m/embedding/embeddings:0" not in float_plan(weights, "bf16", output_projection=False).parts
+    names = ("m/good/kernel:0", "m/spiked/kernel:0", "m/embedding/embeddings:0")
+    assert float_plan(weights, "bf16").parts == dict.fromkeys(names, "bf16")
 
 
 def test_bad_requests_are_refused(weights, tmp_path_factory):

@@ -6,13 +6,12 @@ from typing import cast
 
 import numpy as np
 
-from optops.compression.quantization.signal import dense_weights, is_embedding, signal_to_noise
+from optops.compression.quantization.signal import dense_weights, signal_to_noise
 from optops.precision import PRECISIONS, Judge, Precision, PrecisionPlan
 
 # A rounding error of 30 dB is 3 % of the weight. Normally distributed columns reach 42 to 46 dB; what falls below 30
 # has outliers that take the resolution from everything else in their column.
 SMALLEST_SIGNAL = 30.0
-OUTPUT_NOTE = "embedding and output projection: errors there go straight into the scores of words"
 
 
 def make_plan(
@@ -38,36 +37,29 @@ def make_plan(
     return dynamic_int8_plan(trainable) if precision == "int8" else float_plan(trainable, cast(Precision, precision))
 
 
-def dynamic_int8_plan(
-    trainable: Path, *, smallest_signal: float = SMALLEST_SIGNAL, output_projection: bool = True
-) -> PrecisionPlan:
+def dynamic_int8_plan(trainable: Path) -> PrecisionPlan:
     """Returns a plan for int8 products whose activations get their scale at run time; needs no calibration.
 
     Args:
-        trainable: Folder with the weights.
-        smallest_signal: Weights whose signal-to-noise ratio in int8, in dB, is below it stay in fp32.
-        output_projection: Whether the product with the embedding is quantised too.
+        trainable: Folder with the weights; those that int8 would hurt stay in fp32.
     """
     parts: dict[str, Precision] = {}
     notes: dict[str, str] = {}
     for name, kernel in dense_weights(trainable).items():
         signal = signal_to_noise(kernel)
-        if is_embedding(name) and not output_projection:
-            notes[name] = OUTPUT_NOTE
-        elif signal < smallest_signal:
-            notes[name] = f"signal-to-noise ratio of {signal:.1f} dB in int8, below {smallest_signal:.1f} dB"
+        if signal < SMALLEST_SIGNAL:
+            notes[name] = f"signal-to-noise ratio of {signal:.1f} dB in int8, below {SMALLEST_SIGNAL:.1f} dB"
         else:
             parts[name] = "int8"
     return PrecisionPlan("int8", parts, notes=notes)
 
 
-def float_plan(trainable: Path, precision: Precision, *, output_projection: bool = True) -> PrecisionPlan:
+def float_plan(trainable: Path, precision: Precision) -> PrecisionPlan:
     """Returns a plan in which all dense products run in one floating-point type; for fp32 it names none.
 
     Args:
         trainable: Folder with the weights.
         precision: `fp32`, `bf16` or `fp16`.
-        output_projection: Whether the product with the embedding is in that type too.
 
     Raises:
         ValueError: If the precision is int8.
@@ -76,7 +68,4 @@ def float_plan(trainable: Path, precision: Precision, *, output_projection: bool
         raise ValueError("int8 is no floating-point precision; use dynamic_int8_plan")
     if precision == "fp32":
         return PrecisionPlan("fp32")
-    names = list(dense_weights(trainable))
-    chosen = [name for name in names if output_projection or not is_embedding(name)]
-    notes = {name: OUTPUT_NOTE for name in names if name not in chosen}
-    return PrecisionPlan(precision, dict.fromkeys(chosen, precision), notes=notes)
+    return PrecisionPlan(precision, dict.fromkeys(dense_weights(trainable), precision))

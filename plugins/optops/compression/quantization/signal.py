@@ -1,6 +1,5 @@
 """How much of a weight survives int8: its signal-to-noise ratio."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +31,6 @@ def fits_half(weights: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         noise = np.square(wide.astype(np.float16) - wide).sum()
     return bool(np.square(wide).sum() >= noise * 10 ** (SMALLEST_HALF_SIGNAL / 10))
-
-
-def weight_signals(trainable: Path) -> Mapping[str, float]:
-    """Returns the signal-to-noise ratio in dB of every dense product's weight in a `trainable/` folder, by name."""
-    return {name: signal_to_noise(kernel) for name, kernel in dense_weights(trainable).items()}
 
 
 def dense_weights(trainable: Path) -> dict[str, np.ndarray]:
