@@ -1,14 +1,12 @@
 """What the host is, how busy it is, and who may time on it: fingerprint, load and the host-wide lock."""
 
 import fcntl
-import hashlib
-import json
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -62,10 +60,6 @@ class Fingerprint:
             kernel=platform.release(),
             python=platform.python_version(),
         )
-
-    def digest(self) -> str:
-        """SHA-256 of the fingerprint, hexadecimal: equal on hosts whose timings may be compared."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -31,23 +31,16 @@ class SubprocessRunner(Runner):
     The stage gets this process's environment. Spec and result travel in a private temporary folder.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str] = STAGE_COMMAND,
-        environment: Mapping[str, str] | None = None,
-        grace_seconds: float = GRACE_SECONDS,
-    ):
+    def __init__(self, command: Sequence[str] = STAGE_COMMAND, grace_seconds: float = GRACE_SECONDS):
         """Makes a runner for one stage.
 
         Args:
             command: What runs stages; `NAME --spec FILE --result FILE` is appended. Another interpreter may stand
                 here if TensorFlow is installed beside Airflow, not with it: `("/opt/tf/bin/python", "-m",
                 "optops.stages")`.
-            environment: Variables to set beside those of this process.
             grace_seconds: How long a stopped stage may take to end by itself.
         """
         self._command = tuple(command)
-        self._environment = dict(environment or {})
         self._grace_seconds = grace_seconds
         self._lifeline: int | None = None
         self._stopped = False
@@ -124,7 +117,7 @@ class SubprocessRunner(Runner):
     def _variables(self) -> dict[str, str]:
         # `Lines` reads UTF-8, whatever this machine's locale is.
         fixed = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
-        variables = {**os.environ, **fixed, **self._environment}
+        variables = {**os.environ, **fixed}
         if not _is_installed():
             paths = (str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

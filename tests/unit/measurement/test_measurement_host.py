@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,15 +59,13 @@ def is_free(folder: Path, *, exclusive: bool) -> bool:
         return False
 
 
-def test_the_fingerprint_describes_this_host_and_its_digest_changes_with_it():
+def test_the_fingerprint_describes_this_host():
     fingerprint = Fingerprint.of_this_host()
     assert fingerprint == Fingerprint.of_this_host()
-    assert fingerprint.digest() == Fingerprint.of_this_host().digest()
     assert fingerprint.python == platform.python_version()
     assert 1 <= fingerprint.cores <= os.cpu_count()
     assert fingerprint.memory_bytes > 2**28
     assert fingerprint.cpu_model
-    assert fingerprint.digest() != replace(fingerprint, cores=fingerprint.cores + 1).digest()
 
 
 def test_the_load_is_a_share_of_the_host():

@@ -8,7 +8,7 @@ import pytest
 from optops.models.base import WEIGHTS_FILE, load_architecture
 from optops.models.functional.config import from_config, to_config
 from optops.models.functional.folding import fold_batch_norms
-from optops.models.functional.tensors import named_tensors, quantizable_inputs
+from optops.models.functional.tensors import named_tensors
 from optops.models.keras import keras, tf
 from optops.testing import check_architecture
 from optops.testing.topologies import TOPOLOGIES, build_topology, example_inputs, outputs_of, randomize
@@ -111,20 +111,17 @@ def test_published_networks_are_folded(name):
 def test_tensors_are_named_after_the_layers_that_give_them_and_the_call():
     folded = fold_batch_norms(build_topology("shared"))
     (first, second), dense = [name for name in folded.layers if type(name) is L.Conv2D], folded.layers[-1]
-    names = list(named_tensors(folded))
-    assert names[:2] == ["left", "right"]
-    assert {first.name, f"{first.name}:1", second.name, f"{second.name}:1"} <= set(names)
-    taken = {name: set(tensors) for name, tensors in quantizable_inputs(folded).items()}
-    assert taken == {
-        first.name: {"left", "right"},
-        second.name: {"re_lu", "re_lu:1"},
-        dense.name: {"global_max_pooling2d"},
-    }
+    named = named_tensors(folded)
+    assert list(named)[:2] == ["left", "right"]
+    assert {first.name, f"{first.name}:1", second.name, f"{second.name}:1"} <= set(named)
+    for layer, *taken in ((first, "left", "right"), (second, "re_lu", "re_lu:1"), (dense, "global_max_pooling2d")):
+        inputs = [layer.get_input_at(call) for call in range(len(taken))]
+        assert {id(named[name]) for name in taken} == set(map(id, inputs))
 
 
 def test_layers_of_nested_models_that_are_named_alike_get_names_of_their_own():
     folded = fold_batch_norms(build_topology("nested"))
-    assert {"inner", "block/inner"} <= set(quantizable_inputs(folded))
+    assert {"inner", "block/inner"} <= set(named_tensors(folded))
 
 
 def test_a_batch_norm_that_is_called_in_training_stays():

@@ -53,7 +53,7 @@ def test_features_name_every_attention_and_layer(model):
 
 
 def test_every_gate_of_one_changes_nothing_and_has_a_gradient(model):
-    gates = model.unit_gates()
+    gates = {name: tf.ones([count]) for name, count in model.config.units().items()}
     with tf.GradientTape() as tape:
         tape.watch(gates)
         logits = model.features(INPUTS, gates=gates).logits
@@ -72,9 +72,8 @@ def test_a_shrunk_model_equals_the_masked_one(model):
         "decoder_1/cross_attention": [0, 2, 3],
         "decoder_1/feed_forward": list(range(0, 24, 2)),
     }
-    gates = model.unit_gates()
-    for name, kept in keep.items():
-        gates[name] = tf.constant(np.isin(np.arange(gates[name].shape[0]), kept), tf.float32)
+    units = model.config.units()
+    gates = {name: tf.constant(np.isin(np.arange(units[name]), kept), tf.float32) for name, kept in keep.items()}
     small = shrink(model, keep)
     np.testing.assert_allclose(small(INPUTS), model.features(INPUTS, gates=gates).logits, atol=1e-5)
     assert small.config.encoder[0] == LayerSize(2, 24)

@@ -1,4 +1,4 @@
-"""Names for the tensors of a functional model, and which of them int8 needs to know."""
+"""Names for the tensors of a functional model, and which of its layers int8 can run."""
 
 from typing import Any
 
@@ -27,18 +27,3 @@ def named_tensors(model: Any) -> dict[str, Any]:
             place = given[name] = given.get(name, -1) + 1
             named[f"{name}:{place}" if place else name] = tensor
     return named
-
-
-def quantizable_inputs(model: Any) -> dict[str, tuple[str, ...]]:
-    """Returns, for each layer that int8 can run, the name of the tensor that it takes in each of its calls.
-
-    Args:
-        model: As `fold_batch_norms` returns it.
-    """
-    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-    found: dict[str, tuple[str, ...]] = {}
-    for node in nodes_of(model):
-        if type(node.layer) in QUANTIZABLE:
-            taken = names[id(node.keras_inputs[0])]
-            found[node.layer.name] = (*found.get(node.layer.name, ()), taken)
-    return found

@@ -89,7 +89,7 @@ class Transformer(keras.Model):
             inputs: As for a call.
             training: Whether dropout is active.
             gates: Factors on heads and feed-forward units, under the names that `config.units` gives; what has no
-                gate counts fully. `unit_gates` makes a full set of ones, from which gradients can be taken.
+                gate counts fully.
         """
         trace = _Trace(gates or {})
         memory = self._encode(inputs["source"], training, trace)
@@ -103,10 +103,6 @@ class Transformer(keras.Model):
     def decode(self, target: tf.Tensor, memory: tf.Tensor, source: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits [b, t, outputs] for `target` int32 [b, t], given what `encode` made of `source`."""
         return self._decode(target, memory, source, training, _Trace({}))
-
-    def unit_gates(self) -> dict[str, tf.Tensor]:
-        """Returns gates of one for all heads and feed-forward units, float32 [units] by name."""
-        return {name: tf.ones([count]) for name, count in self.config.units().items()}
 
     def embed(self, ids: tf.Tensor, first_position: Any = 0) -> tf.Tensor:
         """Returns embeddings plus positions, float32 [b, t, width], for ids int32 [b, t] that start at a position."""
