@@ -149,8 +149,8 @@ class Recipe(Section):
         errors = []
         for name, check in load_workload(self.workload).sections().checks.items():
             setting = self.check_labels.checks.get(name, CheckSetting())
-            kept = setting.severity in (None, check.severity) and setting.limit in (None, check.limit)
-            if check.fixed and not kept:
+            own = check.severity, check.limit
+            if check.fixed and setting.rule(*own) != own:
                 message = (
                     f"a run can not go on with {check.finds}; remove the key and mend or remove such files, or have "
                     "them left out of training by `check_labels.quarantine: true`"

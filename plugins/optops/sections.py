@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 
+Severity = Literal["critical", "warning"]
+
+
 class CheckSetting(Section):
     """How one label check is judged."""
 
-    severity: Literal["critical", "warning", "off"] | None = Field(
+    severity: Literal[Severity, "off"] | None = Field(
         None, description="`critical` fails the run above the limit, `warning` reports, `off` skips the check."
     )
     limit: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="Share of a split's examples that may have this defect; the check's own if not given."
     )
+
+    def rule(self, severity: Severity, limit: float) -> tuple[Literal[Severity, "off"], float]:
+        """Returns the severity and the limit that a check is judged by whose own are these."""
+        return self.severity or severity, limit if self.limit is None else self.limit
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +57,7 @@ class StandardCheck:
         fixed: Whether a run would break down at such an example, so that no recipe may tolerate it.
     """
 
-    severity: Literal["critical", "warning"]
+    severity: Severity
     limit: float
     finds: str
     fixed: bool = False

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optops.pipeline import TRAIN
+from optops.sections import CheckSetting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,8 @@ def foreseen(recipe: "Recipe", workload: "Workload", splits: "Mapping[str, pd.Da
 
     examples = pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True)
     for check, reasons in workload.foreseen_defects(examples, recipe):
-        severity, limit = _rule(recipe, workload, check)
+        own = workload.sections().checks[check]
+        severity, limit = recipe.check_labels.checks.get(check, CheckSetting()).rule(own.severity, own.limit)
         for split, rows in examples.groupby("split", sort=False):
             wrong = reasons[reasons.index.intersection(rows.index)]
             if severity == "off" or wrong.empty:
@@ -49,10 +51,3 @@ def foreseen(recipe: "Recipe", workload: "Workload", splits: "Mapping[str, pd.Da
                 f"{first['file']}:{first['line']}: {wrong.iloc[0]}",
                 stops=over and not removable,
             )
-
-
-def _rule(recipe: "Recipe", workload: "Workload", check: str) -> tuple[str, float]:
-    rule, setting = workload.sections().checks[check], recipe.check_labels.checks.get(check)
-    if setting is None:
-        return rule.severity, rule.limit
-    return setting.severity or rule.severity, rule.limit if setting.limit is None else setting.limit

@@ -230,12 +230,11 @@ class Workload(ABC):
         """Checks every example with Great Expectations and writes the Data Docs to `docs`."""
         import pandas as pd
 
-        from optops.workloads.label_checks import CheckSetting, quarantined_ids, run_checks
+        from optops.workloads.label_checks import quarantined_ids, run_checks
 
         examples = pd.concat([frame.assign(split=split) for split, frame in splits.items()], ignore_index=True)
         frame, checks = self.label_checks(examples, recipe)
-        settings = {name: CheckSetting(s.severity, s.limit) for name, s in recipe.check_labels.checks.items()}
-        outcomes, defects = run_checks(frame, checks, settings, docs, recipe.name)
+        outcomes, defects = run_checks(frame, checks, recipe.check_labels.checks, docs, recipe.name)
         return LabelReport(outcomes, defects, quarantined_ids(defects))
 
     def write_demo(self, folder: Path, examples: int, seed: int) -> None:

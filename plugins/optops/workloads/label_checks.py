@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
+
+from optops.sections import CheckSetting
+from optops.spelling import hint
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.data_context import EphemeralDataContext
 
-    from optops.sections import StandardCheck
-
-Severity = Literal["critical", "warning"]
+    from optops.sections import Severity, StandardCheck
 
 _NEEDED_COLUMNS = ("id", "file", "line", "split")
 _SHOWN_CHARACTERS = 80
@@ -103,19 +103,6 @@ class RowCheck:
 
 
 @dataclass(frozen=True)
-class CheckSetting:
-    """What a recipe changes about a check; None keeps the default.
-
-    Attributes:
-        severity: Another severity, or `off`.
-        limit: Another limit, share in [0, 1).
-    """
-
-    severity: Severity | Literal["off"] | None = None
-    limit: float | None = None
-
-
-@dataclass(frozen=True)
 class Defect:
     """One defective row: which check found it, where it stands, what it is (shortened), and why it is defective."""
 
@@ -162,8 +149,8 @@ def run_checks(
         An outcome for each split and check that is not off, and the defects in the same order.
 
     Raises:
-        LabelCheckError: A missing column, an id that is not unique, a setting for an unknown check, a limit outside
-            [0, 1), or a check that breaks down.
+        LabelCheckError: A missing column, an id that is not unique, a setting for an unknown check, or a check that
+            breaks down.
     """
     _require_examples(frame)
     active = _apply_settings(checks, settings)
@@ -202,22 +189,13 @@ def _require_examples(frame: pd.DataFrame) -> None:
 def _apply_settings(checks: Sequence[RowCheck], settings: Mapping[str, CheckSetting]) -> list[RowCheck]:
     known = [check.label.name for check in checks]
     for unknown in settings.keys() - set(known):
-        nearest = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise LabelCheckError(f"there is no label check {unknown!r}{hint} Known: {', '.join(known)}")
+        raise LabelCheckError(f"there is no label check {unknown!r}; {hint(unknown, known)}")
     active: list[RowCheck] = []
     for check in checks:
-        setting = settings.get(check.label.name, CheckSetting())
-        if setting.severity == "off":
-            continue
-        limit = check.label.limit if setting.limit is None else setting.limit
-        if not 0 <= limit < 1:
-            raise LabelCheckError(
-                f"the limit of label check {check.label.name} is {limit}: give a share of at least 0 and below 1, "
-                "or turn the check off"
-            )
-        label = replace(check.label, severity=setting.severity or check.label.severity, limit=limit)
-        active.append(replace(check, label=label))
+        label = check.label
+        severity, limit = settings.get(label.name, CheckSetting()).rule(label.severity, label.limit)
+        if severity != "off":
+            active.append(replace(check, label=replace(label, severity=severity, limit=limit)))
     return active
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import gzip
 import unicodedata
 import zlib
@@ -12,6 +11,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from optops.spelling import nearest
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -69,8 +70,8 @@ def _read_bytes(path: Path) -> bytes:
         raise CorpusError(f"{path} is a folder: name the file in it that holds the text")
     if not path.exists():
         neighbours = sorted(other.name for other in path.parent.glob("*") if other.is_file())
-        nearest = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.4)
-        hint = f"; the nearest name there is {nearest[0]}" if nearest else ""
+        near = nearest(path.name, neighbours)
+        hint = f"; the nearest name there is {near}" if near else ""
         raise CorpusError(f"{path} does not exist{hint}: correct the path")
     content = path.read_bytes()
     if not content.startswith(_GZIP_MAGIC):
