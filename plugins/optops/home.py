@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import TextIO
 
 FOLDER = ".optops"
 
@@ -43,15 +44,30 @@ def file_lock(name: str, on_wait: Callable[[float], None] | None = None) -> Iter
         name: Names the lock; a file name.
         on_wait: Called every few seconds with the seconds waited so far.
     """
-    with (subfolder("locks") / f"{name}.lock").open("w") as stream:
+    with _lock_file(name) as stream:
         started = told = monotonic()
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if on_wait and monotonic() - told > 5:
-                    told = monotonic()
-                    on_wait(told - started)
-                sleep(0.2)
+        while not _takes(stream):
+            if on_wait and monotonic() - told > 5:
+                told = monotonic()
+                on_wait(told - started)
+            sleep(0.2)
         yield
+
+
+@contextmanager
+def lock_if_free(name: str) -> Iterator[bool]:
+    """Holds the lock of `file_lock` and gives True, or gives False at once if another process holds it."""
+    with _lock_file(name) as stream:
+        yield _takes(stream)
+
+
+def _lock_file(name: str) -> TextIO:
+    return (subfolder("locks") / f"{name}.lock").open("w")
+
+
+def _takes(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

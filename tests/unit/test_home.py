@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import pytest
 
-from optops.home import optops_home
+from optops.home import file_lock, lock_if_free, optops_home
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,12 @@ def test_a_working_directory_that_is_closed_to_this_user_is_passed_over(
 def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTOPS_HOME", str(tmp_path / "elsewhere"))
     assert optops_home() == tmp_path / "elsewhere"
+
+
+def test_a_lock_is_free_until_somebody_holds_it() -> None:
+    with lock_if_free("train-1") as held:
+        assert held
+    with file_lock("train-1"), lock_if_free("train-1") as held, lock_if_free("train-2") as other:
+        assert not held and other
+    with lock_if_free("train-1") as held:
+        assert held

@@ -1,10 +1,9 @@
 """What `optops gc` may remove: folders of this machine, and runs and candidates in MLflow that nothing refers to."""
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from optops.cli.console import CommandError
 from optops.cli.records import FROM_TAG, PARENT_TAG, RUN_TAG, all_found, all_runs
-from optops.home import subfolder
+from optops.home import lock_if_free, subfolder
 from optops.passwords import without_password
 from optops.registry import ARTIFACT_TAG
 from optops.tracking import KEY_TAG, MODEL_TYPE, STAGE_TAG, Tracking
@@ -91,7 +90,9 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path, lock: str, used: Callable[[Path], float], days: int) -> bool:
-    with _held_if_free(lock) as held:
+    # A stage whose result is cached holds the lock of its key while it works. None of the others leaves its files alone
+    # for days.
+    with lock_if_free(lock) as held:
         # A run may have taken it up since it was listed.
         if not held or (time.time() - used(path)) / DAY <= days:
             return False
@@ -100,19 +101,6 @@ def _remove(path: Path, lock: str, used: Callable[[Path], float], days: int) -> 
         else:
             path.unlink(missing_ok=True)
         return True
-
-
-@contextmanager
-def _held_if_free(lock: str) -> Iterator[bool]:
-    # The same files as `home.file_lock`: a stage whose result is cached holds the lock of its key while it works. None
-    # of the others leaves its files alone for days.
-    with (subfolder("locks") / f"{lock}.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 # MLflow
