@@ -28,7 +28,7 @@ import peer_results
 
 from optops.cli.evaluate import recipe_of
 from optops.cli.records import find_run, read_record, stage_results
-from optops.cli.run import read_settings
+from optops.cli.settings import read_settings
 from optops.evaluation import evaluate_run
 from optops.measurement import plots
 from optops.measurement.host import Fingerprint

@@ -1,7 +1,6 @@
 """`optops check`: the label checks alone, for whoever mends data."""
 
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optops.cli.console import CommandError, explained
-from optops.cli.run import read_settings
-from optops.cli.show import PIPE_WIDTH
+from optops.cli.console import CommandError, explained, table_console
+from optops.cli.settings import read_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +32,6 @@ def check(
 
     Exit status 1 if a run would stop here: a critical check is over its limit, or the data can not be read.
     """
-    from rich.console import Console
-
     from optops.home import subfolder
     from optops.measurement.host import host_lock
     from optops.recipe_file import read_recipe
@@ -45,8 +41,7 @@ def check(
 
     read = read_recipe(recipe, read_settings(settings or ()))
     workload = workload_of(read)
-    # A pipe has no width to fold tables to.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = table_console()
 
     def log(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)

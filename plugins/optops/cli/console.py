@@ -4,16 +4,23 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
 from optops.passwords import without_password
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 Arguments = ParamSpec("Arguments")
 
 FAILED = 1
 """Exit status of a command that did not do what it was asked to."""
+
+
+PIPE_WIDTH = 240
+"""Characters to a line where tables are written to a pipe, which has no width to fold them to."""
 
 
 class CommandError(Exception):
@@ -47,6 +54,13 @@ def _message(error: Exception) -> str | None:
     if mlflow is not None and isinstance(error, mlflow.MlflowException):
         return f"MLflow: {error}"
     return None
+
+
+def table_console() -> "Console":
+    """Returns the console that tables are written to, as wide as the terminal or as `PIPE_WIDTH`."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def show_json(data: Any) -> None:

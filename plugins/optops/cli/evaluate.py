@@ -1,6 +1,5 @@
 """`optops evaluate`: how all models of a run do on other data, long after the run."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from optops.cli.console import CommandError, explained, show_json
-from optops.cli.run import read_settings
-from optops.cli.show import PIPE_WIDTH
+from optops.cli.console import CommandError, explained, show_json, table_console
+from optops.cli.settings import read_settings
 from optops.figures import decimals_beside
 
 if TYPE_CHECKING:
@@ -78,10 +76,9 @@ def recipe_of(tracking: "Tracking", run_id: str, changes: Mapping[str, Any]) -> 
 
 
 def _show(report: "Report") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = table_console()
     console.print(f"{report.examples} examples, {report.split}; {report.signature}", soft_wrap=True)
     table = Table("model", report.metric, "95 % interval", "against the baseline", "95 % interval", box=None)
     decimals = decimals_beside(report.scores[0].value)

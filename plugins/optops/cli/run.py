@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from optops.cli.console import CommandError, explained, show_json
+from optops.cli.settings import read_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,28 +71,6 @@ def run(
     else:
         show_outcome(console, outcome, log, again=_command(recipe, settings or (), off or (), name))
     raise typer.Exit(outcome.exit_status)
-
-
-def read_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """Returns dotted keys and values of `KEY=VALUE` texts; values are YAML.
-
-    Raises:
-        CommandError: If one is not of that form.
-    """
-    import yaml
-
-    from optops.yaml_text import load_yaml
-
-    read = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise CommandError(f"--set {setting!r} is not KEY=VALUE; write for example --set gate.tolerance=0.01")
-        try:
-            read[key.strip()] = load_yaml(value)
-        except (yaml.YAMLError, ValueError) as error:
-            raise CommandError(f"--set {key}: {value!r} is not valid YAML: {error}") from None
-    return read
 
 
 def _checked_label(label: str | None) -> str:

@@ -1,19 +1,16 @@
 """`optops show`: what a run came to, from MLflow alone."""
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optops.cli.console import explained, readable_seconds, show_json
+from optops.cli.console import explained, readable_seconds, show_json, table_console
 from optops.figures import decimals_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-PIPE_WIDTH = 240
 
 
 @explained
@@ -25,8 +22,6 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Show a run's stages, candidates, speed-ups and verdict; for a recipe's name its newest run."""
-    from rich.console import Console
-
     from optops.cli.records import find_run, read_record
     from optops.tracking import Tracking
 
@@ -35,8 +30,7 @@ def show(
     if as_json:
         show_json(record)
     else:
-        # A pipe has no width to fold tables to.
-        _show(Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH), record)
+        _show(table_console(), record)
 
 
 def _show(console: "Console", record: dict[str, Any]) -> None:
