@@ -32,11 +32,11 @@ def check(
 
     Exit status 1 if a run would stop here: a critical check is over its limit, or the data can not be read.
     """
+    from optops.errors import is_expected
     from optops.home import subfolder
     from optops.measurement.host import host_lock
     from optops.recipe_file import read_recipe
     from optops.stages.check_labels import check_splits, refuse_or_quarantine, write_defects
-    from optops.stages.execution import is_expected
     from optops.workloads.base import workload_of
 
     read = read_recipe(recipe, read_settings(settings or ()))

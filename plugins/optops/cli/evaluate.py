@@ -38,8 +38,8 @@ def evaluate(
     from rich.console import Console
 
     from optops.cli.records import find_run, stage_results
+    from optops.errors import is_expected
     from optops.evaluation import evaluate_run
-    from optops.stages.execution import is_expected
 
     if split not in ("test", "validation"):
         raise CommandError(f"--split {split!r}: choose `test` or `validation`")

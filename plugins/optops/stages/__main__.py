@@ -47,9 +47,9 @@ def _choose_devices(spec: StageSpec) -> None:
 
 
 def _explain(error: Exception) -> tuple[dict[str, object], int]:
+    from optops.errors import is_expected
     from optops.passwords import without_password
     from optops.stages.base import one_message
-    from optops.stages.execution import is_expected
     from optops.unreachable import is_unreachable
 
     details = list(getattr(error, "details", []))

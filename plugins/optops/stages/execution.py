@@ -11,12 +11,10 @@ from types import FrameType
 from optops.home import file_lock
 from optops.measurement.host import host_lock
 from optops.pipeline import STAGES
-from optops.recipe_file import RecipeError
-from optops.registry import RegistryError
 from optops.stage_spec import StageResult, StageSpec
 from optops.stages import checkpoints
-from optops.stages.base import Job, StageError, new_job, passed_on
-from optops.tracking import KEY_TAG, STAGE_TAG, DigestMismatchError, Tracking
+from optops.stages.base import Job, new_job, passed_on
+from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
 
 BRACKETS = ("open_run", "close_run")
 """Stages that handle the parent run itself and have no run of their own."""
@@ -98,12 +96,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def is_expected(error: Exception) -> bool:
-    """Returns whether an error speaks to people by itself, so that a traceback would only hide it."""
-    if isinstance(error, StageError | RecipeError | RegistryError | DigestMismatchError | FileNotFoundError):
-        return True
-    # What we derive from ValueError is written for people; what others do (UnicodeDecodeError, pydantic's) is not.
-    ours = type(error).__module__.partition(".")[0] == "optops"
-    return type(error) is ValueError or (ours and isinstance(error, ValueError))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from optops.candidate import Candidate
+from optops.errors import is_expected
 from optops.measurement import plots
 from optops.measurement.sample import Sample
 from optops.pipeline import TEST
@@ -13,7 +14,6 @@ from optops.registry import CHAMPION, Version, version_by_alias
 from optops.stage_spec import Json, StageResult
 from optops.stages.base import Job, StageError, decimals_of
 from optops.stages.champion import CHAMPION_NAME, fetch_champion, unusable_champion
-from optops.stages.execution import is_expected
 from optops.stages.judgement import bootstrap_margins, judge, judge_against_champion, sample_of
 from optops.stages.naive import AgainstNaive, judge_against_naive
 from optops.stages.speed import judge_speed
