@@ -291,6 +291,23 @@ def test_what_only_looks_like_an_attention_is_left_alone_with_the_reason(
     assert any(reason in each["reason"] for each in report.left_alone), report.left_alone
 
 
+def over_the_batch(x: tf.Tensor) -> tf.Tensor:
+    """A self-attention of what stands at the same position in the examples of a batch."""
+    *kernels, output = random(4, WIDTH, WIDTH)
+    queries, keys, values = (tf.transpose(split(tf.tensordot(x, kernel, 1)), [1, 2, 0, 3]) for kernel in kernels)
+    seen = tf.matmul(tf.nn.softmax(tf.matmul(queries, keys, transpose_b=True)), values)
+    return tf.tensordot(tf.reshape(tf.transpose(seen, [2, 0, 1, 3]), tf.shape(x)), output, 1)
+
+
+def test_an_attention_over_the_batch_is_not_taken_for_one_of_an_encoder_whatever_inputs_are_given(
+    tmp_path: Path,
+) -> None:
+    single = {"x": random(3, 1, WIDTH)}  # where there is one position, it looks like one over three positions
+    report = rewritten(tmp_path, lambda x: {"y": over_the_batch(x)}, states("x"), inputs=single)
+    assert len(said(report)) == 1
+    assert report.left_alone == []
+
+
 @pytest.mark.parametrize(
     ("added", "sizes", "causal", "lengths"),
     [

@@ -7,7 +7,7 @@ run on arrays that hold their own indices; what comes out says which column of w
 It must be the same column at every position. Run on zeros, it says what is added on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +121,7 @@ def attentions(graph: Graph, context: Context, outputs: Sequence[Product]) -> di
 
     Args:
         graph: Not changed.
-        context: Its first samples feed the graph's inputs.
+        context: One of its samples feeds the graph's inputs.
         outputs: The products among which those after the attentions are.
     """
     softmaxes = [node for node in graph.nodes.values() if node.op == "Softmax" and _may_be_scores(graph, node)]
@@ -129,7 +129,7 @@ def attentions(graph: Graph, context: Context, outputs: Sequence[Product]) -> di
         return {}
     found = {}
     after = {product.source: product for product in outputs}
-    with Probe(graph, _widest(context)) as probe:
+    with Probe(graph, max(context.samples, key=_tells)) as probe:
         for node in softmaxes:
             try:
                 attention = _at(graph, node, probe, after)
@@ -147,15 +147,15 @@ def _may_be_scores(graph: Graph, softmax: Node) -> bool:
     return shape is None or len(shape) > 2
 
 
-def _widest(context: Context) -> dict[str, np.ndarray]:
-    """Returns the sample in which most sizes differ from each other: batch and time must not be mistaken."""
-    return max(
-        context.samples,
-        key=lambda s: (
-            max(array.shape[0] if array.ndim else 0 for array in s.values()) > 1,
-            -max(array.size for array in s.values()),
-        ),
-    )
+def _tells(sample: Mapping[str, np.ndarray]) -> tuple[bool, int, int]:
+    """Returns how well batch and time are told apart in a sample; of two that do it as well, the smaller is better.
+
+    There must be several examples, and sizes that differ. One of 1 does not count: where there is a single position,
+    examples look like positions.
+    """
+    arrays = sample.values()
+    sizes = {size for array in arrays for size in array.shape if size > 1}
+    return any(array.ndim and array.shape[0] > 1 for array in arrays), len(sizes), -max(array.size for array in arrays)
 
 
 def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) -> Attention:
