@@ -99,7 +99,9 @@ class Train(Section):
         description="Parts of a batch whose gradients are computed side by side, each on a share of the cores.",
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Of products while training; bf16 is faster where the processor computes with it."
+        "fp32",
+        description="Of products while training, and of what stands between them; bf16 is faster where the processor "
+        "computes with it, and costs quality.",
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
     schedule: Literal["inverse_square_root", "cosine"] = Field(

@@ -47,8 +47,9 @@ class TrainingSettings:
         accumulate: Batches whose mean gradient makes one step: larger steps than the memory holds at once.
         replicas: Parts of a batch whose gradients are computed side by side, each on its share of the cores. Sizes of
             models that train on a CPU leave cores idle otherwise.
-        precision: Of products while training: fp32, or bf16, which is faster on processors that compute with it (AMX,
-            AVX-512 BF16) and slower on others. Weights, sums, norms and losses are fp32 in any case.
+        precision: Of products while training and of what stands between them, the loss too: fp32, or bf16, which is
+            faster on processors that compute with it (AMX, AVX-512 BF16) and less exact. Weights and their updates are
+            fp32 in any case.
         label_smoothing: Share of the target distribution that is spread over the vocabulary, in [0, 1).
         patience: Epochs without a better validation before training stops, counted after the warm-up; not with the
             cosine schedule, whose last epochs bring most.

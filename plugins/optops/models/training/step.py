@@ -126,10 +126,10 @@ class TrainingStep:
 
 @contextmanager
 def _products_in(precision: str) -> Iterator[None]:
-    """Lets what runs inside compute its products in bfloat16, if asked; all else, weights included, stays float32.
+    """Lets what runs inside compute its products in bfloat16, if asked; weights and their updates stay float32.
 
-    TensorFlow's graph optimiser chooses the operations. It is switched back, since validation and export run in the
-    same process.
+    TensorFlow's graph optimiser chooses the operations: what stands between two products, norms and losses among it,
+    goes with them. It is switched back, since validation and export run in the same process.
     """
     if precision == "fp32":
         yield
