@@ -1,10 +1,15 @@
-"""Keeps tests out of the stores of whoever runs them."""
+"""Keeps tests out of the stores of whoever runs them, and time out of what they judge."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

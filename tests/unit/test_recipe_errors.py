@@ -214,7 +214,7 @@ def recipes_with_a_typo(draw: st.DrawFn) -> tuple[dict[str, Any], str, str]:
     return data, key, typo
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(recipes_with_a_typo())
 def test_a_one_letter_typo_in_any_key_is_reported_with_its_line_and_the_right_key(
     case: tuple[dict[str, Any], str, str],

@@ -110,7 +110,7 @@ def test_a_percentile_leaves_its_share_of_the_values_beyond_to_within_a_bin():
 
 
 @given(PIECES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_histogram_depends_on_values_alone_not_on_their_order_or_pieces(pieces):
     streamed, reversed_, at_once = (
         histogram_of(*pieces),
@@ -124,7 +124,7 @@ def test_a_histogram_depends_on_values_alone_not_on_their_order_or_pieces(pieces
 
 
 @given(PIECES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_count_is_lost_while_the_range_grows_and_every_value_is_in_its_bin(pieces):
     histogram, values = histogram_of(*pieces), np.concatenate(pieces)
     assert histogram.counts.sum() == len(values)
@@ -135,7 +135,7 @@ def test_no_count_is_lost_while_the_range_grows_and_every_value_is_in_its_bin(pi
 
 
 @given(PIECES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_range_holds_zero_and_nothing_that_was_never_seen(pieces):
     histogram, values = histogram_of(*pieces), np.concatenate(pieces)
     for calibrator in CALIBRATORS.values():
@@ -146,7 +146,7 @@ def test_every_range_holds_zero_and_nothing_that_was_never_seen(pieces):
 
 
 @given(PIECES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rounding_errs_by_half_a_step_and_leaves_zero_alone(pieces):
     values = np.concatenate(pieces)
     limits = CALIBRATORS["min_max"](histogram_of(values))

@@ -69,7 +69,7 @@ def test_a_quality_that_is_no_number_is_not_good_enough():
     st.lists(st.floats(0, 0.1), min_size=1, max_size=40),
     st.floats(0, 0.3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_result_is_good_enough_no_layer_is_reverted_needlessly_and_few_looks_are_taken(harms, allowed):
     quality = Quality({f"layer{number}": harm for number, harm in enumerate(harms)})
     required = 1 - allowed

@@ -329,7 +329,7 @@ def test_masks_of_any_rank_say_what_they_leave(
         assert found.numpy().tolist() == lengths
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(numpy.arrays(bool, st.tuples(st.just(2), st.just(1), st.integers(1, 3), st.integers(1, 3))), st.booleans())
 def test_a_mask_fits_if_it_is_one_of_those_that_the_operator_knows(seen: np.ndarray, causal: bool) -> None:
     batch, _, queries, keys = seen.shape

@@ -59,7 +59,7 @@ def test_neither_padding_nor_order_nor_neighbours_change_a_translation(runtime, 
     np.testing.assert_allclose(outputs["scores"], [output["scores"][0] for output in alone], atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 99), st.lists(st.integers(1, 24), min_size=1, max_size=9), st.integers(0, 24))
 def test_any_batch_and_length_is_translated_row_by_row(executable, sentences, pad, unpad, seed, lengths, width):
     translate, _ = executable("onnxruntime", seed=0)

@@ -106,7 +106,7 @@ def test_int8_sums_are_exact(isa, integer_cases, run_cases):
         np.testing.assert_array_equal(found[f"{name}/1"], case["x"] @ case["weights"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300), st.sampled_from(sorted(TOLERANCE)), st.randoms())
 def test_permuted_rows_give_permuted_results(rows, inputs, outputs, precision, chance):
     random = np.random.default_rng(chance.randrange(2**32))

@@ -85,7 +85,7 @@ def test_functions_give_in_a_graph_what_they_give_on_arrays(operators):
         np.testing.assert_array_equal(found, wanted)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numpy.mutually_broadcastable_shapes(num_shapes=2, min_dims=1, max_dims=4, max_side=20), st.booleans())
 def test_a_residual_is_added_as_tensorflow_adds_it(operators, shapes, alone):
     random = np.random.default_rng(0)

@@ -275,7 +275,7 @@ def test_bytes_that_do_not_start_on_a_cache_line_are_opened_too(translator):
     np.testing.assert_array_equal(opened.to_bytes(), block)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_damaged_bytes_are_refused(translator, data):
     block = translator.to_bytes()

@@ -231,7 +231,7 @@ def masked(share=0.3, seed=1):
     return MaskedBatches(texts, vocabulary=40, specials=SPECIALS, mask=MASK, share=share)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(share=st.floats(0.05, 0.9), epoch=st.integers(1, 5), seed=st.integers(0, 9))
 def test_only_tokens_of_the_text_are_guessed_and_the_others_stay(share, epoch, seed):
     originals = TextBatches(TEXTS, [0] * len(TEXTS), batch_tokens=64, seed=seed)(epoch)

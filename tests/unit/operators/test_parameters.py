@@ -234,7 +234,7 @@ def plain_recipe(tmp_path_factory):
     return path, read_recipe(path)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     switches=st.fixed_dictionaries({}, optional={name: st.booleans() for name in SWITCHES}),
     tolerance=st.floats(0, 0.99),

@@ -21,7 +21,7 @@ def rows(batch):
         yield tuple(source[source != 0].tolist()), tuple(labels[:-1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=pairs, budget=st.integers(16, 80), multiple=st.sampled_from([1, 4, 8]), seed=st.integers(0, 9))
 def test_every_pair_comes_once_within_the_budget_and_in_the_same_order_again(pairs, budget, multiple, seed):
     sources, targets = [list(side) for side in zip(*pairs, strict=True)]

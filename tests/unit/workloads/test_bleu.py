@@ -13,7 +13,7 @@ SENTENCES = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS)
 def test_corpus_bleu_is_that_of_sacrebleu(pairs):
     hypotheses, references = (list(side) for side in zip(*pairs, strict=True))

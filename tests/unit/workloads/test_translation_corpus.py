@@ -95,7 +95,7 @@ corpora = st.lists(st.tuples(words, words), min_size=1, max_size=30).map(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(corpora, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_split_separates_no_sentence_and_ignores_the_order(frame: pd.DataFrame, seed: int, random: object) -> None:
     splits = split_pairs(frame, FRACTIONS, seed)
