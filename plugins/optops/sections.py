@@ -101,7 +101,7 @@ class Train(Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="Of products while training, and of what stands between them; bf16 is faster where the processor "
-        "computes with it, and costs quality.",
+        "computes with it, and can cost quality.",
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the learning rate.")
     schedule: Literal["inverse_square_root", "cosine"] = Field(
