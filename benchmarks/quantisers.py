@@ -245,8 +245,7 @@ def load_nncf(folder: Path, count: int) -> Callable[[Arrays], Arrays]:
     names = sorted(ExecutableInfo.load(folder).outputs)
 
     def call(inputs: Arrays) -> Arrays:
-        request.infer(dict(inputs), share_inputs=True)
-        return {name: np.array(request.get_output_tensor(place).data) for place, name in enumerate(names)}
+        return dict(zip(names, request.infer(dict(inputs), share_inputs=True).values(), strict=True))
 
     return call
 

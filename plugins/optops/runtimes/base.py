@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,7 +36,12 @@ class InvalidInputError(ValueError):
 
 def dtype_name(array: np.ndarray) -> str:
     """Returns the name of an array's dtype as TensorFlow has it: texts of any length are `string`."""
-    return STRING if array.dtype.kind in "US" else str(array.dtype)
+    return _name(array.dtype)
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    return STRING if dtype.kind in "US" else str(dtype)
 
 
 def without_objects(array: np.ndarray) -> np.ndarray:
