@@ -100,8 +100,8 @@ def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
 def _symmetric_ranges(plan: PrecisionPlan, network: Network) -> dict[str, Range]:
     """Returns symmetric ranges, in which zero is 0, for tensors that are nearly as negative as positive, by name.
 
-    On AMX, OpenVINO's products take longer where zero is another number. Only what goes from products and sums straight to
-    products and sums is among them: what moves in between, or is put beside other tensors, keeps their common range.
+    On AMX, OpenVINO's products take longer where zero is another number. Only what goes from products and sums straight
+    to products and sums is among them: what moves in between, or is put beside other tensors, keeps their common range.
     """
     chosen, readers = int8_layers(plan), network.calls.readers()
     found = {}
