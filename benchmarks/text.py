@@ -11,9 +11,10 @@ from optops.models.bert.config import BertConfig
 WHOLE, HALF = "whole", "half of the layers"
 KERNELS = [("tensorflow+kernels", "fp32"), ("tensorflow+kernels", "int8")]
 OTHERS = [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")]
-CANDIDATES = {WHOLE: [*KERNELS, *OTHERS], HALF: [*KERNELS, ("onnxruntime", "int8")]}
+CANDIDATES = {WHOLE: [*KERNELS, *OTHERS], HALF: [*KERNELS, ("onnxruntime", "int8"), ("openvino", "int8")]}
 BASE = {"classes": 2, "width": 768, "heads": 12, "feed_forward": 3072, "layers": 12}
 LENGTHS, BATCHES = (64, 128), (1, 8)
+CALIBRATED = 16
 
 
 def networks() -> list[Network]:
@@ -26,13 +27,16 @@ def networks() -> list[Network]:
 
 def encoder(name: str, config: BertConfig, lengths: tuple[int, ...] = LENGTHS) -> Network:
     """Returns a classifier of texts without padding."""
-    random, cells = np.random.default_rng(SEED), {}
-    for length in lengths:
-        for batch in BATCHES:
-            ids = random.integers(config.separator + 1, config.vocabulary, (batch, length), np.int32)
-            ids[:, -1] = config.separator
-            cells[f"{length} tokens, batch {batch}"] = {"ids": ids}
-    return Network(name, "bert", partial(_whole_and_half, config), CANDIDATES, cells)
+    random = np.random.default_rng(SEED)
+
+    def texts(count: int, length: int) -> dict[str, np.ndarray]:
+        ids = random.integers(config.separator + 1, config.vocabulary, (count, length), np.int32)
+        ids[:, -1] = config.separator
+        return {"ids": ids}
+
+    cells = {f"{length} tokens, batch {batch}": texts(batch, length) for length in lengths for batch in BATCHES}
+    calibration = [texts(1, lengths[0]) for _ in range(CALIBRATED)]
+    return Network(name, "bert", partial(_whole_and_half, config), CANDIDATES, cells, calibration)
 
 
 def _whole_and_half(config: BertConfig) -> dict[str, Any]:

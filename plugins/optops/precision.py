@@ -20,7 +20,8 @@ class PrecisionPlan:
             form) to its type; a weight not named stays in fp32.
         dynamic: Whether activations get their scale at run time, per row; if not, `ranges` has them.
         ranges: Name of a tensor to its (low, high), where activations are quantised statically: exactly these tensors
-            are rounded to 8 bits, to `(high - low) / 255` with a whole number for zero.
+            are rounded to 8 bits, to `(high - low) / 255` with a whole number for zero. In a dynamic plan, name of a
+            product to the range of what it takes, for runtimes that need it beforehand.
         bias_corrections: Name of an int8 weight to what is added, per output channel, to the bias of its layer, so that
             the mean error of rounding vanishes.
         weight_levels: Magnitude of the largest int8 weight, by which a channel's scale follows from its largest value:

@@ -1,6 +1,5 @@
 """Lowers a functional model to OpenVINO, by way of ONNX."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +9,14 @@ from optops.compression.quantization.rounding import Range
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
 from optops.graph.functional_rounding import executable_part, int8_layers, scale_of
 from optops.graph.functional_serving import Served
-from optops.graph.lowering import Lowering, LoweringError
+from optops.graph.lowering import Lowering
 from optops.graph.onnx_static_int8 import sign_roundings
+from optops.graph.openvino_execution import check_cpu, check_reached, executed_layers, listed, symmetric_range
 from optops.graph.tensorflow_graph import count_nodes
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
-from optops.runtimes.openvino import compile_model, has_bf16
 
-PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
-WHOLE = ("u8", "i8")
-LEAST_SYMMETRY = 0.5
-"""Least ratio of the two sides of a range that is made symmetric: that costs at most 2.5 dB of its signal to noise."""
 DILATED_NOTE = "stays in float: exported, a dilated transposed convolution is several operations"
 
 
@@ -45,12 +40,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     sign_roundings(model, {float(scale_of(limits)) for limits in symmetric.values()})
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
-    quantized = sum(count for (kind, precision), count in executed.items() if kind in PRODUCTS and precision in WHOLE)
-    if quantized < sum(reached.values()):
-        raise LoweringError(
-            f"OpenVINO executes {quantized} products in int8; the plan reaches {sum(reached.values())}: "
-            f"{', '.join(sorted(reached))}"
-        )
+    quantized = check_reached(executed, reached)
     stock = served.trace(served.model)
     facts: dict[str, float | str] = {
         "nodes_before": count_nodes(stock.graph.as_graph_def()),
@@ -58,9 +48,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
         "nodes_quantized": quantized,
     }
     served.info("openvino", plan.precision, stock, facts).save(folder)
-    listed = ", ".join(f"{count} {kind} in {precision}" for (kind, precision), count in executed.most_common())
     notes = [f"{name} {why}" for name, why in sorted({**plan.notes, **left}.items())]
-    return Lowering(facts, ["batch norms folded into the layers before them", f"executed are {listed}", *notes])
+    return Lowering(facts, ["batch norms folded into the layers before them", listed(executed), *notes])
 
 
 def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
@@ -100,46 +89,16 @@ def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
 def _symmetric_ranges(plan: PrecisionPlan, network: Network) -> dict[str, Range]:
     """Returns symmetric ranges, in which zero is 0, for tensors that are nearly as negative as positive, by name.
 
-    On AMX, OpenVINO's products take longer where zero is another number. Only what goes from products and sums straight
-    to products and sums is among them: what moves in between, or is put beside other tensors, keeps their common range.
+    Only what goes from products and sums straight to products and sums is among them: what moves in between, or is put
+    beside other tensors, keeps their common range.
     """
     chosen, readers = int8_layers(plan), network.calls.readers()
     found = {}
     for call in network.calls.calls:
         for number in call.outputs:
-            low, high = plan.ranges.get(network.names[number], (0.0, 0.0))
-            both = (call, *readers.get(number, []))
+            name, both = network.names[number], (call, *readers.get(number, []))
             computes = all(each.layer.name in chosen or is_sum(each.layer) for each in both)
-            if low < 0 < high and computes and LEAST_SYMMETRY <= -low / high <= 1 / LEAST_SYMMETRY:
-                largest = max(-low, high * 128 / 127)
-                found[network.names[number]] = (-largest, largest * 127 / 128)
-    return found
-
-
-def check_cpu(plan: PrecisionPlan) -> None:
-    """Refuses a plan that OpenVINO can execute on other CPUs only.
-
-    Raises:
-        LoweringError: If the plan is in bf16 and this CPU does not compute in it.
-    """
-    if plan.precision == "bf16" and not has_bf16():
-        raise LoweringError("OpenVINO computes in bf16 where the CPU does; this one does not: take fp32")
-
-
-def executed_layers(path: Path, precision: str) -> Counter[tuple[str, str]]:
-    """Returns how many layers of each kind OpenVINO executes in each type, less those that hold constants.
-
-    Raises:
-        LoweringError: If OpenVINO can not execute the model.
-    """
-    try:
-        compiled = compile_model(path, precision, threads=1)
-    except Exception as error:
-        raise LoweringError(f"OpenVINO can not execute this graph: {error}") from error
-    found: Counter[tuple[str, str]] = Counter()
-    for operation in compiled.get_runtime_model().get_ops():
-        facts = operation.get_rt_info()
-        kind = facts["layerType"].astype(str)
-        if kind not in ("Const", "Input", "Output"):
-            found[kind, facts["runtimePrecision"].astype(str)] += 1
+            limits = symmetric_range(plan.ranges[name]) if computes and name in plan.ranges else None
+            if limits is not None:
+                found[name] = limits
     return found

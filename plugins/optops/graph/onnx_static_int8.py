@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optops.compression.quantization.rounding import weight_scales
+from optops.compression.quantization.rounding import Grid, Range, grid_of, weight_scales
 from optops.graph.onnx_nodes import names_read
 
 LARGEST_BIAS = 2.0**30
@@ -77,6 +77,24 @@ def quantize_weights(model: Any, layers: Mapping[str, Int8Layer], levels: int) -
     }
 
 
+def round_products(model: Any, ranges: Mapping[str, Range], levels: int) -> None:
+    """Gives products a rounded input and int8 weights; others that read the same tensor still have it as it is.
+
+    Args:
+        model: Of `MatMul` nodes with constant weights; changed in place.
+        ranges: Name of the node of a product to the range of what it takes.
+        levels: The largest weight of a channel becomes plus or minus this.
+    """
+    weights, nodes = _Weights(model), list(model.graph.node)
+    for node in nodes:
+        if node.name in ranges:
+            grid = grid_of(ranges[node.name])
+            weights.round_input(node, grid)
+            weights.make_gemm(node)
+            weights.quantize(node, np.array(grid.scale), levels)
+    weights.finish()
+
+
 def sign_roundings(model: Any, scales: Collection[float]) -> None:
     """Lets roundings with zero in the middle of a grid give int8, not uint8: the same grid; changes a model in place.
 
@@ -118,6 +136,7 @@ class _Weights:
             for name in node.input:
                 self.readers[name].append(node)
         self.added: list[Any] = []
+        self.dequantized: dict[Any, str] = {}
 
     def value(self, name: str) -> NDArray[Any] | None:
         """Returns a constant's value."""
@@ -141,6 +160,24 @@ class _Weights:
         """Returns a product's weights in int8, output channels first."""
         kernel = np.ascontiguousarray(self.outputs_first(node))
         return np.clip(np.rint(kernel / weight_scales(kernel, (0,), levels)), -levels, levels).astype(np.int8)
+
+    def round_input(self, node: Any, grid: Grid) -> None:
+        """Puts QuantizeLinear and DequantizeLinear before a product, to int8 if zero is in the middle."""
+        from onnx import helper, numpy_helper
+
+        prefix = f"{node.name}/int8_input"
+        signed = grid.zero_point == MIDDLE
+        zero = np.array(0, np.int8) if signed else np.array(grid.zero_point, np.uint8)
+        parts = {f"{prefix}_scale": np.array(grid.scale), f"{prefix}_zero": zero}
+        for name, array in parts.items():
+            self.graph.initializer.append(numpy_helper.from_array(array, name))
+        place = list(self.graph.node).index(node)
+        for kind, given in (("QuantizeLinear", node.input[0]), ("DequantizeLinear", f"{prefix}_QuantizeLinear")):
+            made = f"{prefix}_{kind}"
+            rounding = helper.make_node(kind, [given, *parts], [made], name=made)
+            self.graph.node.insert(place, rounding)
+            place += 1
+        node.input[0] = f"{prefix}_DequantizeLinear"
 
     def make_gemm(self, node: Any) -> None:
         """Joins a product of two matrices with the addition of a bias, if that is all that reads it."""
@@ -184,6 +221,10 @@ class _Weights:
     def _dequantized(self, name: str, whole: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
         from onnx import helper, numpy_helper
 
+        # A layer that runs several times has the same weights as often, and is stored once.
+        content = (whole.dtype, whole.shape, whole.tobytes(), scales.tobytes(), axis)
+        if self.dequantized.setdefault(content, f"{name}_float") != f"{name}_float":
+            return self.dequantized[content]
         parts = {"": whole, "_scale": scales.astype(np.float32), "_zero": np.zeros(len(scales), whole.dtype)}
         for suffix, array in parts.items():
             self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name + suffix))

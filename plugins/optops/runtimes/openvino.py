@@ -29,7 +29,7 @@ class OpenVinoRuntime(Runtime):
 
         def execute(inputs: Arrays) -> dict[str, np.ndarray]:
             info.check(inputs)
-            outputs = request.infer(dict(inputs), share_inputs=True)  # copies: the next call writes into the same memory
+            outputs = request.infer(dict(inputs), share_inputs=True)  # copies of memory that the next call writes into
             return dict(zip(names, outputs.values(), strict=True))
 
         return execute

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.unit.graph.bert_reference import ReferenceBert
 
-from optops.compression.quantization import make_plan
+from optops.graph.bert_calibration import make_plan
 from optops.graph.lowering import LoweringError, lower
 from optops.models.base import load_architecture
 from optops.models.bert.config import BertConfig
@@ -36,6 +36,7 @@ EXECUTABLES = [
     ("onnxruntime", "fp32"),
     ("onnxruntime", "int8"),
     ("openvino", "fp32"),
+    ("openvino", "int8"),
 ]
 
 
@@ -69,7 +70,7 @@ def executable(trained, tmp_path_factory):
         key = (name, runtime, precision)
         if key not in made:
             folder = tmp_path_factory.mktemp("lowered") / "serving"
-            lowering = lower(trained(name)[0], make_plan(trained(name)[0], precision), runtime, folder)
+            lowering = lower(trained(name)[0], make_plan(trained(name)[0], precision, calls), runtime, folder)
             made[key] = load_executable(folder, 1), lowering, folder
         return made[key]
 
@@ -86,6 +87,10 @@ def pad(rows, width=0):
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
+
+
+def calls():
+    return ({"ids": pad([row])} for row in sentences(9, [5, 12, 16, 7, 3, 10] * 4))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -118,6 +123,7 @@ def test_neither_padding_nor_order_nor_neighbours_change_a_probability(model, ru
         ("albert", "tensorflow+kernels", "int8"),
         ("albert", "onnxruntime", "int8"),
         ("albert", "openvino", "fp32"),
+        ("albert", "openvino", "int8"),
     ],
 )
 def test_every_executable_conforms(model, runtime, precision, executable):
@@ -145,24 +151,36 @@ def test_openvino_has_one_kernel_for_every_attention(executable):
     assert "MatMul" not in layers
 
 
-def test_openvino_refuses_int8_with_the_remedy(trained, tmp_path):
+@pytest.mark.parametrize(("model", "products"), [("bert", 2 * 4 + 2), ("albert", 3 * 4 + 3)])
+def test_openvino_executes_every_product_in_int8(model, products, executable):
+    lowering = executable(model, "openvino", "int8")[1]
+    assert lowering.facts["nodes_quantized"] >= products
+    assert "FullyConnected in f32" not in lowering.notes[0]
+
+
+def test_openvino_refuses_int8_without_ranges_and_says_what_gives_them(trained, tmp_path):
     plan = make_plan(trained("bert")[0], "int8")
-    with pytest.raises(LoweringError, match=r"not in int8; int8 is there on tensorflow\+kernels, onnxruntime"):
+    with pytest.raises(
+        LoweringError, match=r"range of what .*classifier/kernel.* takes; make the plan with calibration"
+    ):
         lower(trained("bert")[0], plan, "openvino", tmp_path)
 
 
 def test_a_layer_that_runs_several_times_is_stored_once(trained, tmp_path):
-    sizes = {}
+    sizes, stored = (
+        {},
+        [("tensorflow", "fp32"), ("tensorflow+kernels", "fp32"), ("onnxruntime", "fp32"), ("openvino", "int8")],
+    )
     for layers in (1, 6):
         config = BertConfig.uniform(**{**SIZES, **MODELS["albert"], "layers": layers, "width": 256})
         architecture = load_architecture("bert")
         architecture.save(architecture.build(config.to_json()), tmp_path / f"{layers}", SERVING)
-        for runtime in ("tensorflow", "tensorflow+kernels", "onnxruntime"):
+        for runtime, precision in stored:
             folder = tmp_path / f"{layers} {runtime}"
-            lower(tmp_path / f"{layers}", PrecisionPlan("fp32"), runtime, folder)
+            lower(tmp_path / f"{layers}", make_plan(tmp_path / f"{layers}", precision, calls), runtime, folder)
             sizes[runtime, layers] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    for runtime in ("tensorflow", "tensorflow+kernels", "onnxruntime"):
-        assert sizes[runtime, 6] < 1.3 * sizes[runtime, 1], runtime
+    for runtime in stored:
+        assert sizes[runtime[0], 6] < 1.3 * sizes[runtime[0], 1], runtime
 
 
 @pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime", "openvino"])

@@ -307,7 +307,7 @@ def test_openvino_has_a_trunk_of_sums_in_signed_int8_and_what_a_rectifier_gives_
         if node.op_type == "QuantizeLinear"
     }
     assert signed == {"image": False, "Relu": False, "Add": True, "Conv": True}
-    assert lowering.facts["nodes_quantized"] == 6  # as it stands, or moved to unsigned numbers where OpenVINO wants those
+    assert lowering.facts["nodes_quantized"] == 6  # as they are, or as unsigned ones where OpenVINO wants those
     (given,) = load_executable(tmp_path / "serving", 1)(inputs).values()
     assert np.square(given - exact).mean() < 2 * np.square(rounded - exact).mean()
 

@@ -50,7 +50,7 @@ def test_sizes_may_change_from_call_to_call_and_results_stay(lowered):
 
 def test_bf16_is_refused_where_the_cpu_lacks_it(lowered, monkeypatch):
     if has_bf16():
-        monkeypatch.setattr("optops.graph.functional_openvino.has_bf16", lambda: False)
+        monkeypatch.setattr("optops.graph.openvino_execution.has_bf16", lambda: False)
     with pytest.raises(LoweringError, match="bf16 where the CPU does; this one does not: take fp32"):
         lower(lowered[1] / "trainable", PrecisionPlan("bf16"), "openvino", lowered[1] / "half")
 

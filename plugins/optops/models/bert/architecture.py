@@ -32,8 +32,12 @@ class BertArchitecture(Architecture):
             "tensorflow": LoweringFunction("optops.graph.bert_tensorflow:lower", ("fp32", "bf16")),
             "tensorflow+kernels": LoweringFunction("optops.graph.bert_kernels:lower", ("fp32", "bf16", "int8")),
             "onnxruntime": LoweringFunction("optops.graph.bert_onnx:lower", ("fp32", "int8")),
-            "openvino": LoweringFunction("optops.graph.bert_openvino:lower", ("fp32", "bf16")),
+            "openvino": LoweringFunction("optops.graph.bert_openvino:lower", ("fp32", "bf16", "int8")),
         }
+
+    def planner(self) -> str:
+        """Returns the planner that also finds the ranges of activations, which OpenVINO needs in int8."""
+        return "optops.graph.bert_calibration:make_plan"
 
     def live(self) -> str:
         """Returns what executes a model while it trains."""
