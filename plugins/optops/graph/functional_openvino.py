@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from optops.compression.quantization.functional.network import Network
@@ -13,6 +14,7 @@ from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_static_int8 import sign_roundings
 from optops.graph.tensorflow_graph import count_nodes
+from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
@@ -23,6 +25,11 @@ WHOLE = ("u8", "i8")
 LEAST_SYMMETRY = 0.5
 """Least ratio of the two sides of a range that is made symmetric: that costs at most 2.5 dB of its signal to noise."""
 DILATED_NOTE = "stays in float: exported, a dilated transposed convolution is several operations"
+EXTREME_NOTE = "stays in float: OpenVINO gives wrong numbers where it rounds the largest or smallest of floats"
+RECURRENT_NOTE = "stays in float: OpenVINO gives wrong numbers where a recurrent layer follows one in int8"
+EXTREMES = (keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
+EXTREME_FUNCTIONS = ("math.reduce_max", "math.reduce_min")
+RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -65,12 +72,47 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
 
 def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
     """Returns why OpenVINO can not execute a layer of a plan in int8; empty if it can."""
-    del plan  # it matters to no layer here
     layer = network.quantizable[name]
     if type(layer) is keras.layers.Conv1D:
         return SEQUENCE_NOTE
-    dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
-    return DILATED_NOTE if dilated else ""
+    if type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1:
+        return DILATED_NOTE
+    if _leads_to_recurrence(name, network):
+        return RECURRENT_NOTE
+    return EXTREME_NOTE if _takes_extremes(name, network, plan) else ""
+
+
+def _leads_to_recurrence(name: str, network: Network) -> bool:
+    """Returns whether a recurrent layer takes what a layer takes, or what is made of it."""
+    readers = network.calls.readers()
+
+    @cache
+    def leads(number: int) -> bool:
+        return any(
+            isinstance(reader.layer, RECURRENT) or any(map(leads, reader.outputs)) for reader in readers.get(number, [])
+        )
+
+    return any(leads(call.inputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _takes_extremes(name: str, network: Network, plan: PrecisionPlan) -> bool:
+    """Returns whether a layer takes extremes of numbers in float, by way of what OpenVINO computes along with them.
+
+    It rounds the result within the reduction itself, and keeps what it has found so far in 8 bits, too.
+    """
+    makers = {number: call for call in network.calls.calls for number in call.outputs}
+
+    @cache
+    def extreme(number: int) -> bool:
+        call = makers.get(number)
+        if call is None or type(call.layer) in OUTPUT_AXES:
+            return False
+        in_float = [taken for taken in call.inputs if network.names[taken] not in plan.ranges]
+        if type(call.layer) in EXTREMES or getattr(call.layer, "symbol", "") in EXTREME_FUNCTIONS:
+            return bool(in_float)
+        return any(map(extreme, in_float))
+
+    return any(extreme(call.inputs[0]) for call in network.calls.calls if call.layer.name == name)
 
 
 def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:
