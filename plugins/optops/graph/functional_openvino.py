@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import is_activation, is_sum
 from optops.compression.quantization.rounding import Range
@@ -14,6 +16,7 @@ from optops.graph.functional_serving import Served
 from optops.graph.lowering import Lowering, LoweringError
 from optops.graph.onnx_static_int8 import sign_roundings
 from optops.graph.tensorflow_graph import count_nodes
+from optops.models.functional.calls import Call
 from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
@@ -27,8 +30,10 @@ LEAST_SYMMETRY = 0.5
 DILATED_NOTE = "stays in float: exported, a dilated transposed convolution is several operations"
 EXTREME_NOTE = "stays in float: OpenVINO gives wrong numbers where it rounds the largest or smallest of floats"
 RECURRENT_NOTE = "stays in float: OpenVINO gives wrong numbers where a recurrent layer follows one in int8"
+SCALED_NOTE = "stays in float: OpenVINO gives wrong numbers where other factors for each place follow a product in int8"
 EXTREMES = (keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
 EXTREME_FUNCTIONS = ("math.reduce_max", "math.reduce_min")
+SCALING_FUNCTIONS = ("math.multiply", "math.divide", "math.truediv")
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
@@ -79,7 +84,9 @@ def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
         return DILATED_NOTE
     if _leads_to_recurrence(name, network):
         return RECURRENT_NOTE
-    return EXTREME_NOTE if _takes_extremes(name, network, plan) else ""
+    if _takes_extremes(name, network, plan):
+        return EXTREME_NOTE
+    return SCALED_NOTE if type(layer) is keras.layers.Dense and _is_scaled_by_place(name, network) else ""
 
 
 def _leads_to_recurrence(name: str, network: Network) -> bool:
@@ -113,6 +120,33 @@ def _takes_extremes(name: str, network: Network, plan: PrecisionPlan) -> bool:
         return any(map(extreme, in_float))
 
     return any(extreme(call.inputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _is_scaled_by_place(name: str, network: Network) -> bool:
+    """Returns whether what a layer gives, or that and another number, is multiplied by constants of each place.
+
+    OpenVINO multiplies these by the scales of the layer's channels, and takes the result for such scales.
+    """
+    readers = network.calls.readers()
+
+    def scaled(number: int) -> bool:
+        return any(
+            _scales_by_place(reader) or (is_sum(reader.layer) and any(map(scaled, reader.outputs)))
+            for reader in readers.get(number, [])
+        )
+
+    return any(scaled(call.outputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _scales_by_place(call: Call) -> bool:
+    if isinstance(call.layer, keras.layers.BatchNormalization):
+        last = call.node.outputs.shape.rank - 1
+        return any(axis % (last + 1) != last for axis in np.atleast_1d(call.layer.axis))
+    if getattr(call.layer, "symbol", "") not in SCALING_FUNCTIONS:
+        return False
+    taken = {id(tensor) for tensor in call.node.keras_inputs}
+    constants = (value for value in (*call.node.call_args, *call.node.call_kwargs.values()) if id(value) not in taken)
+    return any(np.prod(np.shape(value)[:-1]) > 1 for value in constants)
 
 
 def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:

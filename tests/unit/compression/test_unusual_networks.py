@@ -176,6 +176,28 @@ def test_openvino_computes_what_the_plan_says_of_a_recurrent_layer_behind_convol
     assert relative_error(given, expected) < 0.1
 
 
+FACTORS = np.linspace(0.5, 1.5, 6, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [L.BatchNormalization(axis=1), lambda y: (y + 0.5) * tf.constant(FACTORS), lambda y: y / tf.constant(FACTORS)],
+    ids=["normed", "times", "by"],
+)
+def test_openvino_computes_what_the_plan_says_of_products_that_are_scaled_by_place(scale, tmp_path):
+    keras.utils.set_random_seed(1)
+    x = keras.Input([6, 16], name="x")
+    model = keras.Model(x, scale(L.Dense(16, name="last")(L.Dense(16, activation="relu")(x))))
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    quantized = quantize(model, [inputs])
+    assert quantized.plan.parts["last"] == "int8"
+    notes = quantized.export(tmp_path, "openvino")
+    assert [note for note in notes if note.startswith("last stays in float: ")]
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_relu6_within_a_layer_is_what_it_is_after_it(runtime, tmp_path):
     def network(within):
