@@ -1,7 +1,10 @@
 """Lowers a functional model to OpenVINO, by way of ONNX."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from optops.compression.quantization.functional.network import Network
 from optops.compression.quantization.functional.placement import is_activation, is_sum
@@ -13,11 +16,20 @@ from optops.graph.lowering import Lowering
 from optops.graph.onnx_static_int8 import sign_roundings
 from optops.graph.openvino_execution import check_cpu, check_reached, executed_layers, listed, symmetric_range
 from optops.graph.tensorflow_graph import count_nodes
+from optops.models.functional.calls import Call
+from optops.models.functional.folding import OUTPUT_AXES
 from optops.models.keras import keras
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
 
 DILATED_NOTE = "stays in float: exported, a dilated transposed convolution is several operations"
+EXTREME_NOTE = "stays in float: OpenVINO gives wrong numbers where it rounds the largest or smallest of floats"
+RECURRENT_NOTE = "stays in float: OpenVINO gives wrong numbers where a recurrent layer follows one in int8"
+SCALED_NOTE = "stays in float: OpenVINO gives wrong numbers where other factors for each place follow a product in int8"
+EXTREMES = (keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
+EXTREME_FUNCTIONS = ("math.reduce_max", "math.reduce_min")
+SCALING_FUNCTIONS = ("math.multiply", "math.divide", "math.truediv")
+RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
@@ -54,12 +66,76 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
 
 def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:
     """Returns why OpenVINO can not execute a layer of a plan in int8; empty if it can."""
-    del plan  # it matters to no layer here
     layer = network.quantizable[name]
     if type(layer) is keras.layers.Conv1D:
         return SEQUENCE_NOTE
-    dilated = type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1
-    return DILATED_NOTE if dilated else ""
+    if type(layer) is keras.layers.Conv2DTranspose and max(layer.dilation_rate) > 1:
+        return DILATED_NOTE
+    if _leads_to_recurrence(name, network):
+        return RECURRENT_NOTE
+    if _takes_extremes(name, network, plan):
+        return EXTREME_NOTE
+    return SCALED_NOTE if type(layer) is keras.layers.Dense and _is_scaled_by_place(name, network) else ""
+
+
+def _leads_to_recurrence(name: str, network: Network) -> bool:
+    """Returns whether a recurrent layer takes what a layer takes, or what is made of it."""
+    readers = network.calls.readers()
+
+    @cache
+    def leads(number: int) -> bool:
+        return any(
+            isinstance(reader.layer, RECURRENT) or any(map(leads, reader.outputs)) for reader in readers.get(number, [])
+        )
+
+    return any(leads(call.inputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _takes_extremes(name: str, network: Network, plan: PrecisionPlan) -> bool:
+    """Returns whether a layer takes extremes of numbers in float, by way of what OpenVINO computes along with them.
+
+    It rounds the result within the reduction itself, and keeps what it has found so far in 8 bits, too.
+    """
+    makers = {number: call for call in network.calls.calls for number in call.outputs}
+
+    @cache
+    def extreme(number: int) -> bool:
+        call = makers.get(number)
+        if call is None or type(call.layer) in OUTPUT_AXES:
+            return False
+        in_float = [taken for taken in call.inputs if network.names[taken] not in plan.ranges]
+        if type(call.layer) in EXTREMES or getattr(call.layer, "symbol", "") in EXTREME_FUNCTIONS:
+            return bool(in_float)
+        return any(map(extreme, in_float))
+
+    return any(extreme(call.inputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _is_scaled_by_place(name: str, network: Network) -> bool:
+    """Returns whether what a layer gives, or that and another number, is multiplied by constants of each place.
+
+    OpenVINO multiplies these by the scales of the layer's channels, and takes the result for such scales.
+    """
+    readers = network.calls.readers()
+
+    def scaled(number: int) -> bool:
+        return any(
+            _scales_by_place(reader) or (is_sum(reader.layer) and any(map(scaled, reader.outputs)))
+            for reader in readers.get(number, [])
+        )
+
+    return any(scaled(call.outputs[0]) for call in network.calls.calls if call.layer.name == name)
+
+
+def _scales_by_place(call: Call) -> bool:
+    if isinstance(call.layer, keras.layers.BatchNormalization):
+        last = call.node.outputs.shape.rank - 1
+        return any(axis % (last + 1) != last for axis in np.atleast_1d(call.layer.axis))
+    if getattr(call.layer, "symbol", "") not in SCALING_FUNCTIONS:
+        return False
+    taken = {id(tensor) for tensor in call.node.keras_inputs}
+    constants = (value for value in (*call.node.call_args, *call.node.call_kwargs.values()) if id(value) not in taken)
+    return any(np.prod(np.shape(value)[:-1]) > 1 for value in constants)
 
 
 def _rounded_once(plan: PrecisionPlan, network: Network) -> PrecisionPlan:

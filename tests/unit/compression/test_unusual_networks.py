@@ -129,6 +129,75 @@ def test_nothing_is_rounded_for_the_sake_of_layers_that_a_runtime_leaves_in_floa
     assert 0 < relative_error(given["rounded"], expected["rounded"]) < 0.1
 
 
+def largest(y):
+    return L.GlobalMaxPooling2D()(y)
+
+
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        largest,
+        lambda y: tf.reduce_min(y, [1, 2]),
+        lambda y: L.ReLU()(L.BatchNormalization()(largest(y))),
+        lambda y: L.Concatenate()([L.GlobalAveragePooling2D()(y), largest(y)]),
+    ],
+    ids=["largest", "smallest", "normed", "beside the mean"],
+)
+def test_openvino_computes_what_the_plan_says_of_extremes_of_numbers_in_float(reduce, tmp_path):
+    keras.utils.set_random_seed(1)
+    x = keras.Input([8, 8, 3], name="x")
+    y = L.Conv2D(16, 3)(L.Conv2D(16, 3, activation="relu")(x))
+    model = keras.Model(x, L.Dense(4, name="last")(reduce(tf.nn.silu(y))))
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    quantized = quantize(model, [inputs])
+    assert quantized.plan.parts["last"] == "int8"
+    notes = quantized.export(tmp_path, "openvino")
+    assert [note for note in notes if note.startswith("last stays in float: ")]
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == 2
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
+
+
+def test_openvino_computes_what_the_plan_says_of_a_recurrent_layer_behind_convolutions(tmp_path):
+    keras.utils.set_random_seed(1)
+    x = keras.Input([8, 8, 3], name="x")
+    y = L.Reshape((8, 128))(L.Conv2D(16, 3, padding="same", activation="relu", name="before")(x))
+    y = L.Bidirectional(L.LSTM(8, return_sequences=True))(y)
+    model = keras.Model(x, L.Dense(5, name="after")(y))
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    quantized = quantize(model, [inputs])
+    assert quantized.plan.parts == {"before": "int8", "after": "int8"}
+    notes = quantized.export(tmp_path, "openvino")
+    assert [note for note in notes if note.startswith("before stays in float: ")]
+    assert ExecutableInfo.load(tmp_path).facts["nodes_quantized"] == 1
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
+
+
+FACTORS = np.linspace(0.5, 1.5, 6, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [L.BatchNormalization(axis=1), lambda y: (y + 0.5) * tf.constant(FACTORS), lambda y: y / tf.constant(FACTORS)],
+    ids=["normed", "times", "by"],
+)
+def test_openvino_computes_what_the_plan_says_of_products_that_are_scaled_by_place(scale, tmp_path):
+    keras.utils.set_random_seed(1)
+    x = keras.Input([6, 16], name="x")
+    model = keras.Model(x, scale(L.Dense(16, name="last")(L.Dense(16, activation="relu")(x))))
+    randomize(model)
+    inputs = example_inputs(model, examples=8)
+    quantized = quantize(model, [inputs])
+    assert quantized.plan.parts["last"] == "int8"
+    notes = quantized.export(tmp_path, "openvino")
+    assert [note for note in notes if note.startswith("last stays in float: ")]
+    (expected,), (given,) = outputs_of(model, inputs).values(), load_executable(tmp_path, 1)(inputs).values()
+    assert relative_error(given, expected) < 0.1
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_relu6_within_a_layer_is_what_it_is_after_it(runtime, tmp_path):
     def network(within):

@@ -111,3 +111,12 @@ def test_one_number_that_is_no_class_number_tells_no_more_than_two_classes():
         ValueError, match=r"output of one float32 tells class 1 from class 0, and a label is 7; write 0"
     ):
         figure({"class": np.array([0.0, 7.0], np.float32)}, np.array([0, 7]))
+
+
+@pytest.mark.parametrize("label", [3, -1, 1.5])
+@pytest.mark.parametrize("places", [(), (2,)])
+def test_a_label_that_is_no_class_of_the_output_has_no_accuracy(label, places):
+    labels = np.full((4, *places), 2.0)
+    labels[-1] = label
+    with pytest.raises(ValueError, match=rf"3 numbers tells classes from 0 to 2, and a label is {label:g}; count"):
+        figure({"p": np.zeros((4, *places, 3))}, labels)

@@ -448,6 +448,11 @@ def test_the_classes_of_coco_json_are_looked_up_once_until_the_file_changes(tmp_
         class_names(data)
 
 
+def test_a_category_is_the_same_whether_its_accents_are_characters_of_their_own(tmp_path):
+    write_coco(tmp_path, lambda data: data["categories"].append({"id": 12, "name": "Lo\u0308sung"}))
+    assert class_names(parse_recipe(COCO, tmp_path / "recipe.yaml").data)[-1] == "L\u00f6sung"
+
+
 def test_two_categories_of_one_id_are_refused(tmp_path):
     write_coco(tmp_path, lambda data: data["categories"].append({"id": 7, "name": "square"}))
     with pytest.raises(ValueError, match="category 7 is both 'disc' and 'square'; give each an id of its own"):

@@ -1,9 +1,13 @@
 """What an XML file says of an image: whatever tool has written it, and nothing if it is no annotation."""
 
+from unicodedata import normalize
+
 import pytest
 
 from optops.workloads.detection.annotation import Annotation
 from optops.workloads.detection.boxes import Box
+from optops.workloads.detection.classes import class_names
+from optops.workloads.detection.settings import DetectionData
 from optops.workloads.detection.voc import read_voc
 
 BODY = (
@@ -34,3 +38,11 @@ def test_a_prefix_of_a_namespace_hides_no_object(tmp_path):
 def test_what_is_no_annotation_is_no_image_without_objects(tmp_path, root):
     (fault,) = read(tmp_path, f"<{root}>{BODY}</{root}>").faults
     assert fault == f"the file is no annotation: its root is <{root}>; expected <annotation>"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_class_is_the_same_whether_its_accents_are_characters_of_their_own(tmp_path, form):
+    classes = DetectionData(format="voc", classes=[normalize("NFD", "Lösung")], images="i", annotations="a", corpus={})
+    body = BODY.replace("disc", normalize(form, "Lösung"))
+    (box,) = read(tmp_path, f"<annotation>{body}</annotation>").boxes
+    assert (box.label,) == class_names(classes) == (normalize("NFC", "Lösung"),)

@@ -14,7 +14,7 @@ from optops.workloads.label_checks import run_checks
 from optops.workloads.text_classification.checks import text_checks
 from optops.workloads.text_classification.intents import CLASSES, generate_intents, write_corpus
 from optops.workloads.text_classification.reading import read_texts, split_texts
-from optops.workloads.text_classification.settings import Thresholds
+from optops.workloads.text_classification.settings import TextData, Thresholds
 from optops.workloads.text_lines import CorpusError
 
 DATA = Path(__file__).parents[3] / "../shared/data/text_classification"
@@ -140,6 +140,15 @@ def test_labels_in_json_may_be_any_finite_number(tmp_path):
     assert list(frame["label"]) == ["1.0", "4.5", "3", "", "", ""]
     assert list(frame["flaw"] == "") == [True, True, True, False, False, False]
     assert frame["flaw"][3] == "has float for 'label', not text or a finite number"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_label_is_the_same_whether_its_accents_are_characters_of_their_own(form, tmp_path):
+    path = write(
+        tmp_path / "data.csv", "text,label\nfine,schön\n".replace("schön", unicodedata.normalize(form, "schön"))
+    )
+    classes = TextData(corpus="data.csv", classes=[unicodedata.normalize("NFD", "schön"), "other"]).classes
+    assert read_texts(path, "csv", "text", "label")["label"].isin(classes).all()
 
 
 def test_a_column_that_no_json_object_has_is_refused_with_the_nearest_name(tmp_path):

@@ -147,15 +147,29 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
             f"accuracy: outputs {list(output.shape)} do not fit labels {list(labels.shape)}; labels are class numbers "
             "[examples], or one row of class probabilities an example"
         )
-    if single and not told and not np.isin(classes, (0, 1)).all():
-        other = classes[~np.isin(classes, (0, 1))][0]
-        raise ValueError(
-            f"accuracy: an output of one {output.dtype} tells class 1 from class 0, and a label is {other:g}; write 0 "
-            "and 1, let the model give class numbers as integers, or name a function of your own"
-        )
+    if not told:
+        _refuse_other_classes(classes, output, 2 if single else output.shape[-1])
     if unsaid.all():
         return np.full(len(output), np.nan)
     return np.asarray(((found == classes) & ~unsaid.reshape(found.shape)).mean(axis=1))
+
+
+def _refuse_other_classes(labels: np.ndarray, output: np.ndarray, classes: int) -> None:
+    """Refuses labels that no output can hit: counted from 1, all that are told right would count as wrong.
+
+    Raises:
+        ValueError: Names one.
+    """
+    others = labels[~np.isin(labels, np.arange(classes))]
+    if not len(others):
+        return
+    what, remedy = f"{classes} numbers tells classes from 0 to {classes - 1}", "count classes from 0"
+    if output.ndim == 1 or output.shape[-1] == 1:
+        what = f"one {output.dtype} tells class 1 from class 0"
+        remedy = "write 0 and 1, let the model give class numbers as integers"
+    raise ValueError(
+        f"accuracy: an output of {what}, and a label is {others[0]:g}; {remedy}, or name a function of your own"
+    )
 
 
 def _are_probabilities(labels: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import yaml
 
@@ -11,11 +12,15 @@ from optops.yaml_text import load_yaml
 
 
 def class_names(data: DetectionData) -> tuple[str, ...]:
-    """Returns the names of the classes, in the order of their numbers.
+    """Returns the names of the classes, in the order of their numbers; as labels are read, with composed accents.
 
     Raises:
         ValueError: If the file of names can not be used; names it.
     """
+    return tuple(normalize("NFC", name) for name in _names(data))
+
+
+def _names(data: DetectionData) -> tuple[str, ...]:
     if isinstance(data.classes, tuple):
         return data.classes
     if data.classes is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
+from unicodedata import normalize
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
 from optops.workloads.detection.boxes import Box
@@ -93,11 +94,10 @@ def _categories(path: Path, entries: list[Any]) -> dict[str, str]:
     for entry in entries:
         if not isinstance(entry, dict) or "id" not in entry or not _is_text(entry.get("name")):
             raise ValueError(f"{path}: the category {entry!r:.60} has no `id` and `name`; correct it")
-        key = _key(entry["id"])
-        if names.setdefault(key, entry["name"]) != entry["name"]:
-            raise ValueError(
-                f"{path}: category {key} is both {names[key]!r} and {entry['name']!r}; give each an id of its own"
-            )
+        # A letter with its accent is one character or two: what looks the same is one name.
+        key, name = _key(entry["id"]), normalize("NFC", entry["name"])
+        if names.setdefault(key, name) != name:
+            raise ValueError(f"{path}: category {key} is both {names[key]!r} and {name!r}; give each an id of its own")
     return names
 
 

@@ -1,6 +1,7 @@
 """Reads Pascal VOC XML (Everingham et al. 2010). The files are hostile input: no document type, a bounded size."""
 
 from pathlib import Path
+from unicodedata import normalize
 from xml.etree import ElementTree
 
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
@@ -74,7 +75,7 @@ def _size(root: ElementTree.Element, side: str, faults: list[str]) -> int:
 
 
 def _box(element: ElementTree.Element) -> Box:
-    label = (element.findtext("name") or "").strip()
+    label = normalize("NFC", element.findtext("name") or "").strip()
     if not label:
         raise FaultyValueError("its name is missing")
     place = element.find("bndbox")

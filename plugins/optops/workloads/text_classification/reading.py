@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ def read_texts(path: Path, kind: Format, text: Column, label: Column) -> pd.Data
             "file": str(path),
             "line": [record.line for record in records],
             "text": [record.fields.get(text, "") for record in records],
-            "label": [record.fields.get(label, "").strip() for record in records],
+            "label": [normalize("NFC", record.fields.get(label, "")).strip() for record in records],
             "decodable": [_all_decodable(decodable, record) for record in records],
             "flaw": flaws,
         }

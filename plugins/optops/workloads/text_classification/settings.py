@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from unicodedata import normalize
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -78,7 +79,8 @@ class TextData(SplitData):
             return value
         named = value.items() if isinstance(value, dict) else [(name, name) for name in value]
         # YAML reads a bare 0 as a number; labels are text, without white space around them as where they are read.
-        classes = {str(label).strip(): str(name).strip() for label, name in named}
+        # As labels are read: with their accents in one character.
+        classes = {normalize("NFC", str(label)).strip(): str(name).strip() for label, name in named}
         if len(classes) < len(value):
             raise ValueError(f"classes {list(value)} name one label twice; write each once")
         return classes
