@@ -7,9 +7,9 @@ import onnx
 from optops.compression.quantization.functional.measured import host_weight_levels
 from optops.graph.bert_onnx import classifier_graph
 from optops.graph.bert_serving import executable_info, load_trained
-from optops.graph.lowering import Lowering, LoweringError, check_plan
+from optops.graph.lowering import Lowering, LoweringError, check_plan, notes_on_reach
 from optops.graph.onnx_static_int8 import round_products
-from optops.graph.openvino_execution import check_cpu, check_reached, executed_layers, listed, symmetric_range
+from optops.graph.openvino_execution import check_cpu, executed_layers, listed, quantized_products, symmetric_range
 from optops.models.bert.weights import read_weights
 from optops.precision import PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL
@@ -22,8 +22,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     on every CPU.
 
     Raises:
-        LoweringError: If the plan is in bf16 and this CPU does not compute in it, the plan is in int8 without ranges,
-            or int8 did not reach what it names.
+        LoweringError: If the plan is in bf16 and this CPU does not compute in it, or is in int8 without ranges.
     """
     check_cpu(plan)
     model, serving = load_trained(trainable)
@@ -45,8 +44,10 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     onnx.save(graph, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
     facts: dict[str, float | str] = {"nodes": sum(executed.values())}
+    reach: list[str] = []
     if in_int8:
-        facts["nodes_quantized"] = check_reached(executed, dict.fromkeys(blocks.quantized, 1))
+        facts["nodes_quantized"] = quantized_products(executed)
+        reach = notes_on_reach("OpenVINO", quantized_products(executed), len(blocks.quantized))
     executable_info("openvino", plan.precision, model.config, serving, facts).save(folder)
     notes = [f"{name} stays in float: {why}" for name, why in sorted(plan.notes.items())]
-    return Lowering(facts, [listed(executed), *notes])
+    return Lowering(facts, [listed(executed), *reach, *notes])

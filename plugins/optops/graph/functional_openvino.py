@@ -12,9 +12,9 @@ from optops.compression.quantization.rounding import Range
 from optops.graph.functional_onnx import SEQUENCE_NOTE, onnx_model
 from optops.graph.functional_rounding import executable_part, int8_layers, scale_of
 from optops.graph.functional_serving import Served
-from optops.graph.lowering import Lowering
+from optops.graph.lowering import Lowering, notes_on_reach
 from optops.graph.onnx_static_int8 import sign_roundings
-from optops.graph.openvino_execution import check_cpu, check_reached, executed_layers, listed, symmetric_range
+from optops.graph.openvino_execution import check_cpu, executed_layers, listed, quantized_products, symmetric_range
 from optops.graph.tensorflow_graph import count_nodes
 from optops.models.functional.calls import Call
 from optops.models.functional.folding import OUTPUT_AXES
@@ -52,7 +52,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     sign_roundings(model, {float(scale_of(limits)) for limits in symmetric.values()})
     onnx.save(model, str(folder / MODEL))
     executed = executed_layers(folder / MODEL, plan.precision)
-    quantized = check_reached(executed, reached)
+    quantized = quantized_products(executed)
+    reach = notes_on_reach("OpenVINO", quantized, sum(reached.values()))
     stock = served.trace(served.model)
     facts: dict[str, float | str] = {
         "nodes_before": count_nodes(stock.graph.as_graph_def()),
@@ -61,7 +62,7 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     }
     served.info("openvino", plan.precision, stock, facts).save(folder)
     notes = [f"{name} {why}" for name, why in sorted({**plan.notes, **left}.items())]
-    return Lowering(facts, ["batch norms folded into the layers before them", listed(executed), *notes])
+    return Lowering(facts, ["batch norms folded into the layers before them", listed(executed), *reach, *notes])
 
 
 def _note_on(name: str, network: Network, plan: PrecisionPlan) -> str:

@@ -38,6 +38,19 @@ def check_plan(plan: PrecisionPlan, model: Any) -> None:
         raise LoweringError(f"the plan says {plan.precision} but names no weight of this model in {plan.precision}")
 
 
+def notes_on_reach(runtime: str, executed: int, wanted: int) -> list[str]:
+    """Returns what is to be told where a runtime executes fewer products in int8 than its graph has; it decides itself.
+
+    Raises:
+        LoweringError: If it executes none.
+    """
+    if executed >= wanted:
+        return []
+    if not executed:
+        raise LoweringError(f"{runtime} executes none of the {wanted} products in int8 that its graph has")
+    return [f"{runtime} executes {executed} of the {wanted} products in int8 that its graph has, and the rest in float"]
+
+
 @dataclass(frozen=True)
 class Lowering:
     """What came of lowering one model.

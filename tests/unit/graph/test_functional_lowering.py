@@ -312,6 +312,29 @@ def test_openvino_has_a_trunk_of_sums_in_signed_int8_and_what_a_rectifier_gives_
     assert np.square(given - exact).mean() < 2 * np.square(rounded - exact).mean()
 
 
+def test_where_openvino_leaves_a_planned_convolution_in_float_the_rest_is_kept_and_told(tmp_path):
+    keras.utils.set_random_seed(1)
+    image = keras.Input([12, 12, 8], name="image")
+    y = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    z = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(y)
+    y = keras.layers.Add()([keras.layers.GroupNormalization(4)(y), z])
+    y = keras.layers.Conv2D(8, 3, padding="same")(y)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(y))
+    load_architecture("functional").save(model, tmp_path / "trainable", {})
+    plan = plan_for(tmp_path / "trainable", "int8", model)
+    lowering = lower(tmp_path / "trainable", plan, "openvino", tmp_path / "serving")
+    executed = lowering.facts["nodes_quantized"]
+    note = f"OpenVINO executes {executed} of the 3 products in int8 that its graph has, and the rest in float"
+    assert 1 <= executed <= 3
+    assert (note in lowering.notes) == (executed < 3)
+    inputs = example_inputs(model, 4, seed=7)
+    (rounded,), (given,) = (
+        outputs_of(simulate(model, plan), inputs).values(),
+        load_executable(tmp_path / "serving", 1)(inputs).values(),
+    )
+    assert np.abs(given - rounded).max() <= 0.02 * np.abs(rounded).max()
+
+
 def dilated(kind, rate):
     keras.utils.set_random_seed(1)
     image = keras.Input([None, None, 8], name="image")
