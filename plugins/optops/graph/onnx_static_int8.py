@@ -136,7 +136,7 @@ class _Weights:
             for name in node.input:
                 self.readers[name].append(node)
         self.added: list[Any] = []
-        self.dequantized: dict[Any, str] = {}
+        self.stored: dict[Any, str] = {}
 
     def value(self, name: str) -> NDArray[Any] | None:
         """Returns a constant's value."""
@@ -221,14 +221,15 @@ class _Weights:
     def _dequantized(self, name: str, whole: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
         from onnx import helper, numpy_helper
 
-        # A layer that runs several times has the same weights as often, and is stored once.
-        content = (whole.dtype, whole.shape, whole.tobytes(), scales.tobytes(), axis)
-        if self.dequantized.setdefault(content, f"{name}_float") != f"{name}_float":
-            return self.dequantized[content]
         parts = {"": whole, "_scale": scales.astype(np.float32), "_zero": np.zeros(len(scales), whole.dtype)}
+        inputs = []
         for suffix, array in parts.items():
-            self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name + suffix))
-        inputs = [name + suffix for suffix in parts]
+            # A layer that runs several times has the same weights as often, and they are stored once.
+            content = (array.dtype, array.shape, array.tobytes())
+            if content not in self.stored:
+                self.stored[content] = name + suffix
+                self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name + suffix))
+            inputs.append(self.stored[content])
         self.added.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_float"], name=f"{name}_dq", axis=axis))
         return f"{name}_float"
 
