@@ -266,6 +266,10 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"", "is empty"),
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
         (b"text,label\n", "holds no example, but at most a header"),
+        (
+            b"text\tlabel\nx\t1\n",
+            r"has no column 'text'; .* \(where tabs and not commas part columns, write `format: tsv`",
+        ),
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),

@@ -176,8 +176,8 @@ def _from_rows(
                 raise CorpusError(f"{path} has {header.count(str(column))} columns {column!r}; rename all but one")
             if column not in header:
                 raise CorpusError(
-                    f"{path} has no column {column!r}; {hint(str(column), header)}. If the file has no header, give "
-                    "the columns' numbers from 1"
+                    f"{path} has no column {column!r}; {hint(str(column), header)} (where tabs and not commas part "
+                    "columns, write `format: tsv`; without a header, give their numbers from 1)"
                 )
     read = list(rows)
     # Without a header the file itself says how many fields a record has; a text with a tab in it has one too many.
