@@ -64,7 +64,10 @@ def check_splits(
     splits = workload.read(recipe.data, recipe.seed)
     for split, examples in splits.items():
         if examples.empty:
-            raise StageError(f"the {split} split has no {workload.examples_name}; give it some in `data.{split}`")
+            raise StageError(
+                f"the {split} split has no {workload.examples_name}; give it some in `data.{split}`, or more in "
+                "`data.corpus`, of which what is equal or belongs together is in one split"
+            )
         log(f"{split}: {len(examples)} {workload.examples_name}")
     report = workload.check(splits, recipe, docs)
     for outcome in report.outcomes:

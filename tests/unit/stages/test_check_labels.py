@@ -124,3 +124,8 @@ def test_the_limit_of_a_check_that_is_fixed_is_no_remedy(tmp_path, also, offered
         check_labels.refuse_or_quarantine(recipe, workload, {}, report, tmp_path, print)
     assert "mend the data or remove what is defective" in str(caught.value)
     assert ("`check_labels.checks.NAME.limit`" in str(caught.value)) == offered
+
+
+def test_a_split_that_a_corpus_leaves_empty_is_refused_with_what_to_give(check):
+    with pytest.raises(StageError, match=r"split has no examples; .*, or more in `data\.corpus`"):
+        check(TRAIN, [], data={"folder": "data", "corpus": "train.npz"})

@@ -117,3 +117,14 @@ def test_images_that_differ_in_their_suffix_alone_may_each_have_an_annotation(tm
     assert [image.rpartition("/")[2] for image in frame["image"]] == ["0.jpg", "0.png"]
     assert [file.rpartition("/")[2] for file in frame["file"]] == [f"{n}{SUFFIX[form]}" for n in ("0.jpg", "0.png")]
     assert not frame["faults"].map(len).any()
+
+
+def test_images_of_a_corpus_that_are_not_there_go_to_all_splits_for_the_checks_to_name_them(tmp_path):
+    write_image(tmp_path / "images" / "0.png")
+    write_coco(tmp_path / "corpus.json", [f"images/{number}.png" for number in range(100)])
+    fractions = {"train": 0.4, "validation": 0.3, "test": 0.3}
+    data = DetectionData(
+        format="coco", folder=str(tmp_path), images="images", corpus="corpus.json", fractions=fractions
+    )
+    splits = read_detection(data, 1)
+    assert sum(map(len, splits.values())) == 100 and min(map(len, splits.values())) > 10

@@ -310,6 +310,17 @@ def test_equal_files_of_one_corpus_stay_in_one_split(folder):
     assert not names["train"] & names["validation"] and not names["validation"] & names["test"]
 
 
+def test_images_of_a_corpus_that_are_not_there_go_to_all_splits_for_the_checks_to_name_them(folder):
+    lines = [f"gone/{number}.png,disc\n" for number in range(100)]
+    (folder / "corpus.csv").write_text("file,label\n" + "".join(lines))
+    text = RECIPE.replace(
+        "  train: train\n  validation: validation\n  test: test\n",
+        "  corpus: corpus.csv\n  fractions: {train: 0.4, validation: 0.3, test: 0.3}\n",
+    )
+    splits = WORKLOAD.read(parse_recipe(text, folder.parent / "o.yaml").data, 1)
+    assert sum(map(len, splits.values())) == 100 and min(map(len, splits.values())) > 10
+
+
 @pytest.mark.parametrize(
     ("wrong", "right", "message"),
     [

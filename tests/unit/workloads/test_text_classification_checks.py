@@ -209,6 +209,17 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame["text"][5] == "half \ufffd pair"
 
 
+@pytest.mark.parametrize(("kind", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_without_a_header_a_record_of_other_fields_than_most_is_a_defect_and_no_text_is_cut(kind, separator, tmp_path):
+    rows = [["0", "a room"], ["1", "a bed", " and breakfast"], ["1", "a view"], ["0"]]
+    path = write(tmp_path / f"plain.{kind}", "".join(separator.join(row) + "\n" for row in rows))
+    frame = read_texts(path, kind, 2, 1)
+    assert list(frame["flaw"]) == [
+        "", "has 3 fields, most records have 2", "", "has 1 fields, most records have 2"
+    ]  # fmt: skip
+    assert list(frame["text"][[0, 2]]) == ["a room", "a view"]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n\r\n", "\n\n\n"])
 @pytest.mark.parametrize(
     ("name", "content", "columns"),
@@ -255,6 +266,10 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"", "is empty"),
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
         (b"text,label\n", "holds no example, but at most a header"),
+        (
+            b"text\tlabel\nx\t1\n",
+            r"has no column 'text'; .* \(where tabs and not commas part columns, write `format: tsv`",
+        ),
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),

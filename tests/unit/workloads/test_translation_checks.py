@@ -193,6 +193,16 @@ def test_latin_names_in_chinese_are_fine_and_untranslated_lines_are_not(training
     assert scripts == {"source_scripts": ["Han"], "target_scripts": ["Latin"]}
 
 
+@pytest.mark.parametrize(("tag", "text"), [("or", "ନିକଟତମ ଷ୍ଟେସନ କେଉଁଠି"), ("dv", "އައްސަލާމް ޢަލައިކުމް"), ("zgh", "ⴰⵣⵓⵍ ⵎⴰⵏⵣⴰⴽⵉⵏ")])
+def test_a_line_in_another_script_is_found_whatever_the_language(
+    tag: str, text: str, training: pd.DataFrame, check: Check
+) -> None:
+    training["target"] = [f"{text} {line}" for line in training["line"]]
+    plant(training, "train.en:1", target="This line was never translated at all.")
+    plant(training, "train.en:2", source=text)
+    assert found(check(training, target=tag))["wrong_script"] == {"train.en:1", "train.en:2"}
+
+
 def test_length_ratio_is_judged_by_the_corpus_own_ratio(training: pd.DataFrame, check: Check) -> None:
     frame = chinese(training)
     plant(frame, "train.en:1", target="Short.")
@@ -233,7 +243,11 @@ def test_a_source_that_is_translated_otherwise_is_named_however_often_it_stands_
         ("zh-Hant-TW", ("Han", "Bopomofo")),
         ("zh-yue-Hant-HK", ("Han", "Bopomofo")),
         ("ja-Kana", ("Katakana",)),
-        ("dv-Thaa", ()),
+        ("ory_Orya", ("Oriya",)),
+        ("sat-Olck", ("Ol Chiki",)),
+        ("dv-Thaa", ("Thaana",)),
+        ("zgh", ("Tifinagh",)),
+        ("mn-Mong", ()),
     ],
 )
 def test_a_language_is_written_in_the_script_of_its_tag(tag: str, scripts: tuple[str, ...]) -> None:

@@ -45,7 +45,9 @@ def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
         frames[name] = frame.assign(id=ids)
     if "corpus" in frames:
         corpus = frames.pop("corpus")
-        splits = assign_splits(corpus["content"], data.shares(), seed)
+        # Images that are not there are not all the same one: each goes by its name, for the checks to name it.
+        contents = corpus["content"].where(corpus["content"] != "", corpus["name"])
+        splits = assign_splits(contents, data.shares(), seed)
         frames |= {name: corpus[splits == name].reset_index(drop=True) for name in data.shares()}
     return {name: frames[name] for name in SPLIT_NAMES}
 

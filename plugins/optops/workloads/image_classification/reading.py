@@ -23,7 +23,7 @@ def find_images(name: str, place: Path) -> pd.DataFrame:
 
     Returns:
         One row an image: `id` (NAME/PATH below the place), `file`, `line` (in the CSV file; 1 in folders), `label`,
-        `digest` (of file and label; a file that is not there counts as empty).
+        `digest` (of file and label; of a file that is not there its name counts).
 
     Raises:
         ValueError: If the place is missing, holds no image, or lacks a column.
@@ -97,4 +97,7 @@ def _digest(path: Path, label: str) -> str:
     if is_file(path):
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+        # Files that are not there are not the same one, or one split of a corpus would get them all.
+        total.update(path.name.encode())
     return total.hexdigest()[:16]

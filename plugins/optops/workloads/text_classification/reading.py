@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,19 +176,25 @@ def _from_rows(
                 raise CorpusError(f"{path} has {header.count(str(column))} columns {column!r}; rename all but one")
             if column not in header:
                 raise CorpusError(
-                    f"{path} has no column {column!r}; {hint(str(column), header)}. If the file has no header, give "
-                    "the columns' numbers from 1"
+                    f"{path} has no column {column!r}; {hint(str(column), header)} (where tabs and not commas part "
+                    "columns, write `format: tsv`; without a header, give their numbers from 1)"
                 )
-    for line, count, fields, flaw in rows:
+    read = list(rows)
+    # Without a header the file itself says how many fields a record has; a text with a tab in it has one too many.
+    counts = Counter(len(fields) for _, _, fields, flaw in read if fields and not flaw)
+    expected, wanted = (header, f"the header has {len(header)}") if header else _numbered(counts)
+    for line, count, fields, flaw in read:
         if flaw or not fields:
             yield Record(line, count, {}, flaw or EMPTY_LINE)
-        elif header is None:
-            yield Record(line, count, dict(enumerate(fields, 1)))
-        elif len(fields) != len(header):
-            named: dict[Column, str] = dict(zip(header, fields, strict=False))
-            yield Record(line, count, named, f"has {len(fields)} fields, the header has {len(header)}")
-        else:
-            yield Record(line, count, dict(zip(header, fields, strict=True)))
+            continue
+        odd = f"has {len(fields)} fields, {wanted}" if len(fields) != len(expected) else ""
+        yield Record(line, count, dict(zip(expected, fields, strict=False)), odd)
+
+
+def _numbered(counts: Counter[int]) -> tuple[Sequence[Column], str]:
+    """Return the numbers of the fields that most records have, and what to say to the others."""
+    most = max(counts, key=lambda fields: counts[fields], default=0)
+    return range(1, most + 1), f"most records have {most}"
 
 
 def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
