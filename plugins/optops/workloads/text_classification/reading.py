@@ -192,7 +192,7 @@ def _from_rows(
 
 
 def _numbered(counts: Counter[int]) -> tuple[Sequence[Column], str]:
-    """Return the numbers of the fields that most records have, and what to say to the others."""
+    """Returns the numbers of the fields that most records have, and what to say to the others."""
     most = max(counts, key=lambda fields: counts[fields], default=0)
     return range(1, most + 1), f"most records have {most}"
 
