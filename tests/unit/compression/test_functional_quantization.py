@@ -50,6 +50,16 @@ def test_a_layer_in_float_takes_its_neighbours_out_of_int8(residual_network):
     assert placement(network, []) == set()
 
 
+def test_what_a_mean_over_all_places_reads_is_rounded_and_what_it_gives_to_a_layer_in_float_is_not():
+    image = keras.Input([8, 8, 4], name="image")
+    first = keras.layers.Conv2D(4, 3, padding="same", name="first")(image)
+    second = keras.layers.Conv2D(4, 3, padding="same", name="second")(first)
+    total = keras.layers.ReLU(name="rectified")(keras.layers.Add(name="total")([first, second]))
+    mean = keras.layers.GlobalAveragePooling2D(name="mean")(total)
+    network = Network.of(keras.Model(image, keras.layers.Dense(2, name="logits")(mean)))
+    assert placement(network, ["first", "second"]) == {"image", "first", "second", "rectified"}
+
+
 def test_an_output_that_a_layer_reads_too_is_rounded_for_that_layer_alone():
     x = keras.Input((4,), name="x")
     first = L.Dense(4, name="first")(x)

@@ -24,6 +24,7 @@ COMPUTING_FUNCTIONS = (
     *("__operators__.add", "math.add", "math.multiply", "concat"),
     *("nn.relu", "nn.relu6", "nn.leaky_relu", "math.sigmoid"),
 )
+MEANS = (_L.GlobalAveragePooling1D, _L.GlobalAveragePooling2D)
 RECTIFIERS = ("relu", "relu6")
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "hard_sigmoid", "tanh", "swish", "silu", "gelu")
 ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "sigmoid")
@@ -33,8 +34,9 @@ def placement(network: Network, chosen: Collection[str]) -> set[str]:
     """Returns the names of the tensors that are rounded if some layers run in int8.
 
     These are what the layers take and give, and what lies between them where only layers do that have kernels for
-    int8. What a rectifier alone reads is not rounded before it, but after: runtimes run both as one. What only leaves
-    the model stays as it is.
+    int8. What a mean over all places reads is rounded like what a layer takes, for the mean averages the errors. What a
+    rectifier alone reads is not rounded before it, but after: runtimes run both as one. What only leaves the model
+    stays as it is.
 
     Args:
         network: The network.
@@ -139,6 +141,6 @@ def _before(network: Network, chosen: Collection[str], readers: Mapping[int, lis
     found: dict[Call, bool] = {}
     for call in reversed(network.calls.calls):
         takers = [reader for number in call.outputs for reader in readers.get(number, [])]
-        leads = any(reader.layer.name in chosen or found[reader] for reader in takers)
+        leads = any(found[reader] or isinstance(reader.layer, MEANS) for reader in takers)
         found[call] = call.layer.name in chosen or (runs_in_int8(call) and leads)
     return found
