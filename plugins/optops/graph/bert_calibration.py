@@ -9,18 +9,17 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optops.compression.quantization import plans
 from optops.compression.quantization.calibration import Histogram
-from optops.compression.quantization.functional.calibrate import HELD_OUT, TensorRange, choose_range
-from optops.graph.bert_onnx import classifier_graph
-from optops.graph.bert_serving import load_trained
-from optops.models.bert.weights import read_weights
 from optops.precision import Judge, PrecisionPlan
 from optops.runtimes.onnxruntime import MODEL, open_session
+
+if TYPE_CHECKING:
+    from optops.compression.quantization.functional.calibrate import TensorRange
 
 CALIBRATED = 64
 """Texts that ranges are found on: more of them hardly change a range, and a large model takes a second for a dozen."""
@@ -46,6 +45,11 @@ def make_plan(
     plan = plans.make_plan(trainable, precision, judge=judge)
     if calibration is None or plan.precision != "int8":
         return plan
+    # Imported late: plans in other precisions need no TensorFlow.
+    from optops.graph.bert_onnx import classifier_graph
+    from optops.graph.bert_serving import load_trained
+    from optops.models.bert.weights import read_weights
+
     model, _ = load_trained(trainable)
     blocks = classifier_graph(read_weights(model), plan)
     chosen = product_ranges(blocks.graph.model(), blocks.quantized, islice(calibration(), CALIBRATED))
@@ -58,7 +62,7 @@ def make_plan(
 
 def product_ranges(
     model: Any, products: Collection[str], calls: Iterator[Mapping[str, np.ndarray]]
-) -> dict[str, TensorRange]:
+) -> dict[str, "TensorRange"]:
     """Returns the range of what each product takes, by the name of its node.
 
     Args:
@@ -70,6 +74,8 @@ def product_ranges(
         ValueError: If there are no calls, or a tensor is not finite; names the product.
     """
     import onnx
+
+    from optops.compression.quantization.functional.calibrate import HELD_OUT, choose_range
 
     takes = {node.name: node.input[0] for node in model.graph.node if node.name in products}
     found, judged = ({name: Histogram(name) for name in takes} for _ in range(2))
