@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optops.compression.quantization.functional.calibrate import TensorRange
 
 CALIBRATED = 64
-"""Texts that ranges are found on: more of them hardly change a range, and a large model takes a second for a dozen."""
+"""Texts that ranges are found on, at most: each runs through the whole model."""
 
 
 def make_plan(

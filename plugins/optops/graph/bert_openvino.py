@@ -46,8 +46,8 @@ def lower(trainable: Path, plan: PrecisionPlan, folder: Path) -> Lowering:
     facts: dict[str, float | str] = {"nodes": sum(executed.values())}
     reach: list[str] = []
     if in_int8:
-        facts["nodes_quantized"] = quantized_products(executed)
-        reach = notes_on_reach("OpenVINO", quantized_products(executed), len(blocks.quantized))
+        facts["nodes_quantized"] = quantized = quantized_products(executed)
+        reach = notes_on_reach("OpenVINO", quantized, len(blocks.quantized))
     executable_info("openvino", plan.precision, model.config, serving, facts).save(folder)
     notes = [f"{name} stays in float: {why}" for name, why in sorted(plan.notes.items())]
     return Lowering(facts, [listed(executed), *reach, *notes])

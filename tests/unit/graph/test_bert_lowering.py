@@ -167,20 +167,18 @@ def test_openvino_refuses_int8_without_ranges_and_says_what_gives_them(trained, 
 
 
 def test_a_layer_that_runs_several_times_is_stored_once(trained, tmp_path):
-    sizes, stored = (
-        {},
-        [("tensorflow", "fp32"), ("tensorflow+kernels", "fp32"), ("onnxruntime", "fp32"), ("openvino", "int8")],
-    )
+    stored = {"tensorflow": "fp32", "tensorflow+kernels": "fp32", "onnxruntime": "fp32", "openvino": "int8"}
+    sizes = {}
     for layers in (1, 6):
         config = BertConfig.uniform(**{**SIZES, **MODELS["albert"], "layers": layers, "width": 256})
         architecture = load_architecture("bert")
         architecture.save(architecture.build(config.to_json()), tmp_path / f"{layers}", SERVING)
-        for runtime, precision in stored:
+        for runtime, precision in stored.items():
             folder = tmp_path / f"{layers} {runtime}"
             lower(tmp_path / f"{layers}", make_plan(tmp_path / f"{layers}", precision, calls), runtime, folder)
             sizes[runtime, layers] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     for runtime in stored:
-        assert sizes[runtime[0], 6] < 1.3 * sizes[runtime[0], 1], runtime
+        assert sizes[runtime, 6] < 1.3 * sizes[runtime, 1], runtime
 
 
 @pytest.mark.parametrize("runtime", ["stock", "tensorflow", "tensorflow+kernels", "onnxruntime", "openvino"])
