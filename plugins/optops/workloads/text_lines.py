@@ -16,6 +16,8 @@ from optops.spelling import nearest
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = "\ufeff"
+_LOOKED_AT: Final = 4096
+"""Bytes at a file's beginning that tell UTF-16 without a byte order mark."""
 
 
 class CorpusError(ValueError):
@@ -49,6 +51,10 @@ def read_lines(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
         raise CorpusError(f"{path} is UTF-32; convert it to UTF-8: iconv -f UTF-32 -t UTF-8")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CorpusError(f"{path} is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
+    beginning = content[:_LOOKED_AT]
+    if beginning.count(0) > len(beginning) / 4:  # in UTF-8 a zero is a control character
+        form = "UTF-16LE" if beginning[1::2].count(0) > beginning[::2].count(0) else "UTF-16BE"
+        raise CorpusError(f"{path} looks like {form}; convert it to UTF-8: iconv -f {form} -t UTF-8")
     if b"\n" not in content and b"\r" in content.removesuffix(b"\r"):
         raise CorpusError(f"{path} ends its lines with a carriage return alone; convert it: tr '\\r' '\\n'")
     raw = content.removesuffix(b"\n").split(b"\n")

@@ -28,11 +28,15 @@ def write_labels(path):
         path.write_text("0 0.5 0.5 0.5 0.5\n")
 
 
-def write_coco(path, names):
+def write_coco(path, names, written=int):
+    """Writes COCO with a box for each image; `written` makes what annotations hold of an id."""
     data = {
         "categories": [{"id": 0, "name": "disc"}],
         "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
-        "annotations": [{"image_id": index, "category_id": 0, "bbox": [16, 16, 32, 32]} for index in range(len(names))],
+        "annotations": [
+            {"image_id": written(index), "category_id": written(0), "bbox": [16, 16, 32, 32]}
+            for index in range(len(names))
+        ],
     }
     path.write_text(json.dumps(data))
 
@@ -77,6 +81,25 @@ def test_a_backslash_that_is_part_of_a_name_stays(tmp_path):
     (tmp_path / "list.txt").write_text("images/day\\0.png")
     (image,) = read("yolo", tmp_path, list="list.txt")["image"]
     assert image.endswith("day\\0.png")
+
+
+def test_a_coco_name_may_begin_with_its_folder(tmp_path):
+    for name in ("0.png", "images/1.png", "2.png"):
+        write_image(tmp_path / "coco" / "images" / name)
+    names = ["images/0.png", "images/1.png", "coco\\images\\2.png", "other/0.png"]
+    write_coco(tmp_path / "labels.json", names)
+    frame = read("coco", tmp_path, images="coco/images", annotations="labels.json")
+    assert list(frame["name"]) == ["0.png", "images/1.png", "2.png", "other/0.png"]
+    assert [bool(content) for content in frame["content"]] == [True, True, True, False]
+    assert not frame["faults"].map(len).any()
+
+
+@pytest.mark.parametrize("written", [int, float, str])
+def test_a_coco_id_is_the_same_as_number_and_as_text(written, tmp_path):
+    write_image(tmp_path / "images" / "0.png")
+    write_coco(tmp_path / "labels.json", ["0.png"], written)
+    frame = read("coco", tmp_path, annotations="labels.json")
+    assert list(frame["boxes"]) == [(BOX,)] and not frame["faults"].map(len).any()
 
 
 @pytest.mark.parametrize("name", ["..\\outside.png", "\\\\server\\outside.png"])

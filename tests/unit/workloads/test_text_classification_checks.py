@@ -200,6 +200,7 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame.loc[9, "flaw"]
     lines = ['{"text": "good", "label": "a"}', "{broken", '["list"]', '{"text": 1.5, "label": "a"}', '{"text": "x"}']
     lines.append('{"text": "half \\ud83d pair", "label": "a"}')
+    lines.append('{"text": "one", "label": "a", "text": "another"}')
     frame = read_texts(write(tmp_path / "bad.jsonl", "\n".join(lines)), "jsonl", "text", "label")
     assert frame["flaw"][0] == ""
     assert "is no JSON" in frame["flaw"][1]
@@ -207,6 +208,28 @@ def test_a_bad_record_becomes_a_row_with_a_flaw_and_the_rest_is_read(tmp_path):
     assert frame["flaw"][3] == "has float for 'text', not text"
     assert frame["flaw"][4] == "has no column 'label'"
     assert frame["text"][5] == "half \ufffd pair"
+    assert frame["flaw"][6] == "has 'text' twice in one object"
+
+
+def test_a_quote_behind_a_backslash_is_a_defect_for_csv_doubles_it(tmp_path):
+    path = write(tmp_path / "file.csv", 'text,label\n"a \\"good\\" bed",0\n"a ""good"" bed",1\n')
+    frame = read_texts(path, "csv", "text", "label")
+    assert list(frame["text"]) == ["", 'a "good" bed']
+    assert list(frame["flaw"]) == ['is no CSV: it writes \\" for a quote within a text, where CSV writes ""', ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "good", "label": 1}]', r"is one JSON array; write an object a line: jq -c '\.\[\]'"),
+        ('[\n  {"text": "good", "label": 1}\n]\n', "is one JSON array"),
+        ('{\n  "text": "good",\n  "label": 1\n}\n', r"is one JSON value; write an object a line: jq -c \."),
+        ("\n \n", "holds no"),
+    ],
+)
+def test_json_that_is_not_one_object_a_line_is_refused(content, message, tmp_path):
+    with pytest.raises(CorpusError, match=message):
+        read_texts(write(tmp_path / "file.jsonl", content), "jsonl", "text", "label")
 
 
 @pytest.mark.parametrize(("kind", "separator"), [("csv", ","), ("tsv", "\t")])
@@ -273,6 +296,11 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
         (b"\x1f\x8b broken", "damaged gzip"),
         ("text,label\nx,1\n".encode("utf-16"), r"file\.csv is UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff" + "text,label\n".encode("utf-16-be"), "is UTF-16"),
+        (
+            "text,label\nx,1\n".encode("utf-16-le"),
+            "looks like UTF-16LE; .*: iconv -f UTF-16LE -t UTF-8",
+        ),
+        ("text,label\nx,1\n".encode("utf-16-be"), "looks like UTF-16BE"),
         ("text,label\nx,1\n".encode("utf-32"), "is UTF-32; convert it to UTF-8: iconv -f UTF-32 -t UTF-8"),
         (b"text,label\rx,1\ry,0\r", "ends its lines with a carriage return alone; convert it: tr"),
         (b"text, text,label\na,b,1\n", "has 2 columns 'text'; rename all but one"),

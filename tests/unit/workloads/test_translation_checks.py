@@ -16,6 +16,7 @@ from optops.workloads.translation.scripts import (
     language_scripts,
 )
 from optops.workloads.translation.settings import Thresholds
+from optops.workloads.translation.side_checks import find_identical_sides
 
 SIZES = {"train": 240, "validation": 40, "test": 40}
 
@@ -128,6 +129,12 @@ def test_defects_say_where_they_are_and_why(corpus: pd.DataFrame, check: Check) 
     assert reasons["conflicting_target", "train.en:31"].reason == "translated otherwise in train.en:1, train.en:30"
     assert reasons["overlap", "train.en:32"].reason == "the same source stands in test, test.en:5"
     assert reasons["overlap", "test.en:5"].reason == "the same source stands in train, train.en:32"
+
+
+def test_a_copied_source_is_found_where_no_spaces_part_words() -> None:
+    rows = pd.DataFrame({"source": ["我们明天早上去机场。", "北京大学", "he said yes again", "ok"]})
+    rows["target"] = rows["source"]
+    assert list(find_identical_sides(rows, min_words=4).index) == [0, 2]
 
 
 HARMLESS = (

@@ -124,7 +124,12 @@ def _is_text(value: Any) -> TypeGuard[str]:
 
 
 def _key(value: Any) -> str:
-    """Returns an id as text, so that anything a file holds can be looked up; 3.0 is 3, as tables write it."""
+    """Returns an id as text, so that anything a file holds can be looked up.
+
+    3.0 and "3" are 3: tables write numbers so, and tools that name images by their id.
+    """
+    if isinstance(value, str) and value.isdecimal() and value == str(int(value)):
+        return value
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 

@@ -78,7 +78,7 @@ Found = Iterable[tuple[str, Path, Path, int, Annotation]]
 def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the folder that holds the images")
-    entries = read_coco(labels)
+    entries = [(_within(folder, name), annotation) for name, annotation in read_coco(labels)]
     images = _by_stem(name for name, _ in entries)
     listed = dict(_listed(Path(part.list), images, labels, _called(folder))) if part.list else {}
     wanted = {images[meant] for meant in listed.values() if meant} if part.list else set(images.values())
@@ -88,6 +88,21 @@ def _coco(folder: Path, labels: Path, part: ImageSet) -> Found:
     for line in (line for line, meant in listed.items() if meant is None):
         name = _unknown(line, images)
         yield name, place_of(folder, name), labels, 1, Annotation(faults=(f"{labels.name} does not name it",))
+
+
+def _within(folder: Path, name: str) -> str:
+    """Returns the name of an image from its folder on: `file_name` may begin with what the folder is called.
+
+    What is there as it is written is meant so.
+    """
+    parts = PurePath(with_slashes(name)).parts
+    if len(parts) == 1 or is_file(place_of(folder, name)):
+        return name
+    for count in range(len(parts) - 1, 0, -1):
+        rest = "/".join(parts[count:])
+        if folder.resolve().parts[-count:] == parts[:count] and is_file(place_of(folder, rest)):
+            return rest
+    return name
 
 
 def _files(form: str, folder: Path, labels: Path, part: ImageSet, classes: Sequence[str]) -> Found:

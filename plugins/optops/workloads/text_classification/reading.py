@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unicodedata import normalize
 
@@ -29,6 +30,7 @@ MOST_UNCLOSED = 100
 """Of so many such quotes each is a defect; with more of them, quotes mean something else in the file."""
 
 EMPTY_LINE = "is an empty line"
+ESCAPED_QUOTE = 'is no CSV: it writes \\" for a quote within a text, where CSV writes ""'
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, int, list
 
 def _csv_line(line: str) -> tuple[list[str], str]:
     """Read one line by itself, also with text after a closing quote; return its fields and what is wrong with it."""
+    if '\\"' in line:
+        return [], ESCAPED_QUOTE
     reader = csv.reader([line + "\n", "\n"])
     try:
         fields = next(reader)
@@ -198,12 +202,18 @@ def _numbered(counts: Counter[int]) -> tuple[Sequence[Column], str]:
 
 
 def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> Iterator[Record]:
+    if lines[0].lstrip().startswith("[") or lines[0].strip() == "{":
+        _refuse_whole_json(path, lines)
     names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
+        doubled: list[str] = []
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=partial(_as_object, doubled))
         except (ValueError, RecursionError) as error:
             yield Record(number, 1, {}, f"is no JSON: {error}" if line.strip() else EMPTY_LINE)
+            continue
+        if doubled:
+            yield Record(number, 1, {}, f"has {doubled[0]!r} twice in one object")
             continue
         if not isinstance(value, dict):
             yield Record(number, 1, {}, f"is {type(value).__name__}, not a JSON object")
@@ -223,6 +233,26 @@ def _from_jsonl(path: Path, lines: Sequence[str], columns: Sequence[Column]) -> 
         # What some objects lack is their defect, what all lack is misspelt.
         if names and column not in names:
             raise CorpusError(f"{path} has no column {column!r}; {hint(str(column), names)}")
+
+
+def _as_object(doubled: list[str], pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns an object, and notes its names that stand there twice: which of the two is meant nobody knows."""
+    doubled += [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    return dict(pairs)
+
+
+def _refuse_whole_json(path: Path, lines: Sequence[str]) -> None:
+    """Refuses a file that is one JSON value over several lines.
+
+    Raises:
+        CorpusError: Says how to write an object a line.
+    """
+    try:
+        value = json.loads("\n".join(lines))
+    except (ValueError, RecursionError):
+        return
+    what, remedy = ("array", "jq -c '.[]'") if isinstance(value, list) else ("value", "jq -c .")
+    raise CorpusError(f"{path} is one JSON {what}; write an object a line: {remedy}")
 
 
 def _is_told(field: object, is_label: bool) -> bool:

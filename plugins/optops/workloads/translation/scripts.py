@@ -124,6 +124,12 @@ def count_letters(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     return _count(scripts, rows, len(texts))
 
 
+def count_unspaced(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Count the letters of scripts that set no spaces between words, int64, shape [texts]."""
+    unspaced = np.array([name in _UNSPACED for name in SCRIPTS])
+    return np.asarray(count_letters(texts)[:, unspaced].sum(axis=1))
+
+
 def count_words(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """Count words of each script, int64, shape [texts, len(SCRIPTS)].
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from optops.workloads.text_judges import judge_content, judge_decoding, judge_length, judge_markup
 from optops.workloads.text_lines import normalise
-from optops.workloads.translation.scripts import SCRIPTS, count_letters, count_words
+from optops.workloads.translation.scripts import SCRIPTS, count_letters, count_unspaced, count_words
 
 _SIDES: Final = ("source", "target")
 
@@ -96,12 +96,19 @@ def find_bad_spacing(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def find_identical_sides(rows: pd.DataFrame, min_words: int) -> pd.Series[str]:
-    """Name pairs of at least `min_words` words whose target repeats the source."""
-    repeated = [
-        len(source) == len(target) and len(source.split()) >= min_words and normalise(source) == normalise(target)
+    """Name pairs of at least `min_words` words whose target repeats the source.
+
+    Two characters count as a word in scripts that set no spaces.
+    """
+    same = [
+        len(source) == len(target) and normalise(source) == normalise(target)
         for source, target in zip(rows["source"], rows["target"], strict=True)
     ]
-    return pd.Series("the target repeats the source", index=rows.index[repeated], dtype=str)
+    repeated = rows.index[same]
+    texts = rows["source"][same].tolist()
+    words = np.array([len(text.split()) for text in texts], dtype=np.int64)
+    long = np.maximum(words, count_unspaced(texts) // 2) >= min_words
+    return pd.Series("the target repeats the source", index=repeated[long], dtype=str)
 
 
 def _judge_sides(rows: pd.DataFrame, judge: Callable[[str], str | None]) -> pd.Series[str]:
