@@ -13,7 +13,8 @@ from hypothesis.extra import numpy
 
 from optops.graph import optimize
 from optops.graph.optimizer.patterns import dot_product_attention
-from optops.graph.optimizer.patterns.dot_product_attention import FEWEST_KEYS, seen_keys
+from optops.graph.optimizer.patterns.dot_product_attention import FEWEST_KEYS
+from optops.graph.optimizer.patterns.mask import seen_keys
 from optops.graph.optimizer.report import SignatureReport
 from optops.kernels.tensorflow import load_operators
 from optops.models.keras import tf
@@ -271,8 +272,8 @@ def read_elsewhere(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     [
         (lambda q, k, v: by_matmul(q, k, v, multiplied), "multiplies the scores by what is no constant number"),
         (lambda q, k, v: by_matmul(q, q, v, biased), "hides other than ends, and what comes later"),
-        (over_queries, "(Transpose) stands between the softmax and a product"),
-        (read_elsewhere, "not by a product alone"),
+        (over_queries, "is read by Transpose, not by a product"),
+        (read_elsewhere, "is not read by a product alone"),
         (lambda q, k, v: by_matmul(q, k, v, tf.abs), "(Abs) stands between the softmax and a product"),
         (
             lambda q, k, v: by_matmul(*(tf.ensure_shape(x, [None, 9, WIDTH]) for x in (q, k, v))),

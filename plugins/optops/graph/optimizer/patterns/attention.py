@@ -12,13 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph, Node, text
-from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice, zeroes_hidden
-from optops.graph.optimizer.patterns.product import Product, einsum_labels, product_at
-from optops.graph.optimizer.patterns.scaling import PRODUCTS, SUMS, scaled, scores_first, shifted
+from optops.graph.optimizer.graph import Graph, Node
+from optops.graph.optimizer.patterns.mask import Mask
+from optops.graph.optimizer.patterns.product import Product, product_at
+from optops.graph.optimizer.patterns.scaling import scaled
+from optops.graph.optimizer.patterns.scores import (
+    NoAttentionError,
+    Operand,
+    Weighted,
+    multiplied,
+    scores_at,
+    weighted_at,
+)
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context
-from optops.graph.optimizer.rows import KEEPS_VALUES, rows_of
+from optops.graph.optimizer.rows import rows_of
 from optops.models.keras import tf
 
 NAME = "attention"
@@ -39,10 +47,6 @@ MOVES = frozenset(
     ]
 )
 DATA_INPUT = {"Split": 1}
-
-
-class NoAttentionError(Exception):
-    """Why something around a softmax is no attention that can be fused."""
 
 
 @dataclass(frozen=True)
@@ -73,37 +77,6 @@ class Attention:
     merged_heads: bool
     result: str
     nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a softmax reads: `product * scale`, masked.
-
-    Attributes:
-        product: Of queries and keys, or of keys and queries if it is transposed behind.
-        transposed: Whether it is.
-        scale: What it is multiplied by.
-        masks: That hide keys.
-        nodes: That make it.
-    """
-
-    product: Node
-    transposed: bool
-    scale: float
-    masks: tuple[Mask, ...]
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An operand of a batched product: a tensor, and the order of its axes that gives [..., time, head size]."""
-
-    tensor: str
-    order: tuple[int, ...] | None = None
-
-    def arranged(self, array: np.ndarray) -> np.ndarray:
-        """Returns an array of the tensor as [batch, heads, time, head size] or [batch * heads, time, head size]."""
-        return array if self.order is None else array.transpose(self.order)
 
 
 @dataclass(frozen=True)
@@ -159,17 +132,17 @@ def _tells(sample: Mapping[str, np.ndarray]) -> tuple[bool, int, int]:
 
 
 def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) -> Attention:
-    scores = _scores(graph, softmax.inputs[0])
-    one, other = _operands(graph, scores.product)
+    scores = scores_at(graph, softmax.inputs[0])
+    one, other = multiplied(graph, scores.product)
     query, key = (other, one) if scores.transposed else (one, other)
-    context_node, value, below = _weighted(graph, f"{softmax.name}:0", scores.masks)
-    ways = [_way(graph, operand) for operand in (query, key, value)]
+    weighted = weighted_at(graph, f"{softmax.name}:0", scores.masks)
+    ways = [_way(graph, operand) for operand in (query, key, weighted.values)]
     source = rows_of(graph, ways[0].product.source)
     if any(rows_of(graph, way.product.source) != source for way in ways):
         raise NoAttentionError("queries, keys and values are of different tensors: no self-attention")
     batch, heads, time, head_size, columns = _columns(probe, ways)
-    output, through = _output_product(graph, f"{context_node.name}:0", after)
-    rows = _output_rows(graph, probe, context_node, output.source, (batch, heads, time, head_size))
+    output, through = _output_product(graph, f"{weighted.product.name}:0", after)
+    rows = _output_rows(probe, weighted, output.source, (batch, heads, time, head_size))
     return Attention(
         source,
         heads,
@@ -183,119 +156,12 @@ def _at(graph: Graph, softmax: Node, probe: Probe, after: dict[str, Product]) ->
         (
             *scores.nodes,
             softmax.name,
-            *below,
+            *weighted.nodes,
             *through,
             *(n for way in ways for n in (*way.nodes, *way.product.nodes)),
             *output.nodes,
         ),
     )
-
-
-def _scores(graph: Graph, tensor: str) -> Scores:
-    scale, transposed, nodes = 1.0, False, []
-    masks: tuple[Mask, ...] = ()
-    while True:
-        node = graph.producer(tensor)
-        nodes.append(node.name)
-        if node.op in PRODUCTS:
-            return Scores(node, transposed, scale, masks, tuple(nodes))
-        if node.op in KEEPS_VALUES:
-            tensor = node.inputs[0]
-        elif node.op == "Transpose" and _swaps_last_axes(graph, node):
-            tensor, transposed = node.inputs[0], not transposed
-        elif node.op not in (*SUMS, *SELECTS):
-            tensor, factor = _scaled(graph, node)
-            scale *= factor
-        elif (rest := shifted(graph, node)) is not None:
-            tensor = rest  # softmax is the same of scores that one number is added to
-        elif transposed:
-            raise NoAttentionError(f"{node.name}: the scores are transposed behind their mask")
-        else:
-            tensor, found = _masked(graph, node, scale)
-            masks = tuple(dict.fromkeys((*masks, *found)))
-
-
-def _swaps_last_axes(graph: Graph, node: Node) -> bool:
-    order = graph.constant(node.inputs[1])
-    rank = 0 if order is None else order.size
-    return order is not None and order.tolist() == [*range(rank - 2), rank - 1, rank - 2]
-
-
-def _masked(graph: Graph, node: Node, scale: float) -> tuple[str, tuple[Mask, ...]]:
-    """Returns the scores that a node masks, and their masks; what it makes is multiplied by `scale` then."""
-    if node.op in SELECTS:
-        chosen = choice(graph, node)
-        if chosen is None or chosen[1] * scale > HIDES:
-            raise NoAttentionError(f"{node.name} ({node.op}) chooses other than scores or a number that hides them")
-        return chosen[0], chosen[2]
-    found = scores_first(graph, node)
-    if found is None:
-        raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
-    return found[0], (Mask(found[1], -scale if node.op == "Sub" else scale),)
-
-
-def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
-    found = scaled(graph, node)
-    if found is not None:
-        return found
-    raise NoAttentionError(f"{node.name} ({node.op}) stands between the softmax and a product of queries and keys")
-
-
-def _operands(graph: Graph, node: Node) -> tuple[Operand, Operand]:
-    """Returns queries and keys of the product that makes scores [..., queries, keys]."""
-    if node.op != "Einsum":
-        rank = next((len(shape) for read in node.inputs if (shape := graph.shape(read))), 0)
-        swapped = (*range(rank - 2), rank - 1, rank - 2)
-        queries, keys = node.inputs
-        return (
-            Operand(queries, swapped if node.attributes["adj_x"].b else None),
-            Operand(keys, None if node.attributes["adj_y"].b else swapped),
-        )
-    (one, two), result = einsum_labels(graph, node)
-    if len(result) < 3:
-        raise NoAttentionError(f"{node.name} makes no scores")
-    *batch, query, key = list(result)
-    first, second = (0, 1) if query in one else (1, 0)
-    labels = (one, two)
-    summed = [label for label in labels[first] if label not in result]
-    wanted = [*batch, query, *summed], [*batch, key, *summed]
-    operands = []
-    for index, order in zip((first, second), wanted, strict=True):
-        if sorted(order) != sorted(labels[index]):
-            raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of queries and keys")
-        operands.append(Operand(node.inputs[index], tuple(labels[index].index(label) for label in order)))
-    return operands[0], operands[1]
-
-
-def _weighted(graph: Graph, tensor: str, masks: tuple[Mask, ...]) -> tuple[Node, Operand, tuple[str, ...]]:
-    """Returns the product of the weights and the values, its values, and the nodes before it."""
-    nodes: list[str] = []
-    while True:
-        readers = [node for node in graph.consumers(tensor) if node.op != "Shape"]
-        products = [node for node in readers if node.op in PRODUCTS]
-        if len(products) == 1:
-            return products[0], _values(graph, products[0], tensor), (*nodes, products[0].name)
-        if len(readers) != 1 or not (readers[0].op in KEEPS_VALUES or zeroes_hidden(graph, readers[0], masks)):
-            raise NoAttentionError(
-                f"{tensor} is read by {', '.join(n.op for n in readers) or 'nothing'}, not by a product"
-            )
-        nodes.append(readers[0].name)
-        tensor = f"{readers[0].name}:0"
-
-
-def _values(graph: Graph, node: Node, weights: str) -> Operand:
-    if node.op != "Einsum":
-        if node.inputs[0] != weights or node.attributes["adj_x"].b or node.attributes["adj_y"].b:
-            raise NoAttentionError(f"{node.name} is no product of weights and values")
-        return Operand(node.inputs[1])
-    labels, result = einsum_labels(graph, node)
-    place = 0 if node.inputs[0] == weights else 1
-    *batch, query, key = list(labels[place])
-    values = labels[1 - place]
-    rest = [label for label in values if label not in batch and label != key]
-    if len(rest) != 1 or sorted(result) != sorted([*batch, query, *rest]):
-        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of weights and values")
-    return Operand(node.inputs[1 - place], tuple(values.index(label) for label in [*batch, key, *rest]))
 
 
 def _way(graph: Graph, operand: Operand) -> Way:
@@ -313,12 +179,11 @@ def _way(graph: Graph, operand: Operand) -> Way:
             tensor = node.inputs[DATA_INPUT.get(node.op, 0)]
         elif (rest := _added_to(graph, node)) is not None:
             tensor = rest
-        else:
-            try:
-                tensor, factor = _scaled(graph, node)
-            except NoAttentionError:
-                raise NoAttentionError(f"{node.name} ({node.op}) stands between a product and the scores") from None
+        elif (found := scaled(graph, node)) is not None:
+            tensor, factor = found
             scale *= factor
+        else:
+            raise NoAttentionError(f"{node.name} ({node.op}) stands between a product and the scores")
 
 
 def _added_to(graph: Graph, node: Node) -> str | None:
@@ -393,17 +258,14 @@ def _output_product(graph: Graph, tensor: str, after: dict[str, Product]) -> tup
     raise NoAttentionError(f"no product follows {tensor}")
 
 
-def _output_rows(graph: Graph, probe: Probe, node: Node, source: str, sizes: tuple[int, int, int, int]) -> np.ndarray:
+def _output_rows(probe: Probe, weighted: Weighted, source: str, sizes: tuple[int, int, int, int]) -> np.ndarray:
     """Returns which row of the output's kernel takes each value of each head, [heads * head size]."""
     batch, heads, time, head_size = sizes
-    context = f"{node.name}:0"
+    context = f"{weighted.product.name}:0"
     index = np.arange(batch * heads * time * head_size, dtype=np.int64).reshape(batch, heads, time, head_size)
     (shaped,) = probe.run([context])
-    array: np.ndarray = index
-    if node.op == "Einsum":
-        array = index.transpose(_result_order(graph, node))
-    elif shaped.ndim == 3:
-        array = index.reshape(shaped.shape)
+    array = index if len(weighted.order) == 4 else index.reshape(batch * heads, time, head_size)
+    array = array.transpose(weighted.order)
     if array.shape != shaped.shape:
         raise NoAttentionError(f"{context} is {shaped.shape}, not {array.shape}")
     (rows,) = probe.run([source], {context: array.astype(np.float32)})
@@ -413,17 +275,6 @@ def _output_rows(graph: Graph, probe: Probe, node: Node, source: str, sizes: tup
     if not (rows[:, :, place] == flat).all():
         raise NoAttentionError(f"{source} mixes positions of {context}")
     return place
-
-
-def _result_order(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Returns the order of [batch, heads, time, head size] in which an einsum gives its result."""
-    labels, result = einsum_labels(graph, node)
-    weights = labels[0] if len(set(labels[0]) & set(result)) == 3 and labels[0][-1] not in result else labels[1]
-    *batch, query, _ = list(weights)
-    if len(batch) != 2:
-        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) has no axes of batch and heads")
-    last = next(label for label in result if label not in weights)
-    return tuple([*batch, query, last].index(label) for label in result)
 
 
 def _merged(ways: list[Way], columns: list[Columns], scale: float) -> tuple[np.ndarray, np.ndarray]:

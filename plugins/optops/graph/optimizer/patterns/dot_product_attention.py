@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from optops.graph.optimizer.graph import Graph, Node, producer_of, text
-from optops.graph.optimizer.patterns.mask import HIDES, SELECTS, Mask, choice, zeroes_hidden
-from optops.graph.optimizer.patterns.scaling import PRODUCTS, SUMS, scaled, scores_first, shifted
+from optops.graph.optimizer.graph import Graph, Node, producer_of
+from optops.graph.optimizer.patterns.mask import Mask, seen_keys
+from optops.graph.optimizer.patterns.scores import NoAttentionError, Operand, multiplied, scores_at, weighted_at
 from optops.graph.optimizer.probe import Probe
 from optops.graph.optimizer.rewriting import Context, Pattern, Place
 from optops.graph.optimizer.sizes import Sizes
@@ -27,19 +27,6 @@ HEADS_BESIDE = (0, 2, 1, 3)
 """From [batch, heads, time, size] to [batch, time, heads, size], and back."""
 FEWEST_KEYS = 32
 """The operator multiplies keys in panels of 64: of much fewer, most of its work is for nothing."""
-
-
-class NoAttentionError(Exception):
-    """Why something around a softmax is no attention that the operator computes."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A tensor, the order of its axes that gives [batch, heads, time, size] or [batch, time, size], nodes that do."""
-
-    tensor: str
-    order: tuple[int, ...]
-    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,13 +105,19 @@ def _described(attention: Attention, hidden: Hidden) -> str:
 
 
 def _at(graph: Graph, softmax: Node) -> Attention:
-    product, scale, mask, above = _scores(graph, softmax.inputs[0])
-    queries, keys = _multiplied(graph, product)
-    context_node, values, order, below = _weighted(graph, f"{softmax.name}:0", mask)
-    operands = [_before_transposes(graph, each) for each in (queries, keys, values)]
-    result, order, behind = _behind_transpose(graph, f"{context_node.name}:0", order)
-    laid_out = [name for each in operands for name in each.nodes]
-    nodes = tuple(dict.fromkeys([*behind, *below, softmax.name, *above, *laid_out]))
+    scores = scores_at(graph, softmax.inputs[0])
+    weighted = weighted_at(graph, f"{softmax.name}:0", scores.masks)
+    if len(scores.masks) > 1 or scores.transposed:
+        raise NoAttentionError("its scores have several masks, or are transposed behind their product")
+    if name := _read_elsewhere(graph, [softmax.name, *weighted.nodes[:-1]]):
+        raise NoAttentionError(f"{name} is not read by a product alone")
+    result, order, behind = _behind_transpose(graph, f"{weighted.product.name}:0", weighted.order)
+    nodes = [*behind, *reversed(weighted.nodes), softmax.name, *scores.nodes]
+    operands = []
+    for operand in (*multiplied(graph, scores.product), weighted.values):
+        before, moves = _before_transposes(graph, operand)
+        operands.append(before)
+        nodes += moves
     heads_and_sizes = {_sizes(graph, each)[1::2] for each in operands}
     if len(heads_and_sizes) > 1 or None in next(iter(heads_and_sizes)):
         raise NoAttentionError(f"heads and their sizes are {sorted(heads_and_sizes, key=str)}; one of each is wanted")
@@ -132,140 +125,35 @@ def _at(graph: Graph, softmax: Node) -> Attention:
     if len(batches) > 1:
         raise NoAttentionError(f"its batches are {sorted(batches, key=str)}; one is wanted")
     if any(graph.dtype(each.tensor) != tf.float32 for each in operands):
-        raise NoAttentionError(f"{product.name} is not float32")
+        raise NoAttentionError(f"{scores.product.name} is not float32")
     time = _sizes(graph, operands[1])[2]
     if time is not None and time < FEWEST_KEYS:
         raise NoAttentionError(f"it has {time} keys; TensorFlow is as fast where there are fewer than {FEWEST_KEYS}")
     queries, keys, values = operands
-    return Attention(queries, keys, values, f"{product.name}:0", scale, mask, result, order, nodes)
+    mask = scores.masks[0] if scores.masks else None
+    unique = tuple(dict.fromkeys(nodes))
+    return Attention(queries, keys, values, f"{scores.product.name}:0", scores.scale, mask, result, order, unique)
 
 
-def _scores(graph: Graph, tensor: str) -> tuple[Node, float, Mask | None, tuple[str, ...]]:
-    """Returns the product of queries and keys, what it is multiplied by, the mask, and the nodes."""
-    scale, mask, nodes = 1.0, None, []
-    while True:
-        node = graph.producer(tensor)
-        nodes.append(node.name)
-        if node.op in PRODUCTS:
-            return node, scale, mask, tuple(nodes)
-        if node.op in ("Mul", "RealDiv"):
-            tensor, factor = _scaled(graph, node)
-            scale *= factor
-        elif node.op == "Identity":
-            tensor = node.inputs[0]
-        elif node.op not in (*SUMS, *SELECTS):
-            raise NoAttentionError(f"{node.name} ({node.op}) stands between the softmax and a product")
-        elif (rest := shifted(graph, node)) is not None:
-            tensor = rest  # softmax is the same of scores that one number is added to
-        elif mask is not None or scale != 1.0:
-            raise NoAttentionError(f"{node.name}: a second mask, or one that is scaled with the scores")
-        else:
-            tensor, mask = _masked(graph, node)
+def _read_elsewhere(graph: Graph, made: Sequence[str]) -> str:
+    """Returns the first of nodes, each of which the next one reads, whose result is read elsewhere too, or ""."""
+    for name in made:
+        tensor = f"{name}:0"
+        if tensor in graph.outputs or len(graph.consumers(tensor)) > 1:
+            return name
+    return ""
 
 
-def _scaled(graph: Graph, node: Node) -> tuple[str, float]:
-    found = scaled(graph, node)
-    if found is not None:
-        return found
-    raise NoAttentionError(f"{node.name} ({node.op}) multiplies the scores by what is no constant number")
-
-
-def _masked(graph: Graph, node: Node) -> tuple[str, Mask]:
-    """Returns scores and what a node adds to them or chooses instead."""
-    if node.op in SELECTS:
-        chosen = choice(graph, node)
-        if chosen is None or chosen[1] > HIDES or len(chosen[2]) != 1:
-            raise NoAttentionError(f"{node.name} chooses other than scores or a number that hides them")
-        return chosen[0], chosen[2][0]
-    found = scores_first(graph, node)
-    if found is None:
-        raise NoAttentionError(f"{node.name} adds nothing to a product of queries and keys")
-    return found[0], Mask(found[1], -1.0 if node.op == "Sub" else 1.0)
-
-
-def _multiplied(graph: Graph, node: Node) -> tuple[Operand, Operand]:
-    """Returns the operands of the product that makes scores [..., queries, keys]."""
-    if node.op != "Einsum":
-        queries, keys = node.inputs
-        ranks = [len(graph.shape(read) or ()) for read in node.inputs]
-        if ranks[0] != ranks[1] or ranks[0] not in (3, 4):
-            raise NoAttentionError(f"{node.name} multiplies tensors of {ranks} axes")
-        straight = tuple(range(ranks[0]))
-        swapped = (*straight[:-2], straight[-1], straight[-2])
-        return (
-            Operand(queries, swapped if node.attributes["adj_x"].b else straight),
-            Operand(keys, straight if node.attributes["adj_y"].b else swapped),
-        )
-    (one, two), result = _labels(node)
-    *batch, query, key = list(result)
-    first, second = (0, 1) if query in one else (1, 0)
-    labels = (one, two)
-    summed = [label for label in labels[first] if label not in result]
-    return (
-        _ordered(node, first, labels[first], [*batch, query, *summed]),
-        _ordered(node, second, labels[second], [*batch, key, *summed]),
-    )
-
-
-def _labels(node: Node) -> tuple[tuple[str, str], str]:
-    inputs, _, result = text(node, "equation").replace(" ", "").partition("->")
-    one, _, two = inputs.partition(",")
-    if len(result) not in (3, 4) or "." in inputs:
-        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of queries and keys")
-    return (one, two), result
-
-
-def _ordered(node: Node, index: int, labels: str, wanted: Sequence[str]) -> Operand:
-    if sorted(wanted) != sorted(labels):
-        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of an attention")
-    return Operand(node.inputs[index], tuple(labels.index(label) for label in wanted))
-
-
-def _weighted(graph: Graph, tensor: str, mask: Mask | None) -> tuple[Node, Operand, tuple[int, ...], tuple[str, ...]]:
-    """Returns the product of weights and values, its values, the order of its result's axes, and the nodes before."""
-    nodes: list[str] = []
-    masks = () if mask is None else (mask,)
-    while tensor not in graph.outputs:
-        readers = graph.consumers(tensor)
-        if len(readers) == 1 and (readers[0].op == "Identity" or zeroes_hidden(graph, readers[0], masks)):
-            nodes.append(readers[0].name)
-            tensor = f"{readers[0].name}:0"
-            continue
-        if len(readers) == 1 and readers[0].op in PRODUCTS:
-            values, order = _values(graph, readers[0], tensor)
-            return readers[0], values, order, (readers[0].name, *nodes)
-        read = ", ".join(reader.op for reader in readers)
-        raise NoAttentionError(f"{tensor} is read by {read}, not by a product alone")
-    raise NoAttentionError(f"{tensor} is an output")
-
-
-def _values(graph: Graph, node: Node, weights: str) -> tuple[Operand, tuple[int, ...]]:
-    if node.op != "Einsum":
-        rank = len(graph.shape(node.inputs[1]) or ())
-        if node.inputs[0] != weights or node.attributes["adj_x"].b or rank not in (3, 4):
-            raise NoAttentionError(f"{node.name} is no product of weights and values")
-        straight = tuple(range(rank))
-        swapped = (*straight[:-2], straight[-1], straight[-2])
-        return Operand(node.inputs[1], swapped if node.attributes["adj_y"].b else straight), straight
-    labels, result = _labels(node)
-    place = 0 if node.inputs[0] == weights else 1
-    *batch, query, key = list(labels[place])
-    size = [label for label in labels[1 - place] if label not in (*batch, key)]
-    if len(size) != 1 or sorted(result) != sorted([*batch, query, *size]):
-        raise NoAttentionError(f"{node.name} ({text(node, 'equation')}) is no product of weights and values")
-    values = _ordered(node, 1 - place, labels[1 - place], [*batch, key, *size])
-    return values, tuple([*batch, query, *size].index(label) for label in result)
-
-
-def _before_transposes(graph: Graph, operand: Operand) -> Operand:
-    """Returns an operand before transposes, which only change the order of its axes."""
+def _before_transposes(graph: Graph, operand: Operand) -> tuple[Operand, list[str]]:
+    """Returns an operand before transposes, which only change the order of its axes, and these."""
+    moves: list[str] = []
     while True:
         node = graph.producer(operand.tensor)
         moved = graph.constant(node.inputs[1]) if node.op == "Transpose" else None
         if moved is None:
-            return operand
-        order = tuple(int(moved[axis]) for axis in operand.order)
-        operand = Operand(node.inputs[0], order, (node.name, *operand.nodes))
+            return operand, moves
+        operand = Operand(node.inputs[0], tuple(int(moved[axis]) for axis in operand.order))
+        moves.append(node.name)
 
 
 def _behind_transpose(
@@ -328,35 +216,6 @@ def _hidden_by_constant(mask: Mask, value: np.ndarray, shape: tuple[int | None, 
             if fits:
                 return Hidden(causal, lengths.numpy())
     raise NoAttentionError(f"{mask.tensor} hides other than ends, and what comes later")
-
-
-def seen_keys(added: Any, sizes: Any, *, causal: bool) -> tuple[Any, Any]:
-    """Returns how many keys a mask leaves of each memory, and whether it hides what is behind them and nothing else.
-
-    Args:
-        added: float32 that broadcasts to the scores, and is added to them.
-        sizes: Of the scores, [batch, heads, queries, keys] or [batch, queries, keys].
-        causal: Whether a query t is to see the keys 0 to t alone.
-
-    Returns:
-        int32 [batch], and a truth value.
-    """
-    rank = sizes.shape[0] if tf.is_tensor(sizes) else len(sizes)
-    if rank == 3:
-        sizes = tf.stack([sizes[0], 1, sizes[1], sizes[2]])
-        added = tf.expand_dims(added, 1) if added.shape.rank == 3 else added
-    added = tf.reshape(added, tf.concat([[1] * (4 - added.shape.rank), tf.shape(added)], 0))
-    batch, queries, keys = sizes[0], sizes[2], sizes[3]
-    seen = tf.equal(added, 0.0)
-    last = tf.broadcast_to(tf.reduce_any(seen[:, 0, -1:], axis=1), tf.stack([batch, keys]))
-    lengths = tf.reduce_sum(tf.cast(last, tf.int32), axis=1)
-    expected = tf.sequence_mask(lengths, keys)[:, None, None, :]
-    fits = tf.reduce_all(lengths > 0) & (queries > 0)
-    if causal:
-        expected &= tf.range(keys)[None, :] <= tf.range(queries)[:, None]
-        fits &= tf.equal(queries, keys)
-    fits &= tf.reduce_all(tf.equal(seen, expected) & (seen | tf.less_equal(added, HIDES)))
-    return lengths, fits
 
 
 # What it becomes

@@ -92,3 +92,32 @@ def hidden_ends(masks: Sequence[Any], sizes: Any, *, all_positions: bool) -> tup
     if all_positions:
         fits &= tf.reduce_all(first)
     return tf.maximum(lengths, 1), fits
+
+
+def seen_keys(added: Any, sizes: Any, *, causal: bool) -> tuple[Any, Any]:
+    """Returns how many keys a mask leaves of each memory, and whether it hides what is behind them and nothing else.
+
+    Args:
+        added: float32 that broadcasts to the scores, and is added to them.
+        sizes: Of the scores, [batch, heads, queries, keys] or [batch, queries, keys].
+        causal: Whether a query t is to see the keys 0 to t alone.
+
+    Returns:
+        int32 [batch], and a truth value.
+    """
+    rank = sizes.shape[0] if tf.is_tensor(sizes) else len(sizes)
+    if rank == 3:
+        sizes = tf.stack([sizes[0], 1, sizes[1], sizes[2]])
+        added = tf.expand_dims(added, 1) if added.shape.rank == 3 else added
+    added = tf.reshape(added, tf.concat([[1] * (4 - added.shape.rank), tf.shape(added)], 0))
+    batch, queries, keys = sizes[0], sizes[2], sizes[3]
+    seen = tf.equal(added, 0.0)
+    last = tf.broadcast_to(tf.reduce_any(seen[:, 0, -1:], axis=1), tf.stack([batch, keys]))
+    lengths = tf.reduce_sum(tf.cast(last, tf.int32), axis=1)
+    expected = tf.sequence_mask(lengths, keys)[:, None, None, :]
+    fits = tf.reduce_all(lengths > 0) & (queries > 0)
+    if causal:
+        expected &= tf.range(keys)[None, :] <= tf.range(queries)[:, None]
+        fits &= tf.equal(queries, keys)
+    fits &= tf.reduce_all(tf.equal(seen, expected) & (seen | tf.less_equal(added, HIDES)))
+    return lengths, fits
