@@ -7,7 +7,7 @@ from pathlib import Path
 from optops.graph.bert_serving import executable_info, load_trained
 from optops.graph.lowering import Lowering, check_plan
 from optops.graph.tensorflow_graph import count_nodes
-from optops.graph.transformer_tensorflow_blocks import Blocks
+from optops.graph.transformer_tensorflow_blocks import SMALL_ATTENTIONS, Blocks
 from optops.models.bert.model import ACTIVATIONS, NORM_EPSILON, pool
 from optops.models.bert.weights import BertWeights, read_weights
 from optops.models.keras import tf
@@ -19,6 +19,7 @@ from optops.runtimes.tensorflow import SAVED_MODEL
 NOTES = [
     "weights are constants; position and segment embeddings are added up",
     "query, key and value are one product; queries are scaled in their weights",
+    SMALL_ATTENTIONS,
 ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from optops.graph.lowering import Lowering, check_plan
 from optops.graph.tensorflow_graph import count_nodes
 from optops.graph.transformer_serving import executable_info, load_trained
+from optops.graph.transformer_tensorflow_blocks import SMALL_ATTENTIONS
 from optops.graph.transformer_tensorflow_search import RewrittenSearch
 from optops.models.keras import tf
 from optops.models.transformer.weights import fold_norms, read_weights
@@ -18,6 +19,7 @@ NOTES = [
     "scale, offset and mean of every layer normalisation folded into the products around it",
     "query, key and value of self-attention in one product; keys and values of all attentions over the source in one",
     "hypotheses attend to the keys of their whole sentence under an ancestry bias, so no cache is re-ordered",
+    SMALL_ATTENTIONS,
     "continuations chosen per hypothesis before they are compared; no log-softmax over the vocabulary is written",
 ]
 

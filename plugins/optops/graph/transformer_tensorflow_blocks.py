@@ -11,6 +11,7 @@ from optops.precision import PrecisionPlan
 
 FEW_SCORES = 8192
 """Up to so many, products and softmax of an attention take less time than what oneDNN does before."""
+SMALL_ATTENTIONS = f"attentions of up to {FEW_SCORES} scores and all transposes by operations that oneDNN does not take"
 
 
 @dataclass(frozen=True)
