@@ -1,4 +1,4 @@
-# Names commands; what they do is in the package. `make demo` and `make test` need Python 3.11, gcc, cmake and make.
+# Names commands; what they do is in the package. `make demo` and `make test` need Python 3.11, g++, cmake and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -74,11 +74,11 @@ bench-kernels: setup  ## Time single products of the operator library, and what 
 	cmake --build build/kernels --parallel 2
 	build/kernels/bench_products
 
-bench-peers:  ## Time whole translators against CTranslate2 and others, on the same weights; JSON=FILE keeps the records
+bench-peers: setup  ## Time whole translators against CTranslate2 and others, on the same weights; JSON=FILE keeps the records
 	$(UV) sync --frozen --extra $(EXTRA) --extra peers
 	$(PYTHON) kernels/bench/peers.py $(if $(JSON),--json $(JSON))
 
-bench-models:  ## Time full-size networks in every form, and int8 against the toolkits' own; PART=vision, text or quantisers
+bench-models: setup  ## Time full-size networks in every form, and int8 against the toolkits' own; PART=vision, text or quantisers
 	$(UV) sync --frozen --extra $(EXTRA) --extra peers
 	$(PYTHON) benchmarks/models.py $(PART) $(if $(JSON),--json $(JSON))
 

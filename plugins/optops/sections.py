@@ -89,7 +89,12 @@ class Train(Section):
         description="Stop after so many epochs without a better validation metric, counted after the warm-up; not for "
         "`schedule: cosine`.",
     )
-    batch_tokens: int = Field(2048, ge=1, description="Size of a batch: tokens, or the workload's unit, per step.")
+    batch_tokens: int = Field(
+        2048,
+        ge=1,
+        description="Size of a batch, per step: tokens of text, or the workload's unit; of images the default is far "
+        "too many.",
+    )
     accumulate: int = Field(
         1, ge=1, description="Batches whose mean gradient makes one step: larger steps than the memory holds at once."
     )
@@ -369,9 +374,9 @@ class Gate(Section):
     minimum_speedup: float = Field(
         1.0,
         gt=0,
-        description="What the lower bound of the speed-up must reach in the primary cell; from 1 on, beyond the noise "
-        "that is measured, too. Below 1 it also says how slow the other cells may be, which else may be no slower than "
-        "the baseline.",
+        description="What the lower bound of the speed-up must reach in the primary cell and, from 1 on, at least 1 "
+        "plus the noise that is measured. Below 1 it also says how slow the other cells may be, which else may be no "
+        "slower than the baseline.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="One-sided confidence of the bounds of quality, for all nominees together."

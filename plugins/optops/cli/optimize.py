@@ -18,7 +18,7 @@ def optimize(
     source: Annotated[Path, typer.Argument(help="A SavedModel, a .keras file or a frozen graph (.pb).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new SavedModel.")],
     inputs: Annotated[
-        Path | None, typer.Option(help="An .npz file with an array for each input; models of text need it.")
+        Path | None, typer.Option(help="An .npz file with an array for each input, to check with beside random ones.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8, of products in optops' operators.")] = "fp32",
     kernels: Annotated[

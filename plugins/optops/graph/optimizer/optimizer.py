@@ -108,8 +108,7 @@ def optimize(
     Args:
         source: Folder of a SavedModel, `.keras` file, frozen graph (`.pb`), Keras model or `tf.Module`.
         out: Folder of the new SavedModel; must not exist. It appears once it is complete.
-        inputs: One or more samples of what the model is called with, by name; random ones are used beside them. Models
-            of text need them.
+        inputs: One or more samples of what the model is called with, by name; random ones are used beside them.
         precision: Of products that go to the operator library; all else stays as it is.
         kernels: Whether operators of the library may be used; `load_operators()` must then run before the result is
             loaded.
