@@ -91,7 +91,9 @@ class Recipe(Section):
             sizes = _validate_at("distill.student", sections.model, {**value["model"], **student}, {"folder": folder})
             read["distill"] = {**value["distill"], "student": {name: getattr(sizes, name) for name in student}}
         # What nobody asked for is off where it does not fit the model.
-        fits = isinstance(read.get("model"), sections.model) and "distill" in workload.compresses(read["model"])
+        given = read.get("model")
+        fits = isinstance(given, sections.model) and "distill" in workload.compresses(given)
+        fits = fits and sections.distill.has_default(given)
         absent = {"distill": {} if fits else OFF, "prune": OFF}
         for name, model in (("distill", sections.distill), ("prune", sections.prune)):
             section = read_switch(read.get(name, absent[name]))

@@ -80,7 +80,7 @@ class CheckLabels(Section):
 
 
 class Train(Section):
-    """How a model is trained (and how a student or a pruned model is, unless its own section says otherwise)."""
+    """How a model is trained; a student or a pruned model has a section of its own, with defaults of its own."""
 
     epochs: int = Field(20, ge=1, description="At most so many passes over the training split.")
     patience: int = Field(
@@ -130,7 +130,7 @@ class Teaching(Section):
         "teacher's best outputs that are closest to the given labels (`interpolated`), or the `given` labels.",
     )
     alpha: Share = Field(0.5, description="Weight of the teacher's distribution; 1 - alpha is that of the labels.")
-    temperature: float = Field(1.0, gt=0, description="Temperature that softens both distributions.")
+    temperature: float = Field(1.0, ge=0.01, le=100, description="Temperature that softens both distributions.")
     beta: float = Field(0.0, ge=0, description="Weight of the features at the first step; 0 leaves them out.")
     beta_until: float = Field(
         1.0, gt=0, le=1, description="Share of the training after which the weight of the features has fallen to 0."
@@ -158,6 +158,12 @@ class Distill(Teaching):
         "starts afresh.",
     )
     train: Train = Field(default_factory=lambda: Train(), description="How the student is trained.")
+
+    @classmethod
+    def has_default(cls, model: Any) -> bool:
+        """Returns whether a student that nobody describes is smaller than a model of the recipe's section `model`."""
+        del model
+        return True
 
     @model_validator(mode="after")
     def _relations_are_of_as_many_heads(self, info: ValidationInfo) -> Self:

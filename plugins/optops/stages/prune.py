@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NOTHING_GOES = (
+    "no more goes at this ratio, for widths stay multiples and every group keeps some; give a larger ratio, or, for "
+    "channels, a smaller `multiple`"
+)
 IMPORT_A_KERAS_FILE = "a functional Keras model, imported by `model.keras`, can be pruned"
 
 
@@ -80,6 +84,11 @@ def _prune(
         except NotFiniteError as error:
             job.log(f"{name} is dropped: {error}")
             dropped[name] = str(error)
+    tried = {*dropped, *(each.name for each in made)}
+    for name in (_name(candidate, ratio) for ratio in settings.ratios):
+        if name not in tried:
+            job.log(f"{name} is dropped: {NOTHING_GOES}")
+            dropped[name] = NOTHING_GOES
     return made
 
 

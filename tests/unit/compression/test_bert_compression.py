@@ -114,6 +114,23 @@ def test_pruning_steps_get_ever_smaller_and_leave_the_model_alone(changes):
     assert lines[0] == "3 of 4 layers are left"
 
 
+def test_a_share_is_met_however_many_steps_lead_there():
+    ratios = (0.1, 0.2, 0.3, 0.4, 0.5)
+    data = PruningData([BATCH], lambda: [BATCH], class_loss(0.0))
+    steps = list(prune_steps(make(6, heads=4, layers=2), TextPrune(ratios=ratios, layers=0), data, lambda line: None))
+    assert [step.ratio for step in steps] == [0.1, 0.2, 0.4, 0.5], "at 0.3 nothing more goes"
+    units = steps[-1].model.config.units()
+    for kind, whole in (("attention", 8), ("feed_forward", 128)):
+        assert sum(count for name, count in units.items() if name.endswith(kind)) == whole / 2
+
+
+def test_where_nothing_can_go_there_is_no_step():
+    data = PruningData([BATCH], lambda: [BATCH], class_loss(0.0))
+    model, lines = make(7, heads=1, feed_forward=16, width=8), []
+    assert list(prune_steps(model, TextPrune(ratios=(0.3, 0.5), layers=0), data, lines.append)) == []
+    assert len(lines) == 2
+
+
 def test_the_layer_that_is_missed_least_goes():
     model = make(5)
     # A layer whose blocks add nothing can be spared at no cost but that of its norms, which change nothing either.

@@ -62,6 +62,22 @@ def test_the_soft_loss_equals_the_reference(temperature):
     assert float(value) == pytest.approx(soft_reference(temperature), rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-24, 1e20, float("nan")])
+def test_a_temperature_at_which_nothing_is_learnt_is_refused(temperature):
+    with pytest.raises(ValueError, match=r"temperature is .*; it must be from 0\.01 to 100"):
+        DistillationSettings(temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 100.0])
+def test_at_the_ends_of_what_is_allowed_there_is_something_to_learn(temperature):
+    logits = constant(STUDENT)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = soft_loss(constant_labels(), logits, constant(TEACHER), temperature)
+    assert float(value) == pytest.approx(soft_reference(temperature), rel=0.01)
+    assert np.isfinite(tape.gradient(value, logits)).all()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_its_gradient_is_the_difference_of_the_softened_distributions(temperature):
     logits = constant(STUDENT)
@@ -101,7 +117,7 @@ def test_soft_and_hard_loss_are_weighted_by_alpha(alpha, smoothing):
 
 @pytest.mark.parametrize(
     ("alpha", "temperature", "message"),
-    [(1.5, 1.0, "alpha is 1.5"), (0.5, 0.0, "temperature is 0.0; it must be above")],
+    [(1.5, 1.0, "alpha is 1.5"), (0.5, 0.0, "temperature is 0.0; it must be from")],
 )
 def test_impossible_settings_are_refused(alpha, temperature, message):
     with pytest.raises(ValueError, match=message):

@@ -26,6 +26,11 @@ def model():
     return Transformer(TransformerConfig.uniform(**sizes))
 
 
+@pytest.mark.parametrize(("least", "outputs"), [(1, 16), (16, 16), (17, 32), (99, 64)])
+def test_as_many_outputs_stay_as_are_asked_for(model, least, outputs):
+    assert drop_unused_outputs(model, [batch(9)], least=least).config.outputs == outputs
+
+
 @pytest.mark.parametrize(("last", "outputs"), [(9, 16), (15, 16), (16, 32), (40, 48), (63, 64)])
 def test_the_outputs_end_with_the_last_used_one_rounded_up(model, last, outputs):
     cut = drop_unused_outputs(model, [batch(5), batch(last), batch(7)])

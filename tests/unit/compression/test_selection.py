@@ -71,6 +71,13 @@ def test_heads_and_units_compete_only_with_their_own_kind():
     assert keep["encoder_0/feed_forward"] == list(range(32, 64))
 
 
+def test_shares_are_of_what_there_was_before_anything_went():
+    importance = {"encoder_0/self_attention": np.arange(3.0), "encoder_0/feed_forward": np.arange(48.0)}
+    whole = {"encoder_0/self_attention": 4, "encoder_0/feed_forward": 64}
+    keep = select_by_kind(importance, heads=0.5, feed_forward=0.5, whole=whole)
+    assert [len(kept) for kept in keep.values()] == [2, 32]
+
+
 @pytest.mark.parametrize("ratio", [-0.1, 1.0])
 def test_an_impossible_ratio_is_refused(ratio):
     with pytest.raises(ValueError, match=f"pruning ratio is {ratio}"):

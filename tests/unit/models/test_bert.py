@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optops.models.base import load_architecture
 from optops.models.bert.checkpoint import load_checkpoint
 from optops.models.bert.config import BertConfig
-from optops.models.bert.masked import MaskedBatches, MaskedTokenLoss
+from optops.models.bert.masked import LEAST_HIDDEN, MaskedBatches, MaskedTokenLoss, held_out_batches
 from optops.models.bert.model import Bert
 from optops.models.bert.slicing import from_teacher, keep_layers, shrink
 from optops.models.keras import keras, tf
@@ -249,6 +249,22 @@ def test_of_the_tokens_to_be_guessed_most_are_hidden():
     assert len(chosen) == pytest.approx(0.5 * 60 * 6, rel=0.15)
     assert (read == MASK).mean() == pytest.approx(0.8, abs=0.1)
     assert (read == chosen).mean() == pytest.approx(0.1, abs=0.08)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_few_texts_enough_tokens_are_hidden_to_judge_by(seed):
+    few = MaskedBatches(TextBatches([[2, 9, 8, 3]], [0], batch_tokens=64, seed=seed), 40, SPECIALS, MASK, 0.3)
+    hidden = sum(int((batch["labels"] != 0).sum()) for batch in held_out_batches(few))
+    assert 20 < hidden < LEAST_HIDDEN
+    many = masked(0.5, seed)
+    for batch, other in zip(held_out_batches(many), many(1), strict=True):
+        np.testing.assert_array_equal(batch["labels"], other["labels"])
+
+
+def test_texts_without_a_token_that_can_be_hidden_can_not_be_judged_by():
+    empty = MaskedBatches(TextBatches([[2, 3]], [0], batch_tokens=64, seed=1), 40, SPECIALS, MASK, 0.3)
+    with pytest.raises(ValueError, match="no token of the held-out texts is hidden"):
+        held_out_batches(empty)
 
 
 def test_guessing_is_learnt_and_trains_the_encoder(tmp_path):

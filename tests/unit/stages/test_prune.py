@@ -68,6 +68,13 @@ def test_ratios_less_than_a_percent_apart_make_candidates_of_different_names(pru
     assert zeros[0] < zeros[1], "the second went on from the checkpoint of the first"
 
 
+def test_a_ratio_at_which_nothing_goes_makes_no_candidate_and_says_so(pruned, capsys):
+    result = pruned(**{"prune.method": "structured", "prune.ratios": [0.01, 0.5], "benchmark.objective": "latency"})
+    assert [candidate.name for candidate in result.candidates] == ["baseline", "baseline pruned 50"]
+    assert list(result.dropped) == ["baseline pruned 1"]
+    assert "baseline pruned 1 is dropped: no more goes at this ratio" in capsys.readouterr().out
+
+
 def test_a_pruned_model_whose_answers_are_no_numbers_is_dropped_by_name(pruned, monkeypatch):
     judge = training.judge_serving
 

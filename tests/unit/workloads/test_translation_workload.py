@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optops.models.token_ids import END, PADDING, pad_rows
@@ -92,12 +93,43 @@ def test_what_a_corpus_is_split_into_is_what_has_no_files_of_its_own(folder):
         ("  test: {source: test.en, target: test.de}\n", "", "test missing"),
         ("target_language: de", "target_language: german", "target_language: String should match pattern"),
         ("model: {vocabulary: 300}", "model: {saved_model: x, tokenizer: y}\ndistill: {}", "write `distill: off`"),
+        ("vocabulary: 300", "vocabulary: 64, serving: {beam: 32}", "a beam of 32 needs a vocabulary of at least 66"),
+        (
+            "model: {vocabulary: 300}",
+            "model: {decoder_layers: 1}\ndistill: {}",
+            "has one decoder layer, which",
+        ),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
     assert wrong in RECIPE
     with pytest.raises(RecipeError, match=message):
         parse_recipe(RECIPE.replace(wrong, right), folder / "tiny.yaml")
+
+
+def test_a_model_of_one_decoder_layer_has_a_student_only_where_one_is_described(folder):
+    one = RECIPE.replace("vocabulary: 300", "decoder_layers: 1")
+    assert parse_recipe(one, folder / "tiny.yaml").distill == "off"
+    described = parse_recipe(one + "distill: {student: {encoder_layers: 2}}\n", folder / "tiny.yaml")
+    assert described.distill.student == {"encoder_layers": 2}
+
+
+@pytest.mark.parametrize("section", ["train", "distill.train", "prune.train"])
+def test_a_batch_too_small_for_any_pair_is_refused_before_anything_is_trained(section, folder, tmp_path):
+    pruned = {"prune": {"ratios": [0.3]}} if section.startswith("prune") else {}
+    small = parse_recipe(RECIPE, folder / "tiny.yaml", pruned | {f"{section}.batch_tokens": 2})
+    with pytest.raises(
+        ValueError, match=rf"{section}\.batch_tokens is 2, and the shortest training pair has \d+ tokens"
+    ):
+        WORKLOAD.prepare(small, WORKLOAD.read(small.data, 1)["train"], tmp_path)
+
+
+def test_a_beam_too_wide_for_the_pieces_that_the_texts_give_is_refused_before_anything_is_trained(folder, tmp_path):
+    wide = parse_recipe(RECIPE, folder / "tiny.yaml", {"model.serving.beam": 20})
+    few = pd.DataFrame({"source": ["a b a b"] * 20, "target": ["b a"] * 20})
+    WORKLOAD.prepare(wide, few, tmp_path)
+    with pytest.raises(ValueError, match="a beam of 20 needs a vocabulary of at least 42 ids, the model has"):
+        WORKLOAD.build(wide, tmp_path)
 
 
 @pytest.mark.parametrize("tag", ["es-419", "zh-Hant-TW", "zh_CN", "uz-Cyrl", "de-AT", "yue"])

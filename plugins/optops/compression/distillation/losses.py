@@ -24,7 +24,7 @@ class DistillationSettings:
 
     Attributes:
         alpha: Weight of the teacher's distribution, in [0, 1]; the labels get 1 - alpha.
-        temperature: What both models' logits are divided by before they are compared, above 0.
+        temperature: What both models' logits are divided by before they are compared, from 0.01 to 100.
         beta: Weight of the features at the first step; 0 leaves them out.
         beta_until: Share of the training, in (0, 1], after which the weight has fallen to 0, in a straight line:
             features lead the way, what counts in the end is the output.
@@ -46,8 +46,9 @@ class DistillationSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}; it must be in [0, 1]")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        if not 0.01 <= self.temperature <= 100:
+            # Beyond, its square or the softened distribution is nothing but 0 or NaN in float32.
+            raise ValueError(f"temperature is {self.temperature}; it must be from 0.01 to 100")
         if not self.beta >= 0:
             raise ValueError(f"beta is {self.beta}; it must be at least 0")
         if not 0 < self.beta_until <= 1:

@@ -16,7 +16,7 @@ class BertPruning(Protocol):
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Shares of heads and units to remove in all, rising."""
+        """Shares of heads and units to remove in all, of the layers that stay; rising."""
 
     @property
     def layers(self) -> int:
@@ -28,7 +28,7 @@ class BertPruning(Protocol):
 
 
 def prune_steps(model: Bert, settings: BertPruning, data: PruningData, report: Callable[[str], None]) -> Iterator[Step]:
-    """Gives one smaller model for each ratio.
+    """Gives one smaller model for each ratio at which something goes.
 
     Args:
         model: Left as it is.
@@ -36,19 +36,24 @@ def prune_steps(model: Bert, settings: BertPruning, data: PruningData, report: C
         data: Says what matters.
         report: Gets lines for people.
     """
-    whole = model.count_params()
+    parameters = model.count_params()
     # A student of one layer has none to spare.
     smaller = drop_layers(model, min(settings.layers, model.config.depth - 1), data.batches)
     if smaller.config.depth < model.config.depth:
         report(f"{smaller.config.depth} of {model.config.depth} layers are left")
-    removed = 0.0
+    whole, before = smaller, model.count_params()
     for ratio in settings.ratios:
-        # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
-        share = 1 - (1 - ratio) / (1 - removed)
-        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=data.batches)
-        report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
-        yield Step(ratio, smaller)
-        removed = ratio
+        smaller = prune(
+            smaller,
+            heads=ratio if settings.heads else 0.0,
+            feed_forward=ratio,
+            batches=data.batches,
+            whole=whole,
+        )
+        report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
+        if smaller.count_params() < before:
+            yield Step(ratio, smaller)
+        before = smaller.count_params()
 
 
 def drop_layers(model: Bert, count: int, batches: Sequence[Any]) -> Bert:

@@ -10,7 +10,7 @@ MULTIPLE = 16
 """Widths that are no multiple of it leave vector registers half empty."""
 
 
-def drop_unused_outputs(model: Transformer, batches: Iterable[Batch]) -> Transformer:
+def drop_unused_outputs(model: Transformer, batches: Iterable[Batch], least: int = 1) -> Transformer:
     """Returns a model whose output layer ends with the last id that occurs in `labels`.
 
     Two languages that share a vocabulary do not share all of it: rows that only the source language uses cost a
@@ -20,6 +20,7 @@ def drop_unused_outputs(model: Transformer, batches: Iterable[Batch]) -> Transfo
     Args:
         model: Left as it is; its vocabulary is numbered so that ids which targets use come first.
         batches: All training data, with `labels`; an id that occurs in none of them can not be written any more.
+        least: Outputs that stay in any case.
 
     Raises:
         ValueError: If there are no batches.
@@ -27,5 +28,5 @@ def drop_unused_outputs(model: Transformer, batches: Iterable[Batch]) -> Transfo
     last = max((int(batch["labels"].max()) for batch in batches), default=None)
     if last is None:
         raise ValueError("drop_unused_outputs: there are no batches; give all training data")
-    wanted = -(-(last + 1) // MULTIPLE) * MULTIPLE
+    wanted = -(-max(last + 1, least) // MULTIPLE) * MULTIPLE
     return cut_outputs(model, wanted) if wanted < model.config.outputs else model

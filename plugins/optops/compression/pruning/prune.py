@@ -31,6 +31,7 @@ def prune(
     criterion: Criterion = l2_norm,
     multiple: int = 8,
     floor: float = 0.1,
+    whole: Any = None,
 ) -> Any:
     """Returns a smaller model without what matters least: heads and units of a Transformer or BERT, channels of others.
 
@@ -48,6 +49,8 @@ def prune(
         criterion: What a channel matters.
         multiple: Numbers of channels stay multiples of it; a group of tied channels keeps so many at least.
         floor: Share of every group of tied channels that stays in any case.
+        whole: What `model` was before it was pruned the first time, if it was: the model of whose heads, units or
+            channels the shares are.
 
     Raises:
         TypeError: If the model is none of these.
@@ -58,13 +61,16 @@ def prune(
         if heads is None or feed_forward is None or ratio is not None:
             raise ValueError(f"prune: a {type(model).__name__} takes `heads` and `feed_forward`, and no `ratio`")
         losses, shrink = _CUT_BY_UNITS[type(model)]
-        return shrink(model, select_by_kind(importance(model, batches, losses), heads, feed_forward))
+        units = None if whole is None else whole.config.units()
+        return shrink(model, select_by_kind(importance(model, batches, losses), heads, feed_forward, units))
     if ratio is None or heads is not None or feed_forward is not None:
         raise ValueError("prune: a functional model takes `ratio`, and neither `heads` nor `feed_forward`")
     remaining = iter(batches)
     first = next(remaining, None)
     inputs = first if criterion is batch_norm_scale else None
-    smaller = prune_channels(model, ratio, criterion=criterion, multiple=multiple, floor=floor, inputs=inputs)
+    smaller = prune_channels(
+        model, ratio, criterion=criterion, multiple=multiple, floor=floor, inputs=inputs, whole=whole
+    )
     if first is not None and any(isinstance(layer, keras.layers.BatchNormalization) for layer in smaller.submodules):
         measure_batch_norms(smaller, chain([first], remaining))
     return smaller

@@ -70,16 +70,20 @@ def select(
     return {name: sorted(units) for name, units in keep.items()}
 
 
-def select_by_kind(importance: Importance, heads: float, feed_forward: float) -> dict[str, list[int]]:
+def select_by_kind(
+    importance: Importance, heads: float, feed_forward: float, whole: Mapping[str, int] | None = None
+) -> dict[str, list[int]]:
     """Returns the heads and the feed-forward units to keep; each kind competes only with its own.
 
     Args:
         importance: By the group's name, which ends in `attention` or `feed_forward`.
         heads: Share of the attention heads to remove.
         feed_forward: Share of the feed-forward units to remove; what is left are multiples of 16 per layer.
+        whole: How many units each group had before any were removed, of which both are shares.
     """
     kinds: Mapping[str, tuple[float, int]] = {"attention": (heads, 1), "feed_forward": (feed_forward, UNIT_BLOCK)}
     keep: dict[str, list[int]] = {}
     for kind, (ratio, block) in kinds.items():
-        keep |= select({name: values for name, values in importance.items() if name.endswith(kind)}, ratio, block)
+        values = {name: values for name, values in importance.items() if name.endswith(kind)}
+        keep |= select(values, ratio, block, whole=whole)
     return keep

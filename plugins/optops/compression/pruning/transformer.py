@@ -8,13 +8,16 @@ from optops.compression.pruning.outputs import drop_unused_outputs
 from optops.compression.pruning.prune import prune
 from optops.compression.pruning.steps import PruningData, Step
 
+LEAST_OUTPUTS = 130
+"""A search with the widest beam that a recipe may ask for, 64, chooses among twice as many and two more."""
+
 
 class TransformerPruning(Protocol):
     """What the pruner reads of the recipe's section `prune`."""
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Shares of heads and units to remove in all, rising."""
+        """Shares of heads and units to remove in all, of the layers that stay; rising."""
 
     @property
     def encoder_layers(self) -> int:
@@ -39,7 +42,7 @@ def prune_steps(
     data: PruningData,
     report: Callable[[str], None],
 ) -> Iterator[Step]:
-    """Gives one smaller model for each ratio.
+    """Gives one smaller model for each ratio at which something goes.
 
     Args:
         model: A `Transformer`; left as it is.
@@ -47,7 +50,7 @@ def prune_steps(
         data: Says what matters, and which outputs are used.
         report: Gets lines for people.
     """
-    whole = model.count_params()
+    parameters = model.count_params()
     # A student of one decoder layer has none to spare.
     spare = {stack: len(getattr(model.config, stack)) - 1 for stack in ("encoder", "decoder")}
     smaller = drop_layers(
@@ -57,13 +60,18 @@ def prune_steps(
         batches=data.batches,
     )
     if settings.outputs:
-        smaller = drop_unused_outputs(smaller, data.everything())
+        smaller = drop_unused_outputs(smaller, data.everything(), least=LEAST_OUTPUTS)
         report(f"{smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
-    removed = 0.0
+    whole, before = smaller, model.count_params()
     for ratio in settings.ratios:
-        # The ratio is of all units of the layers that stay; the pruner counts from what is left of them.
-        share = 1 - (1 - ratio) / (1 - removed)
-        smaller = prune(smaller, heads=share if settings.heads else 0.0, feed_forward=share, batches=data.batches)
-        report(f"{smaller.count_params():,} of {whole:,} parameters left at {ratio:g}")
-        yield Step(ratio, smaller)
-        removed = ratio
+        smaller = prune(
+            smaller,
+            heads=ratio if settings.heads else 0.0,
+            feed_forward=ratio,
+            batches=data.batches,
+            whole=whole,
+        )
+        report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
+        if smaller.count_params() < before:
+            yield Step(ratio, smaller)
+        before = smaller.count_params()

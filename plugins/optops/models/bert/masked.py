@@ -16,6 +16,8 @@ from optops.models.training.settings import Batch, Batches, Validate
 
 MASKED, RANDOM = 0.8, 0.1
 """Of the tokens to be guessed, the shares that are hidden and that are replaced by others; the rest stays."""
+LEAST_HIDDEN, MOST_MASKINGS = 100, 100
+"""A few short texts may have no token hidden at all in one epoch, and would judge every model alike."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class MaskedBatches:
     def __call__(self, epoch: int) -> "EpochOfMasked":
         """Returns the batches of one epoch; the same for the same seed and epoch."""
         return EpochOfMasked(self, epoch, self.texts(epoch))
+
+
+def held_out_batches(masked: MaskedBatches) -> list[Batch]:
+    """Returns batches to judge by, the texts masked anew until `LEAST_HIDDEN` tokens are hidden or patience ends.
+
+    Raises:
+        ValueError: If none is hidden.
+    """
+    batches: list[Batch] = []
+    hidden = 0
+    for epoch in range(1, MOST_MASKINGS + 1):
+        batches += masked(epoch)
+        hidden = sum(int(np.count_nonzero(batch["labels"] != PADDING)) for batch in batches)
+        if hidden >= LEAST_HIDDEN:
+            break
+    if not hidden:
+        raise ValueError("no token of the held-out texts is hidden, so nothing can be judged; give more texts")
+    return batches
 
 
 @dataclass(frozen=True)

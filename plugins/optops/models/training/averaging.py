@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def window(best: int, last: int, count: int) -> tuple[int, ...]:
-    """Returns the `count` successive epochs to average: the best one among them, half of them after it if there are."""
+    """Returns the successive epochs to average: the best one and those around it, half of `count` after it.
+
+    They are `count`, the last of them if the run ends soon after the best, and fewer if it is one of the first.
+    """
     end = min(last, best + count // 2)
     return tuple(range(max(1, end - count + 1), end + 1))
 

@@ -13,7 +13,8 @@ NORM_EPSILON = 1e-6
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
     """Returns the position table, float32 [length, width]: sines in the first half, cosines in the second.
 
-    Source: Vaswani et al. 2017, section 3.5 (there interleaved; the order of the columns is immaterial).
+    Source: Vaswani et al. 2017, section 3.5, as tensor2tensor has it: frequencies end at 1 / 10,000 itself, and sines
+    and cosines are not interleaved, which is immaterial.
     """
     half = width // 2
     frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / max(half - 1, 1))

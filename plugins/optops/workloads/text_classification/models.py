@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optops.models.bert.checkpoint import load_checkpoint
 from optops.models.bert.config import BertConfig
-from optops.models.bert.masked import MaskedBatches, MaskedTokenLoss
+from optops.models.bert.masked import MaskedBatches, MaskedTokenLoss, held_out_batches
 from optops.models.bert.model import Bert
 from optops.models.bert.slicing import from_teacher
 from optops.models.keras import keras
@@ -54,7 +54,7 @@ def pretraining_phase(settings: Pretrain, model: Bert, texts: Sequence[str], ass
         return MaskedBatches(batches, tokenizer.size, tokenizer.specials, tokenizer.mask, settings.share)
 
     loss = MaskedTokenLoss(model, seed)
-    validate = loss.held_out(list(masked(rows[:held_out] or rows)(1)))
+    validate = loss.held_out(held_out_batches(masked(rows[:held_out] or rows)))
     return Phase(settings.train(), masked(rows[held_out:]), loss, validate)
 
 

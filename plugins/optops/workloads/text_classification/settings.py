@@ -257,6 +257,11 @@ class TextDistill(Distill):
         "not given.",
     )
 
+    @classmethod
+    def has_default(cls, model: TextModel) -> bool:
+        """Returns whether a model has layers to halve."""
+        return model.layers > 1
+
     @model_validator(mode="before")
     @classmethod
     def _has_half_of_the_layers(cls, value: Any, info: ValidationInfo) -> Any:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import NaiveAnswers, Phase, Report, Sections, Workload, named_files, section
+from optops.workloads.batch_room import batch_sizes
 from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.text_classification.settings import (
     CHECKS,
@@ -279,15 +280,8 @@ class TextClassificationWorkload(Workload):
 def _require_room(longest: int, recipe: Recipe) -> None:
     """Refuses batches that do not hold the longest text, now and not when the student's turn comes."""
     pretrain = section(TextModel, recipe.model).pretrain
-    sizes = {"train": recipe.train.batch_tokens} | (
-        {"model.pretrain": pretrain.batch_tokens} if pretrain.epochs else {}
-    )
-    sizes |= {
-        f"{name}.train": teaching.train.batch_tokens
-        for name, teaching in (("distill", recipe.distill), ("prune", recipe.prune))
-        if isinstance(teaching, Teaching)
-    }
-    for key, size in sizes.items():
+    sizes = {"model.pretrain": pretrain.batch_tokens} if pretrain.epochs else {}
+    for key, size in (batch_sizes(recipe) | sizes).items():
         if size < longest:
             raise ValueError(
                 f"{key}.batch_tokens is {size}, and the longest training text has {longest} tokens; raise it, or lower "

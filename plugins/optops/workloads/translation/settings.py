@@ -140,6 +140,11 @@ class TranslationModel(Section):
             raise ValueError(
                 f"width {self.width} is not divisible by heads {self.heads}; choose another number of heads"
             )
+        if 2 * self.serving.beam + 2 > self.vocabulary:
+            raise ValueError(
+                f"a beam of {self.serving.beam} needs a vocabulary of at least {2 * self.serving.beam + 2}, and it is "
+                f"{self.vocabulary}; narrow `serving.beam`"
+            )
         imports = [name for name in ("saved_model", "keras") if getattr(self, name) is not None]
         if len(imports) > 1:
             raise ValueError("`saved_model` and `keras` both name a model to import; keep one")
@@ -187,6 +192,22 @@ class TranslationDistill(Distill):
         default_factory=lambda: {"decoder_layers": 1},
         description="Sizes of the student that differ from the model's, for example `decoder_layers: 1`.",
     )
+
+    @classmethod
+    def has_default(cls, model: TranslationModel) -> bool:
+        """Returns whether a model has decoder layers to spare."""
+        return model.decoder_layers > 1
+
+    @model_validator(mode="after")
+    def _is_smaller_than_the_model(self, info: ValidationInfo) -> Self:
+        model = (info.context or {}).get("model")
+        described = "student" in self.model_fields_set
+        if isinstance(model, TranslationModel) and not described and not self.has_default(model):
+            raise ValueError(
+                "the model has one decoder layer, which its student would have too; name other sizes in `student`, or "
+                "write `off`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _starts_from_layers_that_there_are(self, info: ValidationInfo) -> Self:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import NaiveAnswers, Report, Sections, Workload, named_files, section
+from optops.workloads.batch_room import batch_sizes
 from optops.workloads.splits import SPLIT_NAMES, within_folder
 from optops.workloads.translation.settings import (
     CHECKS,
@@ -136,16 +137,29 @@ class TranslationWorkload(Workload):
     # Training
 
     def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
-        """Trains the tokenizer."""
-        from optops.workloads.translation.tokenizer import TOKENIZER_FILE, train_tokenizer
+        """Trains the tokenizer, and refuses what it leaves no room for.
+
+        Raises:
+            ValueError: If a batch holds not even the shortest pair.
+        """
+        from optops.workloads.translation.tokenizer import TOKENIZER_FILE, load_tokenizer, train_tokenizer
 
         sources, targets = list(examples["source"]), list(examples["target"])
         train_tokenizer(sources, targets, section(TranslationModel, recipe.model).vocabulary, assets / TOKENIZER_FILE)
+        tokenizer = load_tokenizer(assets)
+        both = zip(tokenizer.encode(sources), tokenizer.encode(targets), strict=True)
+        shortest = min((max(len(source), len(target)) + 1 for source, target in both), default=0)
+        for key, size in batch_sizes(recipe).items():
+            if size < shortest:
+                raise ValueError(
+                    f"{key}.batch_tokens is {size}, and the shortest training pair has {shortest} tokens; raise it"
+                )
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh Transformer."""
         from optops.models.base import load_architecture
         from optops.models.keras import keras
+        from optops.models.transformer.search import SearchSettings
         from optops.workloads.translation.tokenizer import load_tokenizer
 
         model = section(TranslationModel, recipe.model)
@@ -155,7 +169,10 @@ class TranslationWorkload(Workload):
             "max_positions": model.serving.max_length,
         }
         keras.utils.set_random_seed(recipe.seed)
-        return ARCHITECTURE, load_architecture(ARCHITECTURE).build(sizes)
+        built = load_architecture(ARCHITECTURE).build(sizes)
+        # The texts may have given fewer pieces than were asked for.
+        SearchSettings.from_mapping(self.serving(recipe)).check_fits(built.config)
+        return ARCHITECTURE, built
 
     def import_model(self, recipe: Recipe, folder: Path) -> None:
         """Takes over a SavedModel or a .keras file and its tokenizer."""

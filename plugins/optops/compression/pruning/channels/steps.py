@@ -46,7 +46,7 @@ class ChannelPruning(Protocol):
 def prune_steps(
     model: Any, settings: ChannelPruning, data: PruningData, report: Callable[[str], None]
 ) -> Iterator[Step]:
-    """Gives one smaller model for each ratio, after sparsity training if the settings ask for it.
+    """Gives one smaller model for each ratio at which something goes, after sparsity training if it is asked for.
 
     Args:
         model: A functional or sequential Keras model; left as it is.
@@ -71,6 +71,7 @@ def prune_steps(
             epochs=settings.sparsity_epochs,
         )
     inputs = [model_inputs(model, batch) for batch in data.batches]
+    before = parameters
     for ratio in settings.ratios:
         smaller = prune_channels(
             smaller,
@@ -83,7 +84,9 @@ def prune_steps(
         )
         measure_batch_norms(smaller, inputs)
         report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
-        yield Step(ratio, smaller)
+        if smaller.count_params() < before:
+            yield Step(ratio, smaller)
+        before = smaller.count_params()
 
 
 def _criterion(name: CriterionName, model: Any, data: PruningData) -> Criterion:
