@@ -107,6 +107,12 @@ def test_sections_that_do_not_fit_are_refused(folder, wrong, right, message):
         parse_recipe(RECIPE.replace(wrong, right), folder / "tiny.yaml")
 
 
+def test_targets_of_which_bleu_counts_nothing_are_refused_before_anything_is_trained(folder):
+    words = pd.DataFrame({"source": ["dog", "the cat"], "target": ["Hund", "die Katze"], "split": "validation"})
+    with pytest.raises(ValueError, match=r"data\.validation: no target has four words.*bleu_tokenizer: char"):
+        WORKLOAD.label_checks(words, parse_recipe(RECIPE, folder / "tiny.yaml"))
+
+
 def test_a_model_of_one_decoder_layer_has_a_student_only_where_one_is_described(folder):
     one = RECIPE.replace("vocabulary: 300", "decoder_layers: 1")
     assert parse_recipe(one, folder / "tiny.yaml").distill == "off"

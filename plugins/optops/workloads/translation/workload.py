@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
+from optops.pipeline import TEST, VALIDATION
 from optops.recipe import Recipe
 from optops.sections import Distill, Teaching, Train
 from optops.workloads.base import NaiveAnswers, Report, Sections, Workload, named_files, section
@@ -117,10 +118,21 @@ class TranslationWorkload(Workload):
         return example_digests(examples)
 
     def label_checks(self, examples: "pd.DataFrame", recipe: Recipe) -> "tuple[pd.DataFrame, Sequence[RowCheck]]":
-        """Checks each pair."""
+        """Checks each pair.
+
+        Raises:
+            ValueError: If BLEU is 0 whatever a model says.
+        """
         from optops.workloads.translation.checks import translation_checks
 
         data = section(TranslationData, recipe.data)
+        for split in (VALIDATION, TEST):
+            targets = examples.loc[examples["split"] == split]
+            if len(targets) and not self.metric(self.statistics(list(targets["target"]), targets, data))[0]:
+                raise ValueError(
+                    f"data.{split}: no target has four words, of which BLEU counts what is the same: it is 0 whatever "
+                    "is said; write `data.bleu_tokenizer: char`, which counts characters, or give longer targets"
+                )
         thresholds = section(Thresholds, recipe.check_labels.thresholds)
         return translation_checks(examples, data.source_language, data.target_language, thresholds)
 
