@@ -1,6 +1,7 @@
 """Reads COCO JSON (Lin et al. 2014): one file for all images of a split."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +12,9 @@ from unicodedata import normalize
 from optops.workloads.detection.annotation import Annotation, FaultyValueError, number
 from optops.workloads.detection.boxes import Box
 from optops.workloads.images import with_slashes
+
+_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
+"""A whole number as JSON writes it."""
 
 
 @dataclass
@@ -128,7 +132,7 @@ def _key(value: Any) -> str:
 
     3.0 and "3" are 3: tables write numbers so, and tools that name images by their id.
     """
-    if isinstance(value, str) and value.isdecimal() and value == str(int(value)):
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return value
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
