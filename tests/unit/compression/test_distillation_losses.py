@@ -56,10 +56,10 @@ def constant_labels():
     return tf.constant(LABELS)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0, 0.01, 100.0])
 def test_the_soft_loss_equals_the_reference(temperature):
     value = soft_loss(constant_labels(), constant(STUDENT), constant(TEACHER), temperature)
-    assert float(value) == pytest.approx(soft_reference(temperature), rel=1e-5)
+    assert float(value) == pytest.approx(soft_reference(temperature), rel=1e-3 if temperature > 10 else 1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-24, 1e20, float("nan")])
@@ -68,17 +68,7 @@ def test_a_temperature_at_which_nothing_is_learnt_is_refused(temperature):
         DistillationSettings(temperature=temperature)
 
 
-@pytest.mark.parametrize("temperature", [0.01, 100.0])
-def test_at_the_ends_of_what_is_allowed_there_is_something_to_learn(temperature):
-    logits = constant(STUDENT)
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        value = soft_loss(constant_labels(), logits, constant(TEACHER), temperature)
-    assert float(value) == pytest.approx(soft_reference(temperature), rel=0.01)
-    assert np.isfinite(tape.gradient(value, logits)).all()
-
-
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 0.01])
 def test_its_gradient_is_the_difference_of_the_softened_distributions(temperature):
     logits = constant(STUDENT)
     with tf.GradientTape() as tape:

@@ -4,27 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from optops.compression.pruning.importance import class_losses
-from optops.compression.pruning.prune import prune
 from optops.compression.pruning.steps import PruningData, Step
+from optops.compression.pruning.units import UnitPruning, unit_steps
 from optops.models.bert.model import Bert
 from optops.models.bert.slicing import keep_layers
 from optops.models.keras import tf
 
 
-class BertPruning(Protocol):
+class BertPruning(UnitPruning, Protocol):
     """What the pruner reads of the recipe's section `prune`."""
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Shares of heads and units to remove in all, of the layers that stay; rising."""
 
     @property
     def layers(self) -> int:
         """Layers to leave out."""
-
-    @property
-    def heads(self) -> bool:
-        """Whether heads go, too."""
 
 
 def prune_steps(model: Bert, settings: BertPruning, data: PruningData, report: Callable[[str], None]) -> Iterator[Step]:
@@ -36,24 +28,11 @@ def prune_steps(model: Bert, settings: BertPruning, data: PruningData, report: C
         data: Says what matters.
         report: Gets lines for people.
     """
-    parameters = model.count_params()
     # A student of one layer has none to spare.
     smaller = drop_layers(model, min(settings.layers, model.config.depth - 1), data.batches)
     if smaller.config.depth < model.config.depth:
         report(f"{smaller.config.depth} of {model.config.depth} layers are left")
-    whole, before = smaller, model.count_params()
-    for ratio in settings.ratios:
-        smaller = prune(
-            smaller,
-            heads=ratio if settings.heads else 0.0,
-            feed_forward=ratio,
-            batches=data.batches,
-            whole=whole,
-        )
-        report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
-        if smaller.count_params() < before:
-            yield Step(ratio, smaller)
-        before = smaller.count_params()
+    yield from unit_steps(smaller, settings, data.batches, model.count_params(), report)
 
 
 def drop_layers(model: Bert, count: int, batches: Sequence[Any]) -> Bert:

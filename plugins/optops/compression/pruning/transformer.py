@@ -5,19 +5,15 @@ from typing import Any, Protocol
 
 from optops.compression.pruning.layers import drop_layers
 from optops.compression.pruning.outputs import drop_unused_outputs
-from optops.compression.pruning.prune import prune
 from optops.compression.pruning.steps import PruningData, Step
+from optops.compression.pruning.units import UnitPruning, unit_steps
 
 LEAST_OUTPUTS = 130
 """A search with the widest beam that a recipe may ask for, 64, chooses among twice as many and two more."""
 
 
-class TransformerPruning(Protocol):
+class TransformerPruning(UnitPruning, Protocol):
     """What the pruner reads of the recipe's section `prune`."""
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Shares of heads and units to remove in all, of the layers that stay; rising."""
 
     @property
     def encoder_layers(self) -> int:
@@ -30,10 +26,6 @@ class TransformerPruning(Protocol):
     @property
     def outputs(self) -> bool:
         """Whether unused outputs go."""
-
-    @property
-    def heads(self) -> bool:
-        """Whether heads go, too."""
 
 
 def prune_steps(
@@ -50,7 +42,6 @@ def prune_steps(
         data: Says what matters, and which outputs are used.
         report: Gets lines for people.
     """
-    parameters = model.count_params()
     # A student of one decoder layer has none to spare.
     spare = {stack: len(getattr(model.config, stack)) - 1 for stack in ("encoder", "decoder")}
     smaller = drop_layers(
@@ -62,16 +53,4 @@ def prune_steps(
     if settings.outputs:
         smaller = drop_unused_outputs(smaller, data.everything(), least=LEAST_OUTPUTS)
         report(f"{smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")
-    whole, before = smaller, model.count_params()
-    for ratio in settings.ratios:
-        smaller = prune(
-            smaller,
-            heads=ratio if settings.heads else 0.0,
-            feed_forward=ratio,
-            batches=data.batches,
-            whole=whole,
-        )
-        report(f"{smaller.count_params():,} of {parameters:,} parameters left at {ratio:g}")
-        if smaller.count_params() < before:
-            yield Step(ratio, smaller)
-        before = smaller.count_params()
+    yield from unit_steps(smaller, settings, data.batches, model.count_params(), report)
