@@ -2,7 +2,10 @@
 #ifndef OPTOPS_CORE_ALIGNED_H_
 #define OPTOPS_CORE_ALIGNED_H_
 
+#include <sys/mman.h>
+
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -19,12 +22,36 @@ struct Free {
 template <typename T>
 using Aligned = std::unique_ptr<T[], Free>;
 
-// Returns memory for `count` elements; throws std::bad_alloc where there is none.
+// Of a large page: memory that is read straight on is read faster in these, for a processor has to
+// look up the place of each page.
+inline constexpr std::size_t kLargePage = std::size_t{1} << 21;
+
+// Asks the system for large pages where whole ones fit into so many bytes, and, if they have been
+// written already, to move them there. It is advice: where it is not taken, all works as before.
+inline void prefer_large_pages(const void* memory, std::size_t bytes, bool written) {
+  const auto start = reinterpret_cast<std::uintptr_t>(memory);
+  const std::uintptr_t first = (start + kLargePage - 1) / kLargePage * kLargePage;
+  const std::uintptr_t end = (start + bytes) / kLargePage * kLargePage;
+  if (end <= first) return;
+#if defined(MADV_HUGEPAGE)
+  madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+#endif
+#if defined(__linux__)
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers lack
+  if (written) madvise(reinterpret_cast<void*>(first), end - first, kCollapse);
+#endif
+}
+
+// Returns memory for `count` elements, in large pages where it takes some and the system has them;
+// throws std::bad_alloc where there is none.
 template <typename T>
 Aligned<T> allocate(std::size_t count) {
-  const std::size_t bytes = (count * sizeof(T) + kCacheLine - 1) / kCacheLine * kCacheLine;
-  void* memory = std::aligned_alloc(kCacheLine, bytes ? bytes : kCacheLine);
-  if (!memory) throw std::bad_alloc();
+  const std::size_t wanted = count * sizeof(T);
+  const std::size_t unit = wanted < kLargePage ? kCacheLine : kLargePage;
+  const std::size_t bytes = (wanted + kCacheLine - 1) / kCacheLine * kCacheLine;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, unit, bytes ? bytes : kCacheLine) != 0) throw std::bad_alloc();
+  prefer_large_pages(memory, bytes, false);
   return Aligned<T>(static_cast<T*>(memory));
 }
 
@@ -45,9 +72,9 @@ class Scratch {
     return memory_.get();
   }
 
-  // Gives the memory back if it is more than is kept.
-  void trim() {
-    if (count_ * sizeof(T) <= kKeptBytes) return;
+  // Gives the memory back if it is more than `most` bytes.
+  void trim(std::size_t most = kKeptBytes) {
+    if (count_ * sizeof(T) <= most) return;
     memory_.reset();
     count_ = 0;
   }

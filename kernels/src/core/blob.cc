@@ -88,6 +88,7 @@ Block Block::around(const void* bytes, int64_t count) {
   Block block;
   block.data_ = static_cast<uint8_t*>(const_cast<void*>(bytes));
   block.bytes_ = count;
+  prefer_large_pages(bytes, count, true);
   return block;
 }
 
