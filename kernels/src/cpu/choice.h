@@ -40,14 +40,15 @@ static void choose(const ChoiceTask& task, int64_t rows, int64_t panel_begin, in
     task.best[i] = -__builtin_inff();
     task.best_outputs[i] = -1;
   }
-  const auto take = [&](int64_t row, int64_t column, const typename Precision::Sum* sums) {
+  const auto take_row = [&](int64_t row, int64_t column, const Finish<Precision>& finish,
+                            const typename Precision::Sum* sums) {
     const int64_t left = task.product.outputs - column;
     Floats values[kVectors];
     Floats largest = spread(-__builtin_inff());
     for (int v = 0; v < kVectors; ++v) {
       values[v] = spread(-__builtin_inff());
       if (v * kWidth >= left) continue;
-      values[v] = finish<Precision>(task.product, row, column + v * kWidth, sums[v]);
+      values[v] = finish(row, v, sums[v]);
       for (int64_t lane = left - v * kWidth; lane < kWidth; ++lane)
         values[v][lane] = -__builtin_inff();
       largest = values[v] > largest ? values[v] : largest;
@@ -71,6 +72,11 @@ static void choose(const ChoiceTask& task, int64_t rows, int64_t panel_begin, in
     const int64_t tile = row * task.tiles + column / kTileWidth;
     task.largest[tile] = most;
     task.sums[tile] = sum_of(total);
+  };
+  const auto take = [&](int64_t row, int64_t count, int64_t column,
+                        const typename Precision::Sum(*sums)[kVectors]) {
+    const Finish<Precision> finish(task.product, column);
+    for (int64_t i = 0; i < count; ++i) take_row(row + i, column, finish, sums[i]);
   };
   each_tile<Precision>(task.product, 0, rows, panel_begin, panel_end, take);
 }

@@ -170,12 +170,13 @@ struct Int8 {
 #endif
 
 // Sums of one tile: `Rows` rows, the panel's columns from `column` on. `next`: the line that
-// `Ahead::kNext` asks for in the first group.
+// `Ahead::kNext` asks for in the first group. A function of its own, so that the tile gets all
+// registers whatever is around it.
 template <typename Precision, int Rows, Ahead kAhead>
-static inline void sum_tile(const typename Precision::Input* x, int64_t x_stride,
-                            const uint8_t* weights, const uint8_t* next, int64_t groups,
-                            const typename Precision::Sum* start,
-                            typename Precision::Sum (&sums)[kMostRows][kVectors]) {
+[[gnu::noinline]] static void sum_tile(const typename Precision::Input* x, int64_t x_stride,
+                                       const uint8_t* weights, const uint8_t* next, int64_t groups,
+                                       const typename Precision::Sum* start,
+                                       typename Precision::Sum (&sums)[kMostRows][kVectors]) {
   using Sum = typename Precision::Sum;
   Sum tile[Rows][kVectors];
 #pragma GCC unroll 8
@@ -227,53 +228,85 @@ static inline void sum_rows(int rows, const typename Precision::Input* x, int64_
   }
 }
 
-static inline Floats activate(Floats value, optops_activation activation) {
+template <optops_activation kActivation>
+static inline Floats activate(Floats value) {
+  if constexpr (kActivation == OPTOPS_RELU) {
+    return value < 0.0F ? Floats{} : value;  // NaN stays NaN
+  } else if constexpr (kActivation == OPTOPS_GELU_ERF) {
+    return 0.5F * value * (1.0F + error_function(value * 0.70710678F));
+  } else if constexpr (kActivation == OPTOPS_GELU_TANH) {
+    return 0.5F * value *
+           (1.0F + hyperbolic_tangent(0.79788456F * (value + 0.044715F * value * value * value)));
+  } else if constexpr (kActivation == OPTOPS_SILU) {
+    return value / (1.0F + exponential(-value));
+  } else {
+    return value;
+  }
+}
+
+// Calls body<activation>(), so that it is chosen once and not for each value.
+template <typename Body>
+static inline void with_activation(optops_activation activation, Body body) {
   switch (activation) {
     case OPTOPS_RELU:
-      return value < 0.0F ? Floats{} : value;  // NaN stays NaN
+      return body.template operator()<OPTOPS_RELU>();
     case OPTOPS_GELU_ERF:
-      return 0.5F * value * (1.0F + error_function(value * 0.70710678F));
+      return body.template operator()<OPTOPS_GELU_ERF>();
     case OPTOPS_GELU_TANH:
-      return 0.5F * value *
-             (1.0F + hyperbolic_tangent(0.79788456F * (value + 0.044715F * value * value * value)));
+      return body.template operator()<OPTOPS_GELU_TANH>();
     case OPTOPS_SILU:
-      return value / (1.0F + exponential(-value));
+      return body.template operator()<OPTOPS_SILU>();
     default:
-      return value;
+      return body.template operator()<OPTOPS_LINEAR>();
   }
 }
 
-// Returns a vector of sums as outputs: scaled, with the bias.
+// What the sums of a tile become outputs with; the columns' own numbers stay in registers for all
+// of its rows.
 template <typename Precision>
-static inline Floats finish(const ProductTask& task, int64_t row, int64_t column,
-                            typename Precision::Sum sum) {
-  const Floats bias = load<Floats>(task.bias + column);
-  if constexpr (Precision::kInteger) {
-    const Floats scales = load<Floats>(task.column_scales + column) * task.row_scales[row];
-    return __builtin_convertvector(sum, Floats) * scales + bias;
-  } else {
-    return sum + bias;
-  }
-}
+struct Finish {
+  Floats bias[kVectors], scales[kVectors];
+  const float* row_scales;
 
-// Writes one row of a tile: scales, bias, activation, residual.
-template <typename Precision>
-static inline void finish_row(const ProductTask& task, int64_t row, int64_t column,
-                              const typename Precision::Sum* sums) {
-  float* y = task.y + row * task.y_stride + column;
-  const float* residual = task.residual ? task.residual + row * task.y_stride + column : nullptr;
-  const int64_t left = task.outputs - column;
-  for (int v = 0; v < kVectors && v * kWidth < left; ++v) {
-    const int64_t at = column + v * kWidth;
-    Floats value = activate(finish<Precision>(task, row, at, sums[v]), task.activation);
-    const int64_t count = left - v * kWidth < kWidth ? left - v * kWidth : kWidth;
-    if (count == kWidth) {
-      if (residual) value += load<Floats>(residual + v * kWidth);
-      store(y + v * kWidth, value);
+  Finish(const ProductTask& task, int64_t column) : row_scales(task.row_scales) {
+    memcpy(bias, task.bias + column, sizeof(bias));
+    if constexpr (Precision::kInteger) memcpy(scales, task.column_scales + column, sizeof(scales));
+  }
+
+  // Returns a vector of sums as outputs: scaled, with the bias.
+  inline Floats operator()(int64_t row, int v, typename Precision::Sum sum) const {
+    if constexpr (Precision::kInteger) {
+      return __builtin_convertvector(sum, Floats) * (scales[v] * row_scales[row]) + bias[v];
     } else {
-      for (int64_t i = 0; i < count; ++i) {
-        y[v * kWidth + i] = residual ? value[i] + residual[v * kWidth + i] : value[i];
-      }
+      return sum + bias[v];
+    }
+  }
+};
+
+// Writes the first `count` of a vector, with the residual if there is one.
+static inline void write_outputs(Floats value, const float* residual, int64_t count, float* y) {
+  if (count >= kWidth) {
+    store(y, residual ? value + load<Floats>(residual) : value);
+  } else {
+    for (int64_t i = 0; i < count; ++i) y[i] = residual ? value[i] + residual[i] : value[i];
+  }
+}
+
+// Writes the rows of a tile: scales, bias, activation, residual.
+template <typename Precision, optops_activation kActivation>
+static inline void write_rows(const ProductTask& task, int64_t row, int64_t rows, int64_t column,
+                              const typename Precision::Sum (*sums)[kVectors]) {
+  const Finish<Precision> finish(task, column);
+  const int64_t left = task.outputs - column;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t at = (row + i) * task.y_stride + column;
+    float* y = task.y + at;
+    const float* residual = task.residual ? task.residual + at : nullptr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const Floats value = activate<kActivation>(finish(row + i, v, sums[i][v]));
+      write_outputs(value, residual ? residual + v * kWidth : nullptr, left - v * kWidth,
+                    y + v * kWidth);
     }
   }
 }
@@ -287,7 +320,7 @@ static inline void finish_row(const ProductTask& task, int64_t row, int64_t colu
 namespace optops::OPTOPS_NAMESPACE {
 
 // Computes all tiles of the panels [panel_begin, panel_end) and rows [row_begin, row_end), and
-// hands each row of a tile on: `take(row, column, sums)`.
+// hands each on: `take(row, rows, column, sums)`.
 template <typename Precision, typename Take>
 static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t row_end,
                              int64_t panel_begin, int64_t panel_end, Take take) {
@@ -326,7 +359,7 @@ static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t
           sum_rows<Precision, Ahead::kNothing>(rows, from, task.x_stride, weights, next,
                                                task.groups, start, sums);
         }
-        for (int i = 0; i < rows; ++i) take(row + i, column, sums[i]);
+        take(row, rows, column, sums);
       }
     }
   }
@@ -335,9 +368,12 @@ static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t
 template <typename Precision>
 static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
                     int64_t panel_begin, int64_t panel_end) {
+  using Sum = typename Precision::Sum;
   each_tile<Precision>(task, row_begin, row_end, panel_begin, panel_end,
-                       [&](int64_t row, int64_t column, const typename Precision::Sum* sums) {
-                         finish_row<Precision>(task, row, column, sums);
+                       [&](int64_t row, int64_t rows, int64_t column, const Sum(*sums)[kVectors]) {
+                         with_activation(task.activation, [&]<optops_activation kActivation>() {
+                           write_rows<Precision, kActivation>(task, row, rows, column, sums);
+                         });
                        });
 }
 
@@ -353,6 +389,13 @@ static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* r
 static inline void write_quantized(const float* x, int64_t inputs, int64_t stride, float inverse,
                                    uint8_t* quantized) {
   int64_t i = 0;
+#if defined(__AVX512F__)
+  for (; i + kWidth <= inputs; i += kWidth) {
+    const Floats shifted = load<Floats>(x + i) * inverse + kRounder;
+    const Words bytes = load<Words>(&shifted) ^ 0x80;
+    _mm512_mask_cvtepi32_storeu_epi8(quantized + i, 0xffff, load<__m512i>(&bytes));
+  }
+#endif
   for (; i < inputs; ++i) {
     const float shifted = x[i] * inverse + kRounder;
     uint32_t bits;  // its lowest byte is the rounded value as a signed byte
@@ -391,17 +434,29 @@ static void quantize_rows(const float* x, int64_t rows, int64_t inputs, void* to
                           float* scales) {
   auto* quantized = static_cast<Int8::Input*>(to);
   for (int64_t row = 0; row < rows; ++row, x += inputs, quantized += stride) {
-    Floats largest = {}, poison = {};  // 0 * x is NaN where x is not finite
+    // Several side by side, for each waits for the one before.
+    constexpr int kSide = 4;
+    Floats largest[kSide] = {}, poison[kSide] = {};  // 0 * x is NaN where x is not finite
+    const auto see = [&](int side, Floats value) {
+      const Words bits = load<Words>(&value) & 0x7fffffffU;
+      const Floats size = load<Floats>(&bits);
+      largest[side] = size > largest[side] ? size : largest[side];
+      poison[side] += value * 0.0F;
+    };
     int64_t i = 0;
-    for (; i + kWidth <= inputs; i += kWidth) {
-      const Floats value = load<Floats>(x + i), size = value < 0.0F ? -value : value;
-      largest = size > largest ? size : largest;
-      poison += value * 0.0F;
+    for (; i + kSide * kWidth <= inputs; i += kSide * kWidth) {
+#pragma GCC unroll 4
+      for (int side = 0; side < kSide; ++side) see(side, load<Floats>(x + i + side * kWidth));
+    }
+    for (; i + kWidth <= inputs; i += kWidth) see(0, load<Floats>(x + i));
+    for (int side = 1; side < kSide; ++side) {
+      largest[0] = largest[side] > largest[0] ? largest[side] : largest[0];
+      poison[0] += poison[side];
     }
     float most = 0.0F, finite = 0.0F;
     for (int lane = 0; lane < kWidth; ++lane) {
-      if (largest[lane] > most) most = largest[lane];
-      finite += poison[lane];
+      if (largest[0][lane] > most) most = largest[0][lane];
+      finite += poison[0][lane];
     }
     for (; i < inputs; ++i) {
       if (magnitude(x[i]) > most) most = magnitude(x[i]);

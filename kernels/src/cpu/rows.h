@@ -75,14 +75,16 @@ static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
 static void activate_rows(const float* x, int64_t rows, int64_t width, const float* bias,
                           optops_activation activation, float* y) {
   const int64_t whole = width / kWidth * kWidth;
-  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
-    for (int64_t i = 0; i < whole; i += kWidth)
-      store(y + i, activate(load<Floats>(x + i) + load<Floats>(bias + i), activation));
-    Floats rest = {};
-    for (int64_t i = whole; i < width; ++i) rest[i - whole] = x[i] + bias[i];
-    rest = activate(rest, activation);
-    for (int64_t i = whole; i < width; ++i) y[i] = rest[i - whole];
-  }
+  with_activation(activation, [&]<optops_activation kActivation>() {
+    for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+      for (int64_t i = 0; i < whole; i += kWidth)
+        store(y + i, activate<kActivation>(load<Floats>(x + i) + load<Floats>(bias + i)));
+      Floats rest = {};
+      for (int64_t i = whole; i < width; ++i) rest[i - whole] = x[i] + bias[i];
+      rest = activate<kActivation>(rest);
+      for (int64_t i = whole; i < width; ++i) y[i] = rest[i - whole];
+    }
+  });
 }
 
 static void softmax_rows(const float* x, int64_t rows, int64_t width, const int32_t* counts,

@@ -17,11 +17,15 @@ int64_t element_of(const KernelTable& table, optops_precision precision) {
   return precision == OPTOPS_FP32 ? 4 : precision == OPTOPS_BF16 ? 2 : table.int8_bytes;
 }
 
-// Elements from one prepared row to the next; not a multiple of 1 KB, for the reason of row_stride.
+// Elements from one prepared row to the next: an odd number of cache lines, so that neighbouring
+// rows do not share places in the cache. A few short ones lie close together.
 int64_t stride_of(const KernelTable& table, const ProductWeights& weights) {
-  const int64_t element = element_of(table, weights.precision), float_bytes = sizeof(float);
+  const int64_t element = element_of(table, weights.precision), line = kCacheLine;
   const int64_t values = groups(weights.inputs, weights.precision) * group_of(weights.precision);
-  return row_stride(values * element / float_bytes) * float_bytes / element;
+  const int64_t lines = values * element / line;
+  return lines < 4 || (lines % 2 && lines * line == values * element)
+             ? values
+             : ((lines + 1) | 1) * line / element;
 }
 
 int64_t bytes_of(const KernelTable& table, const ProductWeights& weights, int64_t rows) {
@@ -45,10 +49,10 @@ void Activations::reserve(const ProductWeights& weights, int64_t rows, int threa
   normed_.of(threads * weights.inputs);
 }
 
-void Activations::trim() {
-  bytes_.trim();
-  scales_.trim();
-  normed_.trim();
+void Activations::trim(std::size_t most) {
+  bytes_.trim(most);
+  scales_.trim(most);
+  normed_.trim(most);
 }
 
 PreparedRows prepare(Team& team, const KernelTable& table, const ProductWeights& weights,

@@ -2,8 +2,10 @@
 #ifndef OPTOPS_LAYERS_PRODUCT_H_
 #define OPTOPS_LAYERS_PRODUCT_H_
 
+#include <cstddef>
 #include <cstdint>
 
+#include "core/aligned.h"
 #include "core/thread_pool.h"
 #include "cpu/kernel_table.h"
 #include "pack/product_weights.h"
@@ -30,7 +32,7 @@ class Activations {
   void reserve(const ProductWeights& weights, int64_t rows, int threads);
 
   // Gives back what only large calls need.
-  void trim();
+  void trim(std::size_t most = kKeptBytes);
 
  private:
   friend PreparedRows prepare(Team&, const KernelTable&, const ProductWeights&, const float*,
