@@ -45,30 +45,39 @@ optops_encoder_config config_of(int32_t precision) {
   return {kWidth, kHeadSize, 2, kHeads, kUnits, 1, 1e-6F, OPTOPS_GELU_TANH, precision, nullptr};
 }
 
-void sentences_of_all_lengths_are_encoded_alike_by_many_callers() {
+void expect_alike(const std::vector<int64_t>& starts, int32_t precision) {
   const Weights weights;
-  const int64_t starts[] = {0, 1, 50, 51, 180, 188};
-  const auto x = random_values(188 * kWidth, 7);
-  for (int32_t precision : {OPTOPS_FP32, OPTOPS_BF16, OPTOPS_INT8}) {
-    const optops_encoder_config config = config_of(precision);
-    optops_encoder* encoder = optops_encoder_pack(&config, weights.pointers().data(), 26, nullptr);
-    expect(encoder, "an encoder can be packed");
-    std::vector<float> expected(x.size());
-    expect(
-        optops_encoder_run(encoder, x.data(), starts, 5, expected.data(), 1, nullptr) == OPTOPS_OK,
-        "and run");
-    for (float value : expected) expect(std::isfinite(value), "its outputs are finite");
-    std::vector<std::thread> callers;
-    for (int i = 0; i < 4; ++i) {
-      callers.emplace_back([&, i] {
-        auto y = x;  // in place
-        optops_encoder_run(encoder, y.data(), starts, 5, y.data(), 1 + i, nullptr);
-        expect(y == expected, "any number of threads gives the same, also in place");
-      });
-    }
-    for (std::thread& caller : callers) caller.join();
-    optops_encoder_free(encoder);
+  const auto sentences = static_cast<int64_t>(starts.size()) - 1;
+  const auto x = random_values(starts.back() * kWidth, 7);
+  const optops_encoder_config config = config_of(precision);
+  optops_encoder* encoder = optops_encoder_pack(&config, weights.pointers().data(), 26, nullptr);
+  expect(encoder, "an encoder can be packed");
+  std::vector<float> expected(x.size());
+  expect(optops_encoder_run(encoder, x.data(), starts.data(), sentences, expected.data(), 1,
+                            nullptr) == OPTOPS_OK,
+         "and run");
+  for (float value : expected) expect(std::isfinite(value), "its outputs are finite");
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&, i] {
+      auto y = x;  // in place
+      optops_encoder_run(encoder, y.data(), starts.data(), sentences, y.data(), 1 + i, nullptr);
+      expect(y == expected, "any number of threads gives the same, also in place");
+    });
   }
+  for (std::thread& caller : callers) caller.join();
+  optops_encoder_free(encoder);
+}
+
+void sentences_of_all_lengths_are_encoded_alike_by_many_callers() {
+  for (int32_t precision : {OPTOPS_FP32, OPTOPS_BF16, OPTOPS_INT8})
+    expect_alike({0, 1, 50, 51, 180, 188}, precision);
+}
+
+void so_many_sentences_that_each_thread_has_some_of_its_own_are_encoded_alike() {
+  std::vector<int64_t> starts{0};
+  for (int i = 0; i < 90; ++i) starts.push_back(starts.back() + 30 + i % 7);
+  expect_alike(starts, OPTOPS_INT8);
 }
 
 void hostile_configs_are_refused() {
@@ -139,6 +148,7 @@ void hostile_sentences_are_refused() {
 
 int main() {
   sentences_of_all_lengths_are_encoded_alike_by_many_callers();
+  so_many_sentences_that_each_thread_has_some_of_its_own_are_encoded_alike();
   hostile_configs_are_refused();
   hostile_sentences_are_refused();
   return optops::tests::outcome();

@@ -105,6 +105,14 @@ def make_model(norm_first, sizes=TAILS):
     return layers, last_norm, x
 
 
+def as_arrays(layers, last_norm, x, lengths):
+    """What RUN reads."""
+    arrays = {"x": x, "lengths": lengths} | {f"{i}/heads": layer.heads for i, layer in enumerate(layers)}
+    for i, layer in enumerate(layers):
+        arrays |= {f"{i}/{name}/{j}": getattr(layer, name)[j] for name in PAIRS for j in (0, 1)}
+    return arrays | ({f"last_norm/{j}": last_norm[j] for j in (0, 1)} if last_norm else {})
+
+
 @pytest.fixture
 def encoder():
     layers, last_norm, _ = make_model(norm_first=True)
@@ -114,17 +122,22 @@ def encoder():
 @pytest.mark.parametrize(("norm_first", "sizes"), [(True, TAILS), (False, TAILS), (False, KILOBYTES)])
 def test_it_agrees_with_float64_and_threads_change_no_bit(isa, norm_first, sizes, run_under):
     layers, last_norm, x = make_model(norm_first, sizes)
-    arrays = {"x": x, "lengths": LENGTHS} | {f"{i}/heads": layer.heads for i, layer in enumerate(layers)}
-    for i, layer in enumerate(layers):
-        arrays |= {f"{i}/{name}/{j}": getattr(layer, name)[j] for name in PAIRS for j in (0, 1)}
-    arrays |= {f"last_norm/{j}": last_norm[j] for j in (0, 1)} if last_norm else {}
-    found = run_under(isa, RUN, arrays)
+    found = run_under(isa, RUN, as_arrays(layers, last_norm, x, LENGTHS))
     for precision, tolerance in TOLERANCE.items():
         np.testing.assert_array_equal(found[f"{precision}/1"], found[f"{precision}/2"])
         for row, length in enumerate(LENGTHS):
             expected = reference(x[row, :length], layers, 16, last_norm)
             np.testing.assert_allclose(found[f"{precision}/1"][row, :length], expected, atol=tolerance, rtol=0)
             assert not found[f"{precision}/1"][row, length:].any()
+
+
+def test_so_many_sentences_that_each_thread_has_some_of_its_own_come_out_the_same(isa, run_under):
+    layers, last_norm, _ = make_model(norm_first=True)
+    x = np.random.default_rng(1).normal(size=(48, 80, 40)).astype(np.float32)
+    lengths = [80] * 23 + [1, 80, 79] + [80] * 22
+    found = run_under(isa, RUN, as_arrays(layers, last_norm, x, lengths))
+    for precision in TOLERANCE:
+        np.testing.assert_array_equal(found[f"{precision}/1"], found[f"{precision}/2"])
 
 
 def test_neither_padding_nor_order_nor_neighbours_change_a_bit(encoder):
