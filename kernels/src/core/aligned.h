@@ -15,44 +15,54 @@ namespace optops {
 
 inline constexpr std::size_t kCacheLine = 64;
 
+// Memory from this size on comes straight from the system, and goes back there.
+inline constexpr std::size_t kLargePage = std::size_t{1} << 21;
+
+// Small pages are there once they are written to. Of large ones all is there at once; what is read
+// straight on is read faster in them, for a processor has to look up the place of each page.
+enum class Pages { kSmall, kLarge };
+
 struct Free {
-  void operator()(void* memory) const { std::free(memory); }
+  std::size_t mapped = 0;  // bytes from the system; 0: from the heap
+
+  void operator()(void* memory) const {
+    if (mapped) {
+      munmap(memory, mapped);
+    } else {
+      std::free(memory);
+    }
+  }
 };
 
 template <typename T>
 using Aligned = std::unique_ptr<T[], Free>;
 
-// Of a large page: memory that is read straight on is read faster in these, for a processor has to
-// look up the place of each page.
-inline constexpr std::size_t kLargePage = std::size_t{1} << 21;
-
-// Asks the system for large pages where whole ones fit into so many bytes, and, if they have been
-// written already, to move them there. It is advice: where it is not taken, all works as before.
-inline void prefer_large_pages(const void* memory, std::size_t bytes, bool written) {
-  const auto start = reinterpret_cast<std::uintptr_t>(memory);
-  const std::uintptr_t first = (start + kLargePage - 1) / kLargePage * kLargePage;
-  const std::uintptr_t end = (start + bytes) / kLargePage * kLargePage;
-  if (end <= first) return;
-#if defined(MADV_HUGEPAGE)
-  madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
-#endif
-#if defined(__linux__)
-  constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers lack
-  if (written) madvise(reinterpret_cast<void*>(first), end - first, kCollapse);
-#endif
-}
-
-// Returns memory for `count` elements, in large pages where it takes some and the system has them;
-// throws std::bad_alloc where there is none.
+// Returns memory for `count` elements; throws std::bad_alloc where there is none.
 template <typename T>
-Aligned<T> allocate(std::size_t count) {
+Aligned<T> allocate(std::size_t count, Pages pages) {
   const std::size_t wanted = count * sizeof(T);
   const std::size_t unit = wanted < kLargePage ? kCacheLine : kLargePage;
-  const std::size_t bytes = (wanted + kCacheLine - 1) / kCacheLine * kCacheLine;
-  void* memory = nullptr;
-  if (posix_memalign(&memory, unit, bytes ? bytes : kCacheLine) != 0) throw std::bad_alloc();
-  prefer_large_pages(memory, bytes, false);
-  return Aligned<T>(static_cast<T*>(memory));
+  const std::size_t bytes = wanted ? (wanted + unit - 1) / unit * unit : unit;
+  if (unit == kCacheLine) {
+    void* memory = std::aligned_alloc(kCacheLine, bytes);
+    if (!memory) throw std::bad_alloc();
+    return Aligned<T>(static_cast<T*>(memory));
+  }
+  // So much more that a multiple of a large page's size is within; what is around goes back.
+  void* found =
+      mmap(nullptr, bytes + kLargePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (found == MAP_FAILED) throw std::bad_alloc();
+  auto* start = static_cast<char*>(found);
+  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(start) % kLargePage;
+  const std::size_t before = beyond ? kLargePage - beyond : 0;
+  if (before) munmap(start, before);
+  munmap(start + before + bytes, kLargePage - before);
+#if defined(MADV_HUGEPAGE)
+  // Advice, for the pages that are filled: where the system has none, all works as before.
+  if (pages == Pages::kLarge)
+    madvise(start + before, wanted / kLargePage * kLargePage, MADV_HUGEPAGE);
+#endif
+  return Aligned<T>(reinterpret_cast<T*>(start + before), Free{bytes});
 }
 
 // Scratch up to this size is kept by the calling thread for its next call. To get more anew takes
@@ -64,9 +74,11 @@ inline constexpr std::size_t kKeptBytes = std::size_t{1} << 26;
 template <typename T>
 class Scratch {
  public:
+  explicit Scratch(Pages pages = Pages::kLarge) : pages_(pages) {}
+
   T* of(std::size_t count) {
     if (count > count_) {
-      memory_ = allocate<T>(count);
+      memory_ = allocate<T>(count, pages_);
       count_ = count;
     }
     return memory_.get();
@@ -80,6 +92,7 @@ class Scratch {
   }
 
  private:
+  Pages pages_;
   Aligned<T> memory_;
   std::size_t count_ = 0;
 };

@@ -72,7 +72,7 @@ int64_t number_of(float value) {
 
 Block Block::of_size(int64_t bytes) {
   Block block;
-  block.owned_ = allocate<uint8_t>(bytes);
+  block.owned_ = allocate<uint8_t>(bytes, Pages::kLarge);
   block.data_ = block.owned_.get();
   block.bytes_ = bytes;
   return block;
@@ -88,7 +88,6 @@ Block Block::around(const void* bytes, int64_t count) {
   Block block;
   block.data_ = static_cast<uint8_t*>(const_cast<void*>(bytes));
   block.bytes_ = count;
-  prefer_large_pages(bytes, count, true);
   return block;
 }
 

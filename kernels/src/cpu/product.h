@@ -261,8 +261,8 @@ static inline void with_activation(optops_activation activation, Body body) {
   }
 }
 
-// What the sums of a tile become outputs with; the columns' own numbers stay in registers for all
-// of its rows.
+// What the sums of a tile become outputs with: the columns' own numbers, loaded once for the rows
+// that are finished together.
 template <typename Precision>
 struct Finish {
   Floats bias[kVectors], scales[kVectors];

@@ -43,8 +43,8 @@ struct TileShapes {
   }
 
 // Sums of up to 16 rows and the whole panel; [16][kVectors]. `meanwhile()` is called once for each
-// block of the inputs. `Ahead`: the weights come from memory, and are the larger part of the work.
-template <typename Precision, bool Ahead, typename Meanwhile>
+// block of the inputs. `kFromMemory`: the weights are the larger part of the work.
+template <typename Precision, bool kFromMemory, typename Meanwhile>
 static inline void sum_narrow(const uint8_t* x, int64_t x_bytes, const uint8_t* weights,
                               int64_t blocks, const typename Precision::Sum* start,
                               typename Precision::Sum* sums, Meanwhile meanwhile) {
@@ -53,7 +53,7 @@ static inline void sum_narrow(const uint8_t* x, int64_t x_bytes, const uint8_t* 
   OPTOPS_START_TILE(2, start + 2);
   OPTOPS_START_TILE(3, start + 3);
   for (int64_t block = 0; block < blocks; ++block, weights += kTileGroups * kGroupStride) {
-    if constexpr (Ahead) {
+    if constexpr (kFromMemory) {
       for (int64_t line = 0; line < kTileGroups * kGroupStride; line += kLine)
         __builtin_prefetch(weights + kPrefetch + line);
     }
@@ -173,6 +173,7 @@ static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, in
     Sum start[kVectors] = {};
     if constexpr (Precision::kUnsigned)
       memcpy(start, task.offsets + panel * kPanelWidth, sizeof(start));
+    asm volatile("" : : "r"(start) : "memory");  // as above: tiles are loaded from it
     const uint8_t* next = weights + panel_bytes;
     const auto meanwhile = [&] {
       complete.hand_on(handed);

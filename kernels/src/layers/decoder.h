@@ -77,7 +77,8 @@ class DecoderState {
   // Of the sentences that are still decoded.
   std::vector<int64_t> lengths_, capacities_, cache_offsets_, panel_offsets_;
   std::vector<int64_t> layer_caches_, layer_panels_;  // where a layer's floats start
-  Scratch<float> caches_, panels_, states_, wide_, context_, attention_;
+  Scratch<float> caches_{Pages::kSmall};  // most translations end long before their limit
+  Scratch<float> panels_, states_, wide_, context_, attention_;
   Scratch<float> values_, ends_, log_sums_, largest_, sums_;
   Scratch<int32_t> outputs_;
   Activations activations_;

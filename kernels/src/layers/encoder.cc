@@ -6,6 +6,7 @@
 #include <deque>
 #include <vector>
 
+#include "layers/division.h"
 #include "layers/product.h"
 
 namespace optops {
@@ -58,14 +59,9 @@ struct Workspace {
   }
 };
 
-// One for each part of the sentences.
+// One for each part of the sentences of a call.
 struct Workspaces {
   std::deque<Workspace> rooms;
-
-  Workspace& of(int64_t part) {
-    while (static_cast<int64_t>(rooms.size()) <= part) rooms.emplace_back();
-    return rooms[part];
-  }
 
   void trim() {
     for (Workspace& room : rooms) room.trim(kKeptBytes / rooms.size());
@@ -141,57 +137,17 @@ struct Call {
   }
 };
 
-// Tokens, for each byte of a weight, from which a thread has enough to do with sentences of its
-// own: it reads all of the weights for them, but meets nobody, and finds what it wrote in its own
-// cache.
-constexpr int64_t kTokensOfItsOwn = 128;
-
-// How much longer the largest share of the sentences may be than an equal one, in tokens.
-constexpr double kUneven = 1.05;
-
-// Cuts sentences into `parts` of about as many tokens each; returns the first sentence of each, and
-// their number.
-std::vector<int64_t> cut(const int64_t* starts, int64_t sentences, int parts) {
-  std::vector<int64_t> firsts{0};
-  const int64_t tokens = starts[sentences] - starts[0];
-  for (int64_t i = 0; i < sentences; ++i) {
-    const auto size = static_cast<int64_t>(firsts.size());
-    const int64_t middle = (starts[i] + starts[i + 1]) / 2 - starts[0];
-    if (size < parts && i > firsts.back() && middle * parts >= tokens * size) firsts.push_back(i);
-  }
-  firsts.push_back(sentences);
-  return firsts;
-}
-
-// What the products of all layers hold.
-struct Weights {
-  int64_t values = 0, bytes = 0;
-
-  explicit Weights(const Encoder& encoder) {
-    for (const EncoderLayer& layer : encoder.layers) {
-      for (const ProductWeights* product :
-           {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
-        values += product->inputs * product->outputs;
-        bytes += product->bytes();
-      }
+EncoderWork work_of(const Encoder& encoder) {
+  EncoderWork work{};
+  for (const EncoderLayer& layer : encoder.layers) {
+    for (const ProductWeights* product :
+         {&layer.query_key_value, &layer.output, &layer.expand, &layer.contract}) {
+      work.weights += product->inputs * product->outputs;
+      work.weight_bytes += product->bytes();
     }
+    work.attended += 2 * layer.heads * encoder.sizes.head_size;
   }
-};
-
-// Divides sentences among threads: all threads at all of them, or each at some of its own. Returns
-// the first sentence of each part, and their number.
-std::vector<int64_t> divide(const int64_t* starts, int64_t sentences, const Weights& weights,
-                            int threads) {
-  const int64_t tokens = starts[sentences] - starts[0];
-  if (threads > 1 && tokens * weights.values >= kTokensOfItsOwn * weights.bytes * threads) {
-    std::vector<int64_t> firsts = cut(starts, sentences, threads);
-    int64_t largest = 0;
-    for (size_t i = 0; i + 1 < firsts.size(); ++i)
-      largest = std::max(largest, starts[firsts[i + 1]] - starts[firsts[i]]);
-    if (static_cast<double>(largest) * threads <= kUneven * static_cast<double>(tokens))
-      return firsts;
-  }
-  return {0, sentences};
+  return work;
 }
 
 // Makes the call of some sentences, whose states are in y.
@@ -211,18 +167,20 @@ Call call_of(const Encoder& encoder, const int64_t* starts, int64_t sentences, f
 
 // Encodes sentences that there is room for.
 void encode_together(const Encoder& encoder, const float* x, const int64_t* starts,
-                     int64_t sentences, float* y, int threads, Workspaces& rooms) {
+                     int64_t sentences, float* y, int threads, Workspaces& workspaces) {
   const int64_t tokens = starts[sentences] - starts[0], width = encoder.sizes.width;
-  const Weights weights(encoder);
-  threads = threads_worth(threads, tokens * weights.values);
+  const EncoderWork work = work_of(encoder);
+  threads = threads_worth(threads, tokens * work.weights);
   if (x != y) std::memcpy(y, x, tokens * width * sizeof(float));
-  const std::vector<int64_t> firsts = divide(starts, sentences, weights, threads);
+  const std::vector<int64_t> firsts = divide(starts, sentences, work, threads);
   const auto parts = static_cast<int64_t>(firsts.size()) - 1;
+  workspaces.rooms.resize(parts);
   std::vector<Call> calls;
   for (int64_t i = 0; i < parts; ++i) {
     const int64_t* from = starts + firsts[i];
     calls.push_back(call_of(encoder, from, firsts[i + 1] - firsts[i],
-                            y + (*from - starts[0]) * width, parts > 1 ? 1 : threads, rooms.of(i)));
+                            y + (*from - starts[0]) * width, parts > 1 ? 1 : threads,
+                            workspaces.rooms[i]));
   }
   parallel(threads, [&](Team& team) {
     if (parts == 1) return calls[0].run(team);
@@ -322,12 +280,12 @@ int64_t encoded_together(const Encoder& encoder, const int64_t* starts, int64_t 
 
 void run_encoder(const Encoder& encoder, const float* x, const int64_t* starts, int64_t sentences,
                  float* y, int threads) {
-  static thread_local Workspaces workspaces;
-  const Kept rooms(workspaces);  // the caller's, whichever thread uses them
+  static thread_local Workspaces workspaces;  // the caller's, whichever thread uses them
   for (int64_t first = 0, together; first < sentences; first += together) {
+    const Kept kept(workspaces);
     together = encoded_together(encoder, starts + first, sentences - first);
     const int64_t at = (starts[first] - starts[0]) * encoder.sizes.width;
-    encode_together(encoder, x + at, starts + first, together, y + at, threads, *rooms);
+    encode_together(encoder, x + at, starts + first, together, y + at, threads, *kept);
   }
 }
 
