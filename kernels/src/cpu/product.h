@@ -389,13 +389,6 @@ static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* r
 static inline void write_quantized(const float* x, int64_t inputs, int64_t stride, float inverse,
                                    uint8_t* quantized) {
   int64_t i = 0;
-#if defined(__AVX512F__)
-  for (; i + kWidth <= inputs; i += kWidth) {
-    const Floats shifted = load<Floats>(x + i) * inverse + kRounder;
-    const Words bytes = load<Words>(&shifted) ^ 0x80;
-    _mm512_mask_cvtepi32_storeu_epi8(quantized + i, 0xffff, load<__m512i>(&bytes));
-  }
-#endif
   for (; i < inputs; ++i) {
     const float shifted = x[i] * inverse + kRounder;
     uint32_t bits;  // its lowest byte is the rounded value as a signed byte
