@@ -70,7 +70,7 @@ docs: setup  ## Write docs/recipe.md anew from the recipe's models, docs/results
 	$(PYTHON) docs/results.py write
 
 bench-kernels: setup  ## Time single products of the operator library, and what of this machine's bandwidth they reach
-	cmake -S kernels -B build/kernels -DOPTOPS_BENCHMARKS=ON
+	cmake -S kernels -B build/kernels -DOPTOPS_BENCHMARKS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 	cmake --build build/kernels --parallel 2
 	build/kernels/bench_products
 

@@ -167,6 +167,10 @@ class Attention {
       refuse("there are %lld lengths for %lld sentences", static_cast<long long>(size(lengths, 0)),
              static_cast<long long>(sentences));
     }
+    if (width / heads_ > INT32_MAX) {
+      refuse("a head of %lld is wider than any library takes",
+             static_cast<long long>(width / heads_));
+    }
     const optops_attention_config config{sentences,
                                          size(queries, 1),
                                          size(keys, 1),

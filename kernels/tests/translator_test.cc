@@ -201,6 +201,11 @@ void hostile_calls_are_refused() {
          "also before there is room");
   expect(optops_translator_check(nullptr, &search, 5, nullptr) == OPTOPS_INVALID, "no translator");
   search = search_of(4);
+  expect(optops_translator_check(translator, &search, -1, nullptr) == OPTOPS_INVALID,
+         "fewer sentences than none");
+  optops_translator_sizes(nullptr, nullptr);
+  expect(optops_translator_blob(translator, nullptr) != nullptr, "a block whose size is not asked");
+  search = search_of(4);
   expect(optops_translator_check(translator, &search, 5, nullptr) == OPTOPS_OK, "a good search");
   search = search_of(4);
   search.limits = nullptr;

@@ -100,6 +100,8 @@ OPTOPS_API optops_product* optops_product_open(const void* blob, int64_t bytes,
  * own thread alone; the result is the same to the last bit for any number of threads, and for a row
  * whatever the other rows are.
  *
+ * There may be 2^24 inputs, 2^17 in int8, and 2^24 outputs.
+ *
  * fp32 adds up in order of the inputs. bf16 rounds x and W to bfloat16 and adds up in fp32. int8
  * has a scale per row of x (its largest magnitude / 127) and per column of W, and adds up exactly.
  */
@@ -273,7 +275,7 @@ OPTOPS_API int32_t optops_translator_run(const optops_translator* translator, co
                                          optops_status* status);
 
 /* What models of other forms are put together from. All results are the same to the last bit for
- * any number of threads. */
+ * any number of threads. A row may be 2^24 wide. */
 
 /* y = activation(x + bias). x, y: [rows, width]; y may be x. bias: [width]. */
 OPTOPS_API int32_t optops_bias_activation(const float* x, int64_t rows, int64_t width,

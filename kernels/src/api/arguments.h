@@ -21,12 +21,16 @@ inline int threads_for(int32_t wanted) {
   return std::min(wanted ? wanted : default_threads(), most_threads());
 }
 
-// Throws Error if `starts` does not cut tokens into sentences of 1 to `longest` tokens.
-inline void check_starts(const int64_t* starts, int64_t sentences, int64_t longest) {
+inline void check_sentences(int64_t sentences) {
   if (sentences < 0 || sentences > kMostRows) {
     fail(OPTOPS_INVALID, "%lld sentences; there may be 0 to %lld",
          static_cast<long long>(sentences), static_cast<long long>(kMostRows));
   }
+}
+
+// Throws Error if `starts` does not cut tokens into sentences of 1 to `longest` tokens.
+inline void check_starts(const int64_t* starts, int64_t sentences, int64_t longest) {
+  check_sentences(sentences);
   if (!starts) fail(OPTOPS_INVALID, "starts are missing");
   if (starts[0] != 0) fail(OPTOPS_INVALID, "the first sentence must start at 0");
   for (int64_t i = 0; i < sentences; ++i) {

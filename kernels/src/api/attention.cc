@@ -22,8 +22,8 @@ void check_config(const optops_attention_config& config) {
   check("sentences", config.sentences, 0, kMostRows);
   check("query_time", config.query_time, 0, kLongestSentence);
   check("memory_time", config.memory_time, 0, kLongestSentence);
-  check("heads", config.heads, 1, kMostInputs);
-  check("head_size", config.head_size, 1, kMostInputs / config.heads);
+  check("heads", config.heads, 1, kWidestLayer);
+  check("head_size", config.head_size, 1, kWidestLayer / config.heads);
   check("sentences * time", config.sentences * std::max(config.query_time, config.memory_time), 0,
         kMostRows);
 }
@@ -61,13 +61,16 @@ void attend(const optops_attention_config& config, const float* queries, const f
                            .context = context,
                            .context_stride = width};
   const KernelTable& table = kernels();
-  threads = threads_worth(threads, sentences * config.query_time * config.memory_time * 2 * width);
+  const int64_t pairs = sentences * config.heads;
+  threads = static_cast<int>(std::min<int64_t>(
+      threads_worth(threads, sentences * config.query_time * config.memory_time * 2 * width),
+      std::max<int64_t>(pairs, 1)));
   const int64_t room = attention_scratch(config.memory_time, config.head_size);
   static thread_local Scratch<float> scratch;
   const Kept kept(scratch);
   float* rooms = kept->of(threads * room);
   parallel(threads, [&](Team& team) {
-    const Range mine = team.share(sentences * config.heads);
+    const Range mine = team.share(pairs);
     table.attend(task, mine.begin, mine.end, rooms + team.index() * room);
   });
 }

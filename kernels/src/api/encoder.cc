@@ -32,11 +32,12 @@ optops_encoder* optops_encoder_pack(const optops_encoder_config* config,
 void optops_encoder_free(optops_encoder* encoder) { delete encoder; }
 
 void optops_encoder_sizes(const optops_encoder* encoder, int64_t* sizes) {
+  if (!encoder || !sizes) return;
   sizes[0] = encoder->packed.model.sizes.width;
 }
 
 const void* optops_encoder_blob(const optops_encoder* encoder, int64_t* bytes) {
-  *bytes = encoder ? encoder->packed.block.bytes() : 0;
+  if (bytes) *bytes = encoder ? encoder->packed.block.bytes() : 0;
   return encoder ? encoder->packed.block.data() : nullptr;
 }
 

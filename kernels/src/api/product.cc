@@ -27,6 +27,7 @@ optops_product* optops_product_pack(const float* weights, const float* bias, int
 void optops_product_free(optops_product* product) { delete product; }
 
 void optops_product_sizes(const optops_product* product, int64_t* sizes) {
+  if (!product || !sizes) return;
   const ProductWeights& model = product->packed.model;
   sizes[0] = model.inputs;
   sizes[1] = model.outputs;
@@ -34,7 +35,7 @@ void optops_product_sizes(const optops_product* product, int64_t* sizes) {
 }
 
 const void* optops_product_blob(const optops_product* product, int64_t* bytes) {
-  *bytes = product ? product->packed.block.bytes() : 0;
+  if (bytes) *bytes = product ? product->packed.block.bytes() : 0;
   return product ? product->packed.block.data() : nullptr;
 }
 

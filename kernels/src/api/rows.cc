@@ -3,10 +3,11 @@
 #include "core/aligned.h"
 #include "cpu/kernel_table.h"
 #include "layers/product.h"
-#include "pack/product_weights.h"
 
 namespace optops {
 namespace {
+
+constexpr int64_t kWidestRow = int64_t{1} << 24;
 
 // Multiplications that one value of a row is worth: an exponential, or the passes of a norm.
 constexpr int64_t kValueWork = 16;
@@ -16,9 +17,9 @@ void check_rows(const char* name, int64_t rows, int64_t width) {
     fail(OPTOPS_INVALID, "%s: %lld rows; there may be 0 to %lld", name,
          static_cast<long long>(rows), static_cast<long long>(kMostRows));
   }
-  if (width < 1 || width > kMostInputs) {
+  if (width < 1 || width > kWidestRow) {
     fail(OPTOPS_INVALID, "%s: rows are %lld wide; they may be 1 to %lld", name,
-         static_cast<long long>(width), static_cast<long long>(kMostInputs));
+         static_cast<long long>(width), static_cast<long long>(kWidestRow));
   }
 }
 

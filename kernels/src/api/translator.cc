@@ -31,6 +31,7 @@ const Translator& checked(const optops_translator* translator) {
 }
 
 void check_search(const Translator& translator, const optops_search* search, int64_t sentences) {
+  optops::check_sentences(sentences);
   if (!search) fail(OPTOPS_INVALID, "the search is missing");
   if (search->beam < 1 || search->beam > kWidestBeam)
     fail(OPTOPS_INVALID, "beam is %d; it may be 1 to %d", search->beam, kWidestBeam);
@@ -93,7 +94,7 @@ optops_translator* optops_translator_pack(const optops_translator_config* config
 void optops_translator_free(optops_translator* translator) { delete translator; }
 
 const void* optops_translator_blob(const optops_translator* translator, int64_t* bytes) {
-  *bytes = translator ? translator->packed.block.bytes() : 0;
+  if (bytes) *bytes = translator ? translator->packed.block.bytes() : 0;
   return translator ? translator->packed.block.data() : nullptr;
 }
 
@@ -104,6 +105,7 @@ optops_translator* optops_translator_open(const void* blob, int64_t bytes, optop
 }
 
 void optops_translator_sizes(const optops_translator* translator, int64_t* sizes) {
+  if (!translator || !sizes) return;
   const Translator& model = translator->packed.model;
   sizes[0] = model.encoder.sizes.width;
   sizes[1] = model.vocabulary;

@@ -18,15 +18,17 @@ const char* isa_name(Isa isa) {
 
 namespace {
 
-// Whether the processor multiplies tiles of int8 and bfloat16, and the operating system lets this
-// process do it: Linux saves the tiles only for who has asked.
-bool may_use_tiles() {
+// Linux saves the tiles of AMX only for who has asked; numbers of asm/prctl.h of newer kernels.
+constexpr long kGetSupported = 0x1021, kRequestPermission = 0x1023, kTileData = 18;
+
+// Whether the processor multiplies tiles of int8 and bfloat16, and the operating system saves them.
+bool has_tiles() {
   constexpr unsigned kBfloat16 = 1U << 22, kTiles = 1U << 24, kInt8 = 1U << 25;
   constexpr unsigned kAll = kBfloat16 | kTiles | kInt8;
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h of newer kernels
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  unsigned long supported = 0;
+  return syscall(SYS_arch_prctl, kGetSupported, &supported) == 0 && (supported >> kTileData & 1);
 }
 
 }  // namespace
@@ -52,14 +54,20 @@ bool can_run(Isa isa) {
     case Isa::kAvx512Bf16:
       return vnni && __builtin_cpu_supports("avx512bf16");
     case Isa::kAmx:
-      return vnni && __builtin_cpu_supports("avx512bf16") && may_use_tiles();
+      return vnni && __builtin_cpu_supports("avx512bf16") && has_tiles();
   }
   return false;
+}
+
+bool acquire(Isa isa) {
+  return isa != Isa::kAmx || syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 #else
 
 bool can_run(Isa isa) { return isa == Isa::kGeneric; }
+
+bool acquire(Isa) { return true; }
 
 #endif
 

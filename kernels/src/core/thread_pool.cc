@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "core/cpu_quota.h"
 #include "core/floating_point.h"
+#include "core/processors.h"
 #include "core/status.h"
 
 namespace optops {
@@ -75,6 +75,7 @@ class Pool {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    run_on_any_processor();
     const FloatingPoint environment;
     // A new worker may miss nothing: the region that it was started for comes after it, and it is
     // in it.
@@ -149,19 +150,6 @@ int threads_of_environment() {
   return count;
 }
 
-// Returns how many processors this process may keep busy.
-int processors() {
-  static const int count = [] {
-    cpu_set_t set;
-    const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-    // More threads than a quota has processors would use it up while they spin, and all stand
-    // still.
-    const int quota = processors_in_quota("/sys/fs/cgroup");
-    return std::min(quota > 0 ? std::min(quota, allowed) : allowed, kMostThreads);
-  }();
-  return count;
-}
-
 }  // namespace
 
 void Barrier::wait() {
@@ -190,10 +178,12 @@ void run_region(int threads, void (*body)(void*, Team&), void* context) {
 int default_threads() {
   const int asked = threads_of_environment();
   if (const int wanted = wanted_threads.load(std::memory_order_relaxed); wanted > 0) return wanted;
-  return asked ? asked : processors();
+  return asked ? asked : std::min(processors(), kMostThreads);
 }
 
-int most_threads() { return std::max(processors(), threads_of_environment()); }
+int most_threads() {
+  return std::max(std::min(processors(), kMostThreads), threads_of_environment());
+}
 
 void set_default_threads(int threads) {
   wanted_threads.store(threads < kMostThreads ? threads : kMostThreads, std::memory_order_relaxed);

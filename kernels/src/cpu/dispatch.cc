@@ -52,7 +52,7 @@ Choice choose() {
       std::strncat(choice.names, ",", sizeof(choice.names) - std::strlen(choice.names) - 1);
     std::strncat(choice.names, name, sizeof(choice.names) - std::strlen(choice.names) - 1);
     const bool fits = !wanted || !*wanted || std::strcmp(wanted, name) == 0;
-    if (fits && !choice.table) choice.table = table;
+    if (fits && !choice.table && acquire(table->isa)) choice.table = table;
   }
   return choice;
 }

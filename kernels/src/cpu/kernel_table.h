@@ -1,4 +1,6 @@
 // What every instruction set provides: plain functions on one thread's share of the work.
+//
+// The small ones here are static: each file of an instruction set has its own, see cpu/vector.h.
 #ifndef OPTOPS_CPU_KERNEL_TABLE_H_
 #define OPTOPS_CPU_KERNEL_TABLE_H_
 
@@ -34,9 +36,9 @@ using ProductKernel = void (*)(const ProductTask& task, int64_t row_begin, int64
 inline constexpr int kTileRows = 16;
 
 // Rows that a product needs room for, so that what is read beyond the last is there.
-inline int64_t rows_with_room(int64_t rows) { return rows + kTileRows - 1; }
+static inline int64_t rows_with_room(int64_t rows) { return rows + kTileRows - 1; }
 
-// Attention of several sentences whose tokens stand one after the other, without padding. Rows hold
+// Attention of several sentences, each of which has its tokens from a start to an end. Rows hold
 // all heads side by side; head h of a row starts at h * head_size. Strides are in elements.
 struct AttentionTask {
   const float* queries;  // [tokens, query_stride]
@@ -90,15 +92,15 @@ struct WrittenAttentionTask {
 };
 
 // Features of a head in a cache: whole vectors of any instruction set.
-inline int64_t cached_size(int64_t head_size) { return (head_size + 15) / 16 * 16; }
+static inline int64_t cached_size(int64_t head_size) { return (head_size + 15) / 16 * 16; }
 
 // Floats of one head's cache of one sentence, [keys, values][position][slot][cached_size].
-inline int64_t cache_floats(int64_t head_size, int64_t capacity, int64_t slots) {
+static inline int64_t cache_floats(int64_t head_size, int64_t capacity, int64_t slots) {
   return 2 * capacity * slots * cached_size(head_size);
 }
 
 // Floats of the panels of one head's keys and values of one sentence.
-inline int64_t panel_floats(int64_t tokens, int64_t head_size) {
+static inline int64_t panel_floats(int64_t tokens, int64_t head_size) {
   const int64_t memory = (tokens + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
   return memory * head_size + tokens * size;
 }
@@ -125,20 +127,20 @@ using ChoiceKernel = void (*)(const ChoiceTask& task, int64_t rows, int64_t pane
 inline constexpr int64_t kQueryBlock = 48;
 
 // Floats of scratch that attention over a memory of at most `longest` tokens needs on each thread.
-inline int64_t attention_scratch(int64_t longest, int64_t head_size) {
+static inline int64_t attention_scratch(int64_t longest, int64_t head_size) {
   const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
   return memory * head_size + memory * size + kQueryBlock * memory +
          (memory > size ? memory : size);
 }
 
 // Floats of scratch of attend_memory for at most `slots` rows of a sentence.
-inline int64_t memory_scratch(int64_t longest, int64_t head_size, int64_t slots) {
+static inline int64_t memory_scratch(int64_t longest, int64_t head_size, int64_t slots) {
   const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
   return slots * memory + (memory > size ? memory : size);
 }
 
 // Floats of scratch of attend_written for at most `positions`.
-inline int64_t written_scratch(int64_t positions, int64_t head_size) {
+static inline int64_t written_scratch(int64_t positions, int64_t head_size) {
   return 2 * cached_size(head_size) + (positions + 15) / 16 * 16;
 }
 

@@ -1,5 +1,5 @@
-// Products of packed weights: a tile of up to six rows and one panel is held in registers while the
-// inputs go by.
+// Products of packed weights: a tile of up to six rows and as many columns of a panel as registers
+// hold stays there while the inputs go by.
 //
 // Tiles: with 32 registers of 16 floats, 6 rows x 4 registers of a panel leave 8 for weights and
 // the row's value; with 16 registers, 6 rows x 2 registers. Each weight that is loaded serves six
@@ -228,17 +228,23 @@ static inline void sum_rows(int rows, const typename Precision::Input* x, int64_
   }
 }
 
+// Returns 0 where a value is below `end`, NaN if it is minus infinity, and else what was found.
+// What is left of a factor there is the rounding of 1, which the value would make large again.
+static inline Floats far_below(Floats value, float end, Floats found) {
+  return value < end ? value * 0.0F : found;
+}
+
 template <optops_activation kActivation>
 static inline Floats activate(Floats value) {
   if constexpr (kActivation == OPTOPS_RELU) {
     return value < 0.0F ? Floats{} : value;  // NaN stays NaN
   } else if constexpr (kActivation == OPTOPS_GELU_ERF) {
-    return 0.5F * value * (1.0F + error_function(value * 0.70710678F));
+    return far_below(value, -5.5F, 0.5F * value * (1.0F + error_function(value * 0.70710678F)));
   } else if constexpr (kActivation == OPTOPS_GELU_TANH) {
     return 0.5F * value *
            (1.0F + hyperbolic_tangent(0.79788456F * (value + 0.044715F * value * value * value)));
   } else if constexpr (kActivation == OPTOPS_SILU) {
-    return value / (1.0F + exponential(-value));
+    return far_below(value, -88.0F, value / (1.0F + exponential(-value)));
   } else {
     return value;
   }

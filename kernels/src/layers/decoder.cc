@@ -23,11 +23,11 @@ Decoder::Decoder(Numbers& numbers)
         const int64_t outputs = numbers.next("outputs", 1, kMostOutputs);
         return ProductWeights(sizes.width, outputs, next_precision(numbers));
       }()) {
-  const int64_t width = sizes.width, most_heads = kMostInputs / sizes.head_size;
+  const int64_t width = sizes.width, most_heads = kWidestLayer / sizes.head_size;
   for (int64_t i = 0; i < sizes.layers; ++i) {
     const int64_t self_heads = numbers.next("self_heads of a layer", 1, most_heads);
     const int64_t cross_heads = numbers.next("cross_heads of a layer", 1, most_heads);
-    const int64_t units = numbers.next("feed_forward of a layer", 1, kMostInputs);
+    const int64_t units = numbers.next("feed_forward of a layer", 1, kWidestLayer);
     const int64_t self = self_heads * sizes.head_size, cross = cross_heads * sizes.head_size;
     const auto product = [&](int64_t inputs, int64_t outputs) {
       return ProductWeights(inputs, outputs, next_precision(numbers));

@@ -47,7 +47,8 @@ std::vector<int64_t> numbers_of(const optops_decoder_config& config);
 // caches of their hypotheses.
 class DecoderState {
  public:
-  // Makes room. memory tokens [sentences]; capacities [sentences], positions.
+  // Makes room. starts [sentences + 1], of the tokens of their memories; capacities [sentences],
+  // positions.
   void reserve(const Decoder& decoder, const int64_t* starts, const int32_t* capacities,
                int64_t sentences, int64_t slots, int threads);
 
@@ -61,7 +62,8 @@ class DecoderState {
   void select(const BeamSearch& search);
 
   // Runs a position of all rows through the layers, from states [rows, width] and into them, and
-  // finds the best outputs; by all threads of a team. `forbidden` is an output or -1.
+  // finds the best outputs; by all threads of a team. `forbidden` is an output or -1; the value of
+  // the output `noted` is written down.
   void step(Team& team, const KernelTable& table, const Decoder& decoder, const BeamSearch& search,
             int64_t position, int64_t forbidden, int64_t noted);
 

@@ -193,8 +193,8 @@ void encode_together(const Encoder& encoder, const float* x, const int64_t* star
 }  // namespace
 
 StackSizes::StackSizes(Numbers& numbers)
-    : width(numbers.next("width", 1, kMostInputs)),
-      head_size(numbers.next("head_size", 1, kMostInputs)),
+    : width(numbers.next("width", 1, kWidestLayer)),
+      head_size(numbers.next("head_size", 1, kWidestLayer)),
       layers(numbers.next("layers", 1, kMostLayers)),
       norm_first(numbers.next("norm_first", 0, 1) != 0),
       epsilon(numbers.next_float("epsilon")),
@@ -206,10 +206,10 @@ StackSizes::StackSizes(Numbers& numbers)
 }
 
 Encoder::Encoder(Numbers& numbers) : sizes(numbers) {
-  const int64_t width = sizes.width, most_heads = kMostInputs / sizes.head_size;
+  const int64_t width = sizes.width, most_heads = kWidestLayer / sizes.head_size;
   for (int64_t i = 0; i < sizes.layers; ++i) {
     const int64_t heads = numbers.next("heads of a layer", 1, most_heads);
-    const int64_t units = numbers.next("feed_forward of a layer", 1, kMostInputs);
+    const int64_t units = numbers.next("feed_forward of a layer", 1, kWidestLayer);
     const int64_t inner = heads * sizes.head_size;
     const auto product = [&](int64_t inputs, int64_t outputs) {
       return ProductWeights(inputs, outputs, next_precision(numbers));

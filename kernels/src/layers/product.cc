@@ -139,7 +139,8 @@ void run_product(const ProductWeights& weights, const float* x, int64_t rows,
   static thread_local Activations activations;
   const Kept room(activations);  // the caller's, whichever thread uses it
   threads = threads_worth(threads, rows * weights.inputs * weights.outputs);
-  room->reserve(weights, rows, threads);
+  // In fp32 rows are multiplied where they are.
+  if (weights.precision != OPTOPS_FP32) room->reserve(weights, rows, threads);
   parallel(threads, [&](Team& team) {
     const PreparedRows prepared =
         prepare(team, table, weights, x, weights.inputs, rows, nullptr, *room);

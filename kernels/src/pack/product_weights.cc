@@ -66,11 +66,12 @@ ProductWeights::ProductWeights(int64_t inputs, int64_t outputs, optops_precision
       inputs(inputs),
       outputs(outputs),
       panels((outputs + kPanel - 1) / kPanel) {
-  if (inputs < 1 || inputs > kMostInputs || outputs < 1 || outputs > kMostOutputs) {
+  const int64_t most = precision == OPTOPS_INT8 ? kMostInt8Inputs : kMostInputs;
+  if (inputs < 1 || inputs > most || outputs < 1 || outputs > kMostOutputs) {
     fail(OPTOPS_INVALID,
          "product: %lld inputs and %lld outputs; there may be 1 to %lld and 1 to %lld",
          static_cast<long long>(inputs), static_cast<long long>(outputs),
-         static_cast<long long>(kMostInputs), static_cast<long long>(kMostOutputs));
+         static_cast<long long>(most), static_cast<long long>(kMostOutputs));
   }
 }
 

@@ -26,9 +26,12 @@ inline constexpr int64_t groups(int64_t inputs, optops_precision precision) {
 // A group of one output takes four bytes in every precision.
 inline constexpr int64_t kGroupBytes = 4;
 
-inline constexpr int64_t kMostInputs = int64_t{1}
-                                       << 17;  // int32 sums of int8 products hold 2^17 of them
+inline constexpr int64_t kMostInputs = int64_t{1} << 24;
 inline constexpr int64_t kMostOutputs = int64_t{1} << 24;
+// Of int8: an int32 holds the sum of so many products.
+inline constexpr int64_t kMostInt8Inputs = int64_t{1} << 17;
+// Of what layers are made of, so that a whole model's size is a number that an int64 holds.
+inline constexpr int64_t kWidestLayer = int64_t{1} << 17;
 
 struct ProductWeights {
   optops_precision precision;

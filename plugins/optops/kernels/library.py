@@ -182,7 +182,7 @@ def library() -> Any:
     if not LIBRARY.is_file():
         raise KernelsUnavailableError(
             f"{LIBRARY} is missing: this copy of optops was installed without its compiled operators; install it with "
-            "`pip install .` or `uv sync` where there are a C++ compiler and cmake"
+            "`pip install .` or `uv sync` where there are g++ and cmake"
         )
     try:
         loaded = ctypes.CDLL(str(LIBRARY))

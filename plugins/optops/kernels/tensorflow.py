@@ -1,7 +1,8 @@
 """The operators inside TensorFlow graphs: the same as on arrays, with weights as a uint8 tensor.
 
-The weights of a `PackedEncoder` or `PackedTranslator` come as `to_bytes()` gives them, best as a `tf.Variable`: a
-SavedModel keeps them like any other. Loading a SavedModel that has these operators needs `load_operators()` before.
+The weights of a `PackedProduct`, `PackedEncoder` or `PackedTranslator` come as `to_bytes()` gives them, best as a
+`tf.Variable`: a SavedModel keeps them like any other. Loading a SavedModel that has these operators needs
+`load_operators()` before.
 """
 
 from functools import lru_cache

@@ -101,6 +101,34 @@ def test_every_instruction_set_gives_what_float64_gives(isa, run_under):
             np.testing.assert_allclose(one, attended(queries, keys, values, heads, lengths, causal), atol=5e-6)
 
 
+FAR = np.array([-3, -5.4, -5.6, -20, -87, -89, -1e3, -1e6, -1e30, -3e38], np.float32)
+RUN_FAR = """
+from optops.kernels import bias_activation
+x, nothing = arrays["x"], arrays["x"] * 0
+with_infinity = np.append(x, np.float32(-np.inf))
+for activation in ("relu", "gelu", "gelu_tanh", "silu"):
+    found[activation] = bias_activation(x[None], nothing, activation)[0]
+for activation in ("gelu", "silu"):
+    found[f"{activation} of infinity"] = bias_activation(with_infinity[None], with_infinity * 0 * 0, activation)[0, -1]
+"""
+
+
+def test_activations_far_below_zero_are_zero(isa, run_under):
+    found = run_under(isa, RUN_FAR, {"x": FAR})
+    for activation in ("relu", "gelu", "gelu_tanh", "silu"):
+        with np.errstate(over="ignore"):
+            expected = activated(FAR, activation)
+        np.testing.assert_allclose(found[activation], expected, atol=5e-7, rtol=2e-6)
+        assert not found[activation][6:].any()
+    assert not np.isfinite([found["gelu of infinity"], found["silu of infinity"]]).any()
+
+
+def test_a_row_may_be_as_wide_as_a_vocabulary():
+    scores = np.random.default_rng(2).normal(size=(2, 250_000)).astype(np.float32)
+    expected = masked(scores, [250_000, 131_073])
+    np.testing.assert_allclose(masked_softmax(scores, [250_000, 131_073]), expected, rtol=1e-4, atol=1e-9)
+
+
 @given(
     width=st.integers(1, 40),
     rows=st.integers(0, 9),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from optops.kernels import KernelError, PackedProduct, instruction_set, threads
+from optops.kernels import KernelError, PackedProduct, instruction_set, instruction_sets, threads
 from optops.kernels.arrays import ACTIVATIONS
 
 SIZES = list(itertools.product((1, 2, 5, 6, 7, 13), (1, 3, 4, 64, 65, 130), (1, 15, 16, 63, 64, 65, 200)))
@@ -199,6 +199,75 @@ def test_callers_on_many_threads_get_what_they_get_alone():
     for caller in callers:
         caller.join()
     assert right == [True] * len(inputs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_product_takes_as_many_inputs_as_an_image_has_values(precision):
+    weights = np.zeros((200_000, 2), np.float32)
+    weights[[0, 131_072, 199_999]] = [1, 2], [3, 4], [5, 6]
+    np.testing.assert_array_equal(PackedProduct(weights, None, precision)(np.ones((3, 200_000))), [[9, 12]] * 3)
+
+
+def test_int8_takes_no_more_inputs_than_its_sums_hold():
+    with pytest.raises(ValueError, match="131073 inputs and 2 outputs; there may be 1 to 131072"):
+        PackedProduct(np.zeros((131_073, 2), np.float32), None, "int8")
+
+
+def test_a_caller_that_is_bound_to_a_processor_binds_no_other_thread():
+    code = """
+import os, threading
+import numpy as np
+from optops.kernels import PackedProduct
+product, x = PackedProduct(np.ones((1024, 1024), np.float32)), np.ones((64, 1024), np.float32)
+everywhere, found = os.sched_getaffinity(0), []
+def call():
+    os.sched_setaffinity(0, {min(everywhere)})
+    before = set(os.listdir("/proc/self/task"))
+    assert (product(x, threads=3) == 1024).all()
+    found.extend(os.sched_getaffinity(int(thread)) for thread in set(os.listdir("/proc/self/task")) - before)
+caller = threading.Thread(target=call)
+caller.start()
+caller.join()
+assert found == [everywhere] * 2, found
+"""
+    environment = {**os.environ, "OPTOPS_THREADS": "3"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_caller_that_is_bound_to_a_processor_does_not_count_for_the_process():
+    environment = {name: value for name, value in os.environ.items() if name != "OPTOPS_THREADS"}
+    code = """
+import os, sys, threading
+from optops.kernels import threads
+def call():
+    if sys.argv[1] == "bound":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    print(threads())
+caller = threading.Thread(target=call)
+caller.start()
+caller.join()
+"""
+    counted = [
+        subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True, env=environment)
+        for how in ("free", "bound")
+    ]
+    assert counted[0].stdout == counted[1].stdout
+
+
+@pytest.mark.skipif("amx" not in instruction_sets(), reason="needs a processor with AMX")
+@pytest.mark.parametrize("isa", ["amx", "avx2"])
+def test_tiles_are_asked_for_only_where_they_are_used(isa):
+    code = """
+import ctypes
+from optops.kernels import instruction_set, instruction_sets
+instruction_sets(), instruction_set()
+permitted = ctypes.c_ulong()
+assert ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(permitted)) == 0  # arch_prctl, ARCH_GET_XCOMP_PERM
+print(permitted.value >> 18 & 1)
+"""
+    environment = {**os.environ, "OPTOPS_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == ("1\n" if isa == "amx" else "0\n")
 
 
 def test_a_large_product_gives_its_memory_back(resident):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 KERNELS = Path(__file__).parents[3] / "kernels"
+OPTIONS = ["-DOPTOPS_TESTS=ON", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON"]
 BUILDS = {
     "addresses and undefined behaviour": "-DOPTOPS_SANITIZE=address,undefined",
     "threads": "-DOPTOPS_SANITIZE=thread",
@@ -24,7 +25,7 @@ pytestmark = [
 def test_the_library_passes_its_own_tests_as_built_for(build, tmp_path):
     # Out of the source folder, and without what a build in there has left.
     shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("CMakeCache.txt", "CMakeFiles"))
-    configure = ["cmake", "-S", tmp_path / "kernels", "-B", tmp_path / "build", "-DOPTOPS_TESTS=ON", BUILDS[build]]
+    configure = ["cmake", "-S", tmp_path / "kernels", "-B", tmp_path / "build", *OPTIONS, BUILDS[build]]
     test = ["ctest", "--test-dir", tmp_path / "build", "--output-on-failure"]
     for command in (configure, ["cmake", "--build", tmp_path / "build", "--parallel", "2"], test):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

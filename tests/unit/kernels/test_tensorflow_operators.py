@@ -118,6 +118,10 @@ def test_what_can_not_be_added_is_refused_when_it_runs(operators):
         (lambda o, x: o.masked_softmax(x, np.int64(2**32)), "row 0 counts 2147483647; it may be 0 to 20"),
         (lambda o, x: o.masked_softmax(x, -(2**32)), "row 0 counts -2147483648; it may be 0 to 20"),
         (lambda o, x: o.attention(x, x, x, heads=3), "queries are 20 wide, which is no multiple of 3 heads"),
+        (
+            lambda o, x: o.attention(*[np.ones((1, 0, 2**32 + 8), np.float32)] * 3, heads=1, lengths=[0], scale=1.0),
+            "a head of 4294967304 is wider than any library takes",
+        ),
         (lambda o, x: o.attention(x, x, x, heads=0), "heads is 0; it must be at least 1"),
         (lambda o, x: o.attention(x, x, x, heads=0, scale=1.0), "heads is 0; it must be at least 1"),
         (lambda o, x: o.attention(*[x[..., :0]] * 3, heads=2), "queries are 0 wide, which is no multiple of 2 heads"),
