@@ -293,6 +293,53 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / (2 * step), rel=0.02, abs=1e-4)
 
 
+def normed_and_bare():
+    """Two convolutions with batch norms and one without, all of 16 channels."""
+    x = keras.Input([8, 8, 3])
+    y = L.ReLU()(L.BatchNormalization(name="norm")(conv(16, name="normed")(x)))
+    y = L.ReLU()(L.BatchNormalization(scale=False)(conv(16, name="unscaled")(y)))
+    y = conv(16, name="bare", activation="swish")(y)
+    return keras.Model(x, L.Dense(4)(L.GlobalAveragePooling2D()(y)))
+
+
+def squares(model, batch):
+    """A loss as training has it: batch norms get the statistics of the batch."""
+    return tf.reduce_mean((model(batch, training=True) - 1) ** 2)
+
+
+def test_taylor_is_the_change_of_the_loss_without_what_a_batch_norm_makes():
+    model = build(normed_and_bare)
+    batch = inputs_of(model)[0]
+    graph = follow_channels(model)
+    measured = importance(graph, taylor(model, squares, [batch]))
+    norm = model.get_layer("norm")
+    scale, offset = norm.gamma.numpy(), norm.beta.numpy()
+    losses = []
+    for sign in (1, -1):
+        factor = np.ones(16, np.float32)
+        factor[5] += sign * 1e-2
+        norm.gamma.assign(scale * factor)
+        norm.beta.assign(offset * factor)
+        losses.append(float(tf.reduce_mean((model(batch) - 1) ** 2)))
+    atom = int(graph.trace.ties.roots(graph.trace.slots[norm, "in"])[5])
+    assert measured[atom] == pytest.approx(abs(losses[0] - losses[1]) / 2e-2, rel=0.02, abs=1e-4)
+
+
+def test_taylor_sees_what_stands_in_front_of_a_batch_norm_in_a_loss_of_training():
+    model = build(normed_and_bare)
+    batches = [inputs_of(model)[0] for _ in range(4)]
+    graph = follow_channels(model)
+    measured = importance(graph, taylor(model, squares, batches))
+    found = {
+        name: np.median(
+            [measured[atom] for atom in graph.trace.ties.roots(graph.trace.slots[model.get_layer(name), "out"])]
+        )
+        for name in ("normed", "unscaled", "bare")
+    }
+    assert min(found.values()) > 0.01 * max(found.values()), found
+    assert all(layer.trainable for layer in model.layers)
+
+
 def test_taylor_is_the_mean_over_batches():
     model = keras.Sequential([L.Dense(8, input_shape=[4]), L.Dense(3)])
     batches = np.random.default_rng(4).normal(size=(3, 5, 4)).astype(np.float32)

@@ -1,6 +1,7 @@
 """How much a channel matters: from the weights that make it, its batch norm, or what the loss says of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from optops.compression.pruning.channels.graph import ChannelGraph
 from optops.compression.pruning.channels.layers import Weight
-from optops.models.keras import tf
+from optops.models.keras import keras, tf
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,12 @@ batch_norm_scale = Criterion(_scale, comparable=True)
 
 
 def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
-    """Returns the first-order change of the loss if the weights that make a channel were zero.
+    """Returns the first-order change of the loss if a channel were zero.
 
-    That is |sum over its weights of weight * d loss / d weight|, the mean over batches of the magnitude (Molchanov et
-    al. 2019, equation 8, without the square).
+    Behind a batch norm that is |scale * d loss / d scale + offset * d loss / d offset|, elsewhere |sum over the weights
+    that make it of weight * d loss / d weight|; the mean over batches of the magnitude (Molchanov et al. 2019, section
+    3.2 and equation 8, without the square). Batch norms use their moving statistics meanwhile: with a batch's own the
+    loss does not depend on the scale of what is in front of them.
 
     Args:
         model: A Keras model.
@@ -71,48 +74,71 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
     # By variable and axis: products of all weights and batches would not fit into memory.
     sums: dict[tuple[int, int], NDArray[np.float64]] = {}
     variables = model.trainable_variables
-    # A training loss moves the batch norms' statistics; to look at a model is not to change it.
-    statistics = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+    offsets = {id(layer.gamma): layer.beta for layer in _batch_norms(model) if layer.scale and layer.center}
     count = 0
-    try:
+    with _moving_statistics(model):
         for batch in batches:
             count += 1
             with tf.GradientTape() as tape:
                 value = loss(model, batch)
-            for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
-                if gradient is not None:
-                    for axis, each in enumerate(_product_magnitudes(variable, gradient)):
-                        sums[id(variable), axis] = sums.get((id(variable), axis), 0.0) + each
-    finally:
-        for variable, value in statistics:
-            variable.assign(value)
+            gradients = {id(v): each for v, each in zip(variables, tape.gradient(value, variables), strict=True)}
+            for variable in variables:
+                parts = (variable, offsets[id(variable)]) if id(variable) in offsets else (variable,)
+                products = [
+                    _product(each, gradients[id(each)]) for each in parts if gradients.get(id(each)) is not None
+                ]
+                for axis in range(variable.shape.rank if products else 0):
+                    magnitudes = np.abs(_over_others(sum(products), axis))
+                    sums[id(variable), axis] = sums.get((id(variable), axis), 0.0) + magnitudes
     if not count:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
     if not sums:
         raise ValueError("the loss depends on no trainable weight of the model; set `model.trainable = True`")
 
     def criterion(weight: Weight) -> NDArray[np.float64] | None:
-        found = None if weight.produces is None else sums.get((id(weight.variable), weight.produces))
+        axis = 0 if weight.role == "gamma" else weight.produces
+        found = None if axis is None else sums.get((id(weight.variable), axis))
         return None if found is None else found / count
 
     return Criterion(criterion, comparable=True)
 
 
-def _product_magnitudes(variable: Any, gradient: Any) -> list[NDArray[np.float64]]:
-    """Returns, for each axis of a weight, the magnitudes of the sums over all others of weight * gradient."""
-    product = (tf.convert_to_tensor(gradient) * variable).numpy()
+def _product(variable: Any, gradient: Any) -> NDArray[np.float64]:
+    product: NDArray[np.float64] = (tf.convert_to_tensor(gradient) * variable).numpy().astype(np.float64)
     if not np.isfinite(product).all():
         raise ValueError(f"the gradient of {variable.name} is not finite; train the model before it is pruned")
-    return [np.abs(_over_others(product, axis)) for axis in range(product.ndim)]
+    return product
+
+
+def _batch_norms(model: Any) -> list[Any]:
+    return [layer for layer in model.submodules if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@contextmanager
+def _moving_statistics(model: Any) -> Iterator[None]:
+    """Has batch norms use their moving statistics, in a training's loss too, and leave them as they are."""
+    norms = [(layer, layer.trainable) for layer in _batch_norms(model)]
+    statistics = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+    try:
+        for layer, _ in norms:
+            layer.trainable = False
+        yield
+    finally:
+        for layer, trainable in norms:
+            layer.trainable = trainable
+        for variable, value in statistics:
+            variable.assign(value)
 
 
 def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
     """Returns the importance of channels by their atom: the mean over all weights that count of the channel.
 
+    Where its batch norms count, they alone do: what they make of a channel is what others see.
+
     Raises:
         ValueError: If a weight is not finite.
     """
-    ties, found = graph.trace.ties, dict[int, list[float]]()
+    ties, made, normed = graph.trace.ties, dict[int, list[float]](), dict[int, list[float]]()
     for weights in graph.trace.weights.values():
         for weight in weights:
             values = criterion.of(weight)
@@ -123,9 +149,10 @@ def importance(graph: ChannelGraph, criterion: Criterion) -> dict[int, float]:
             if values is None:
                 continue
             axis = 0 if weight.produces is None else weight.produces
+            found = normed if weight.role == "gamma" else made
             for root, value in zip(ties.roots(weight.axes[axis]).tolist(), values.tolist(), strict=True):
                 found.setdefault(root, []).append(value)
-    return {root: fmean(values) for root, values in found.items()}
+    return {root: fmean(values) for root, values in (made | normed).items()}
 
 
 def _values(weight: Weight) -> NDArray[np.float64]:
