@@ -194,6 +194,17 @@ class Distill(Teaching):
                 )
 
 
+def refuse_all_layers(left_out: int, layers: int | None) -> int:
+    """Returns how many layers pruning leaves out.
+
+    Raises:
+        ValueError: If the model has no more than that.
+    """
+    if layers is not None and left_out >= max(layers, 1):
+        raise ValueError(f"{left_out} layers are to be left out and the model has {layers}; leave at least one")
+    return left_out
+
+
 STRUCTURED: Literal["structured"] = "structured"
 
 

@@ -147,6 +147,11 @@ def test_the_full_recipe_is_right() -> None:
             "prune: heads, importance_examples: only `method: structured` has it, not magnitud",
         ),
         ("prune", {"method": "two_of_four"}, "two_of_four sets half of the weights to zero; write `ratios: [0.5]`"),
+        (
+            "prune.decoder_layers",
+            2,
+            "prune.decoder_layers: 2 layers are to be left out and the model has 2; leave at least one (it is 2)",
+        ),
         ("prune.ratios", [1], "prune.ratios.0: Input should be less than 1 (it is 1)"),
         ("quantize.precisions", ["int4"], "quantize.precisions.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8'"),
         ("fuse.runtimes", ["onnxruntme"], "fuse.runtimes: runtime 'onnxruntme' is unknown; did you mean 'onnxruntime'"),

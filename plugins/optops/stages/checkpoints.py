@@ -11,17 +11,23 @@ FOLDER = "checkpoints"
 
 
 def keep(job: Job, checkpoint: Path, name: str) -> None:
-    """Puts a complete checkpoint into the run's artifacts and removes those that the trainer no longer needs."""
-    job.tracking.log_folder(job.run_id, checkpoint, f"{FOLDER}/{name}/{checkpoint.name}")
-    needed = {path.name for path in checkpoint.parent.iterdir()}
-    for stored in job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}"):
-        if Path(stored.path).name not in needed:
-            _repository(job).delete_artifacts(stored.path)
+    """Puts a complete checkpoint into the run's artifacts and removes those that the trainer no longer needs.
+
+    With it go the others that the trainer needs and the run has not: where this host goes on from what another run
+    left here, it has stored none of them.
+    """
+    needed = {path.name: path for path in checkpoint.parent.iterdir()}
+    stored = {Path(found.path).name: found.path for found in _stored(job, name)}
+    # The newest goes last: a host that finds it finds all.
+    for folder in (*sorted(needed.keys() - stored.keys() - {checkpoint.name}), checkpoint.name):
+        job.tracking.log_folder(job.run_id, needed[folder], f"{FOLDER}/{name}/{folder}")
+    for folder in stored.keys() - needed.keys():
+        _repository(job).delete_artifacts(stored[folder])
 
 
 def restore(job: Job, folder: Path, name: str) -> None:
     """Fetches the checkpoints of an earlier attempt from the run's artifacts, if this host has none that are as new."""
-    stored = job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}")
+    stored = _stored(job, name)
     # The names sort by epoch. This host may have seen but the first attempt, and another one the next.
     newest = max((Path(checkpoint.path).name for checkpoint in stored), default="")
     if newest <= max((checkpoint.name for checkpoint in folder.glob("epoch-*")), default=""):
@@ -38,6 +44,10 @@ def remove(job: Job) -> None:
     """Removes all checkpoints of a finished stage from the run's artifacts."""
     if job.tracking.client.list_artifacts(job.run_id, FOLDER):
         _repository(job).delete_artifacts(FOLDER)
+
+
+def _stored(job: Job, name: str):  # type: ignore[no-untyped-def]
+    return job.tracking.client.list_artifacts(job.run_id, f"{FOLDER}/{name}")
 
 
 def _repository(job: Job):  # type: ignore[no-untyped-def]

@@ -19,6 +19,7 @@ def run(job: Job) -> StageResult:
     share_cores(settings.train.replicas)
     baseline = job.baseline
     folder = with_assets(job, baseline)
+    job.workload.adapt_assets(job.recipe, folder / "assets")
     teacher = load_architecture(baseline.architecture).load(job.fetch(baseline) / "trainable")
     student = job.workload.student(job.recipe, teacher)
     job.log(f"student with {student.count_params():,} of the teacher's {teacher.count_params():,} parameters")

@@ -26,7 +26,7 @@ def train_for(
         settings: How to train.
 
     Returns:
-        None if the trained model is not good enough either.
+        None if the trained model is not good enough either, or the model can not be trained.
     """
     share_cores(settings.replicas)
     architecture = load_architecture(candidate.architecture)
@@ -34,7 +34,11 @@ def train_for(
     assert trainer is not None, "the plan stage asks for training only where there is a trainer"
     exact = architecture.load(job.fetch(candidate) / "trainable")
     required = judge.evaluate(exact) - judge.allowed
-    form = load_function(trainer)(exact, plan)
+    try:
+        form = load_function(trainer)(exact, plan)
+    except ValueError as error:
+        job.log(f"{candidate.name} can not be trained for int8: {error}; layers go back to float instead")
+        return None
     if judge.evaluate(form.model) >= required:
         job.log(f"{candidate.name} is good enough in int8 without training")
         return plan, ()

@@ -310,6 +310,10 @@ class Workload(ABC):
     def student(self, recipe: Recipe, teacher: Any) -> Any:
         """Returns the model that `distill` trains, initialised as the recipe says."""
 
+    def adapt_assets(self, recipe: Recipe, assets: Path) -> None:
+        """Changes the teacher's assets, which a student takes over, where they do not fit it."""
+        return  # nothing in most of them depends on the network
+
     @abstractmethod
     def distillation_loss(self, teacher: Any, student: Any, teaching: Teaching) -> "Loss":
         """Returns the loss of a student, or of a pruned model that learns from what it was."""

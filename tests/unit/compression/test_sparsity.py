@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from optops.compression import sparsify
+from optops.models.bert.config import BertConfig
+from optops.models.bert.model import Bert
 from optops.models.keras import keras
 from optops.models.transformer.config import TransformerConfig
 from optops.models.transformer.model import Transformer
@@ -59,6 +61,32 @@ def test_convolutions_are_sparsified_too():
     assert (kernel == 0).mean() == 0.5
     for name, array in others(model).items():
         np.testing.assert_array_equal(array, kept[name])
+
+
+def test_the_tables_of_bert_are_sparsified_too():
+    model = Bert(
+        BertConfig.uniform(
+            vocabulary=40, classes=2, max_positions=32, width=16, heads=4, feed_forward=32, layers=1, dropout=0.0
+        )
+    )
+    sparsify(model, sparsity=0.75)
+    tables = [array for name, array in matrices(model).items() if "token" in name or "position" in name]
+    assert [(array == 0).mean() for array in tables] == [0.75, 0.75]
+
+
+def test_two_of_four_takes_only_what_sums_over_its_inputs_along_one_axis():
+    x = keras.Input([8, 8, 4])
+    y = keras.layers.Conv2DTranspose(8, 3, name="transposed")(keras.layers.Conv2D(8, 3, name="plain")(x))
+    y = keras.layers.Conv1D(4, 3, name="line")(keras.layers.Reshape((64, 8))(y))
+    model = keras.Model(x, y)
+    whole = matrices(model)
+    sparsify(model, sparsity=0.5, pattern="two_of_four")
+    for name, array in matrices(model).items():
+        if "plain" in name:
+            groups = array.transpose(0, 1, 3, 2).reshape(-1, 4)
+            np.testing.assert_array_equal((groups == 0).sum(axis=1), 2)
+        else:
+            np.testing.assert_array_equal(array, whole[name])
 
 
 def test_zeros_stay_zero_while_the_model_learns_again_and_its_file_is_smaller(reversing, tmp_path):

@@ -54,6 +54,16 @@ def test_a_training_goes_on_from_the_newest_checkpoint_whichever_host_made_it(at
     assert sorted(file.path.rpartition("/")[2] for file in stored) == ["epoch-0004", "epoch-0005"]
 
 
+def test_what_another_run_left_on_this_host_is_stored_with_the_first_checkpoint_of_this_one(attempt, tmp_path):
+    first, second = tmp_path / "first host", tmp_path / "second host"
+    for epoch in (2, 4):  # the best one and the newest of a run that was killed
+        (first / f"epoch-{epoch:04d}").mkdir(parents=True)
+        (first / f"epoch-{epoch:04d}" / "weights.npz").write_bytes(b"weights")
+    checkpoints.keep(attempt, first / "epoch-0004", NAME)
+    checkpoints.restore(attempt, second, NAME)
+    assert names(second) == ["epoch-0002", "epoch-0004"]
+
+
 def test_a_checkpoint_that_is_not_in_the_store_yet_is_not_lost(attempt, tmp_path):
     here = tmp_path / "host"
     train(attempt, here, 1, 2)

@@ -117,6 +117,20 @@ def test_what_training_does_not_mend_goes_back_to_float(folder, capsys):
     assert "layers go back to float instead" in capsys.readouterr().out
 
 
+def test_what_can_not_be_trained_goes_back_to_float(folder, capsys):
+    whole = keras.models.load_model(folder / "model.keras")
+    constrained = L.Conv2D(8, 3, padding="same", kernel_constraint=keras.constraints.MaxNorm(100))
+    tensor = L.BatchNormalization()(constrained(whole.input))
+    for layer in whole.layers[2:]:
+        tensor = layer(tensor)
+    constrained.set_weights(whole.layers[1].get_weights())
+    keras.Model(whole.input, tensor).save(folder / "model.keras")
+    run = Run(folder, {**ON, "gate.tolerance": 0.13})
+    _, result = run.to_quantize()
+    assert not result.candidates
+    assert "can not be trained for int8" in capsys.readouterr().out
+
+
 def test_what_is_good_enough_is_not_trained(folder, capsys):
     run = Run(folder, {**ON, "gate.tolerance": 0.9})
     item, result = run.to_quantize()

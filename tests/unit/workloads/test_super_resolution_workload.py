@@ -250,6 +250,22 @@ def test_a_student_starts_from_the_teachers_blocks(folder):
         )
 
 
+def test_each_networks_assets_say_how_far_it_sees_itself(folder):
+    reaches = {}
+    for blocks in (1, 5):
+        recipe = parse_recipe(
+            RECIPE.replace("blocks: 1", "blocks: 3")
+            + f"distill: {{student: {{blocks: {blocks}}}, initialize: false}}\n",
+            folder / "s.yaml",
+        )
+        WORKLOAD.prepare(recipe, None, folder)
+        whole = Upscaling.load(folder)
+        WORKLOAD.adapt_assets(recipe, folder)
+        reaches[blocks] = (whole.reach, Upscaling.load(folder).reach)
+    of_three = UpscalerSizes(whole.scale, 3, 8).reach
+    assert reaches == {blocks: (of_three, UpscalerSizes(whole.scale, blocks, 8).reach) for blocks in (1, 5)}
+
+
 # Serving
 
 

@@ -110,6 +110,21 @@ def test_split_separates_no_sentence_and_ignores_the_order(frame: pd.DataFrame, 
     assert {name: set(part.index) for name, part in shuffled.items()} == {n: set(p.index) for n, p in splits.items()}
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_group_that_no_other_split_has_room_for_is_for_training(seed: int) -> None:
+    linked = pd.DataFrame(
+        {"source": [f"Yes {n % 30}" for n in range(1000)], "target": [f"Ja {n % 31}" for n in range(1000)]}
+    )
+    single = pd.DataFrame(
+        {"source": [f"source {n}" for n in range(1000)], "target": [f"target {n}" for n in range(1000)]}
+    )
+    splits = split_pairs(pd.concat([linked, single], ignore_index=True), FRACTIONS, seed)
+    assert set(range(1000)) <= set(splits["train"].index)
+    for name, fraction in FRACTIONS.items():
+        if name != "train":
+            assert abs(len(splits[name]) - 1000 * fraction) < 4 * (1000 * fraction * (1 - fraction)) ** 0.5
+
+
 def test_split_meets_its_fractions_and_never_changes() -> None:
     frame = pd.DataFrame(
         {"source": [f"source {n}" for n in range(5000)], "target": [f"target {n}" for n in range(5000)]}

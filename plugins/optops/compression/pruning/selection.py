@@ -22,8 +22,8 @@ def select(
 
     Each group's units, most important first, are cut into blocks; blocks compete across all groups by the mean
     importance of their units. Where the scale of importance differs from layer to layer, it is divided by the norm of
-    what is at least as important in the group: of what would be left if the block went next. So what is left of a
-    group gains with each block that goes, and a group whose units matter alike is not taken whole while others keep
+    what is at least as important in the group, itself included: of what is left when its turn comes. So what is left of
+    a group gains with each block that goes, and a group whose units matter alike is not taken whole while others keep
     all of theirs. The first block of each group always stays, so no group is emptied.
 
     Args:

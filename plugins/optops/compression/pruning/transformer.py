@@ -50,6 +50,10 @@ def prune_steps(
         decoder=min(settings.decoder_layers, spare["decoder"]),
         batches=data.batches,
     )
+    for stack in spare:
+        left, whole = (len(getattr(each.config, stack)) for each in (smaller, model))
+        if left < whole:
+            report(f"{left} of {whole} {stack} layers are left")
     if settings.outputs:
         smaller = drop_unused_outputs(smaller, data.everything(), least=LEAST_OUTPUTS)
         report(f"{smaller.config.outputs:,} of {model.config.outputs:,} outputs are used")

@@ -110,5 +110,5 @@ class ClassifierDistill(FunctionalDistill):
         default_factory=lambda: {"width": 0.5},
         description="Sizes of the student that differ from the model's, for example `width: 0.5`.",
     )
-    temperature: float = Field(2.0, gt=0, description="Temperature that softens both distributions.")
+    temperature: float = Field(2.0, ge=0.01, le=100, description="Temperature that softens both distributions.")
     initialize: Literal[False] = Field(False, description="Students start afresh.")

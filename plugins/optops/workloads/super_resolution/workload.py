@@ -123,15 +123,14 @@ class SuperResolutionWorkload(Workload):
     # Training
 
     def prepare(self, recipe: Recipe, examples: "pd.DataFrame", assets: Path) -> None:
-        """Writes the scale, and how far the networks of this recipe see."""
-        from optops.workloads.super_resolution.upscaling import Upscaling
-
+        """Writes the scale, and how far the network sees."""
         del examples
-        networks = [_sizes(recipe)]
-        if isinstance(recipe.distill, Distill):
-            networks.append(_sizes(recipe, recipe.distill.student))
-        # The student's artifact takes these assets over: tiles overlap by what the deepest network needs.
-        Upscaling(networks[0].scale, max(sizes.reach for sizes in networks)).save(assets)
+        _write_upscaling(_sizes(recipe), assets)
+
+    def adapt_assets(self, recipe: Recipe, assets: Path) -> None:
+        """Writes how far the student sees: it may be deeper."""
+        distill = section(Distill, recipe.distill)
+        _write_upscaling(_sizes(recipe, distill.student), assets)
 
     def build(self, recipe: Recipe, assets: Path) -> tuple[str, Any]:
         """Returns a fresh residual network."""
@@ -283,6 +282,12 @@ class SuperResolutionWorkload(Workload):
             top, left = (max(0, (size - EXAMPLE_SIDE) // 2) for size in pixels.shape[:2])
             parts.append(Image.fromarray(pixels[top : top + EXAMPLE_SIDE, left : left + EXAMPLE_SIDE].copy()))
         return [base64_of(encode_png(part)) for part in parts]
+
+
+def _write_upscaling(sizes: "UpscalerSizes", assets: Path) -> None:
+    from optops.workloads.super_resolution.upscaling import Upscaling
+
+    Upscaling(sizes.scale, sizes.reach).save(assets)
 
 
 def _sizes(recipe: Recipe, changes: Mapping[str, Any] | None = None) -> "UpscalerSizes":

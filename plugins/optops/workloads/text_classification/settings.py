@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optops.paths import resolve_path
 from optops.recipe_section import Section
-from optops.sections import Distill, Prune, StandardCheck, Train
+from optops.sections import Distill, Prune, StandardCheck, Train, refuse_all_layers
 from optops.workloads.splits import Fractions, SplitData
 from optops.workloads.yaml_words import require_words
 
@@ -318,3 +318,8 @@ class TextPrune(Prune):
         0, ge=0, description="Layers to leave out first, those that are missed least; of shared ones, repetitions."
     )
     heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")
+
+    @field_validator("layers")
+    @classmethod
+    def _leaves_a_layer(cls, value: int, info: ValidationInfo) -> int:
+        return refuse_all_layers(value, getattr((info.context or {}).get("model"), "layers", None))

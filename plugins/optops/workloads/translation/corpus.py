@@ -91,7 +91,9 @@ def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
     together. (An empty side links nothing.) Where a group goes depends on its content and the seed alone, not on the
     order of the rows, the machine, or what else is in the corpus; a new pair may move those that it is linked to. So
     the fractions are met as closely as independent draws meet them: within about
-    `2 * sqrt(fraction * (1 - fraction) * rows)` rows when groups are small.
+    `2 * sqrt(fraction * (1 - fraction) * rows)` rows when groups are small. A group that is larger than the smallest
+    split is to be goes to the largest one, which has room for it: short sentences that translate to each other in
+    several ways can link half of a corpus.
 
     Args:
         frame: Columns `source` and `target`.
@@ -106,8 +108,10 @@ def split_pairs(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) 
     """
     try:
         # A group goes by the smallest digest of its pairs.
-        keys = example_digests(frame).groupby(_linked_groups(frame)).transform("min")
-        chosen = assign_splits(keys, fractions, seed)
+        grouped = example_digests(frame).groupby(_linked_groups(frame))
+        chosen = assign_splits(grouped.transform("min"), fractions, seed)
+        larger = grouped.transform("size") > max(min(fractions.values()) * len(frame), 1)
+        chosen[larger] = max(fractions, key=lambda name: fractions[name])
     except ValueError as error:
         raise CorpusError(str(error)) from None
     return {name: frame[chosen == name] for name in fractions}

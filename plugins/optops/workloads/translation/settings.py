@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from optops.paths import resolve_path
 from optops.recipe_section import NamedSection, Section
-from optops.sections import Distill, Prune, StandardCheck
+from optops.sections import Distill, Prune, StandardCheck, refuse_all_layers
 from optops.workloads.splits import SPLIT_NAMES, Fractions, SplitData
 from optops.workloads.yaml_words import require_words
 
@@ -242,3 +242,9 @@ class TranslationPrune(Prune):
     decoder_layers: int = Field(0, ge=0, description="Decoder layers to leave out first, those that are missed least.")
     outputs: bool = Field(True, description="Take words that occur in no training target out of the output layer.")
     heads: bool = Field(True, description="Remove attention heads too, not only feed-forward units.")
+
+    @field_validator("encoder_layers", "decoder_layers")
+    @classmethod
+    def _leaves_a_layer(cls, value: int, info: ValidationInfo) -> int:
+        model = (info.context or {}).get("model")
+        return refuse_all_layers(value, getattr(model, str(info.field_name), None))

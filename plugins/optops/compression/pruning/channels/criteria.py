@@ -22,7 +22,7 @@ class Criterion:
         of: Takes a weight; returns the importance of each channel along the axis that counts, or None if it does not
             count.
         comparable: Whether importance means the same in all layers; if not, it counts relative to
-            what would be left of the group.
+            what is left of the group.
     """
 
     of: Callable[[Weight], NDArray[np.float64] | None]
@@ -88,8 +88,8 @@ def taylor(model: Any, loss: Loss, batches: Iterable[Batch]) -> Criterion:
                     _product(each, gradients[id(each)]) for each in parts if gradients.get(id(each)) is not None
                 ]
                 for axis in range(variable.shape.rank if products else 0):
-                    magnitudes = np.abs(_over_others(sum(products), axis))
-                    sums[id(variable), axis] = sums.get((id(variable), axis), 0.0) + magnitudes
+                    change = _over_others(np.sum(products, axis=0), axis)
+                    sums[id(variable), axis] = sums.get((id(variable), axis), 0.0) + np.abs(change)
     if not count:
         raise ValueError("there are no batches to measure importance on; give some of the training data")
     if not sums:
