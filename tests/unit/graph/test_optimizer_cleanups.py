@@ -51,6 +51,19 @@ def test_two_transposes_that_do_not_cancel_become_one(tmp_path: Path) -> None:
     assert optimized(tmp_path, twice, IMAGE).counts() == {"transpose pair": 1}
 
 
+def test_four_transposes_become_one_at_most(tmp_path: Path) -> None:
+    def four(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        for order in ([0, 2, 3, 1], [0, 3, 2, 1], [0, 2, 1, 3], [0, 1, 3, 2]):
+            x = tf.transpose(x, order)
+        return {"y": tf.nn.relu(x)}
+
+    report = optimized(tmp_path, four, tf.TensorSpec([None, 4, 5, 3], tf.float32, "x"))
+    assert not report.left_alone
+    frozen = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"].graph.as_graph_def()
+    nodes = [*frozen.node, *(node for function in frozen.library.function for node in function.node_def)]
+    assert sum(node.op == "Transpose" for node in nodes) <= 1
+
+
 def test_reshapes_in_a_row_become_one(tmp_path: Path) -> None:
     def chain(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.reshape(tf.reshape(tf.reshape(x, [-1, 64, 3]), [-1, 8, 24]), [-1, 192]) * 2.0}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from optops.graph import optimize
+from optops.graph.optimizer.errors import OptimizerError
 from optops.graph.optimizer.graph import Graph
 from optops.graph.optimizer.loading import Signature
 from optops.graph.optimizer.parity import TOLERANCES, compare
@@ -422,3 +423,90 @@ def test_branches_are_lowered_when_they_run_as_they_were_also_in_loops(tmp_path:
     lowered = [node.attr["_lower_using_switch_merge"].b for node in nodes if node.op in ("If", "StatelessIf")]
     assert len(lowered) >= 2
     assert all(lowered)
+
+
+class Sliced(tf.Module):
+    """Its rows are changed by sliced assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = tf.Variable(np.ones((8, 4), np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([4], tf.float32, name="row")])
+    def update(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
+        self.rows[2].assign(row)
+        return {"done": tf.reduce_sum(row)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="index")])
+    def infer(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(self.rows.read_value(), index) @ W[4, 4]}
+
+
+def test_a_signature_computes_with_what_another_has_assigned_to_a_part(tmp_path: Path) -> None:
+    model = Sliced()
+    model.weights = list(W.values())
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures={"infer": model.infer, "update": model.update})
+    optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False)
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    loaded.signatures["update"](row=tf.constant([5.0, 6.0, 7.0, 8.0]))
+    found = loaded.signatures["infer"](index=tf.constant([2]))["y"]
+    np.testing.assert_allclose(found, np.float32([[5, 6, 7, 8]]) @ W[4, 4].numpy(), rtol=1e-5)
+
+
+class ReadingFile(tf.Module):
+    """Reads a file of its own when it is called."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        file.write_text("2", encoding="utf-8")
+        self.file, self.names = tf.saved_model.Asset(str(file)), tf.constant(["no", "file"])
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.bool, name="wanted")])
+    def serve(self, wanted: tf.Tensor) -> dict[str, tf.Tensor]:
+        text = tf.cond(wanted, lambda: tf.io.read_file(self.file.asset_path), lambda: self.names[0])
+        return {"text": text}
+
+
+def test_a_file_that_is_read_by_its_path_is_read_from_where_the_result_lies(tmp_path: Path) -> None:
+    model = ReadingFile(tmp_path / "number.txt")
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures={"serving_default": model.serve})
+    (report,) = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures
+    assert report.notes == ["left as it is: it reads a file of its assets"]
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    loaded = tf.saved_model.load(str(tmp_path / "elsewhere"))
+    assert loaded.signatures["serving_default"](wanted=tf.constant(True))["text"].numpy() == b"2"
+
+
+def test_optimising_writes_no_files_that_a_signature_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(x: tf.Tensor, log: tf.Tensor) -> dict[str, tf.Tensor]:
+        tf.io.write_file(log, tf.strings.as_string(tf.reduce_sum(x)))
+        return {"y": tf.nn.relu(x)}
+
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[*ROWS, spec(dtype=S, name="log")])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (report,) = optimize(tmp_path / "model", tmp_path / "out", kernels=False, benchmark=False, picture=False).signatures
+    assert report.notes == ["left as it is: it writes what others read (WriteFile)"]
+    assert not list((tmp_path / "here").iterdir())
+
+
+class Unbuilt(keras.Model):
+    """Has no weights before it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = L.Dense(4)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.dense(x)
+
+
+def test_an_object_that_can_not_be_saved_or_called_is_refused_by_its_kind(tmp_path: Path) -> None:
+    with pytest.raises(OptimizerError, match="the Unbuilt can not be saved"):
+        optimize(Unbuilt(), tmp_path / "out")
+    module = tf.Module()
+    module.plain = tf.function(lambda x: x + 1.0)
+    with pytest.raises(OptimizerError, match="the Module has no signature; save it with"):
+        optimize(module, tmp_path / "out")

@@ -37,3 +37,16 @@ def test_large_numbers_that_are_computed_are_held_to_their_own_size() -> None:
 
 def test_nothing_but_a_mask_fits_itself() -> None:
     assert compared(np.full((2, 3), -1e9, np.float32), np.full((2, 3), -1e9, np.float32)) == Difference(0.0, "", True)
+
+
+def test_logits_under_a_mask_that_was_added_do_not_count_as_the_largest() -> None:
+    wanted = LOGITS + np.where(HIDDEN, np.float32(-1e4), np.float32(0))
+    rounded = np.nextafter(wanted, np.float32(0))
+    assert compared(wanted, np.where(HIDDEN, rounded, wanted)).fits
+    assert not compared(wanted, np.where(HIDDEN, rounded, LOGITS + np.float32(1e-2))).fits
+    assert not compared(wanted, np.where(HIDDEN, wanted + np.float32(100), wanted)).fits
+
+
+def test_a_wide_range_of_values_is_held_to_its_largest() -> None:
+    wanted = LOGITS * np.float32(3000)
+    assert compared(wanted, wanted + np.float32(1e-5) * np.abs(wanted).max()).fits

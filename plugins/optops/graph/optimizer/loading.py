@@ -1,10 +1,15 @@
 """Reads what is to be optimised: SavedModels, Keras files and models, tf.Modules and frozen graphs."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from tensorflow.python.framework import op_def_registry
 
 from optops.graph.freezing import (
     argument_names,
@@ -24,21 +29,39 @@ CALLS_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 LOOPS = ("Enter", "RefEnter", "NextIteration", "RefNextIteration")
 """Of TensorFlow 1, where what a step gives goes back to a node before it: such a graph has no order."""
 TABLES = ("HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2")
-CHANGES = (
-    "Assign",
-    "ResourceScatter",
-    "ResourceApply",
-    "ResourceSparseApply",
-    "LookupTableInsert",
-    "LookupTableRemove",
+READS = (
+    "_Read",
+    "LookupTableExport",
+    "LookupTableFind",
+    "LookupTableSize",
+    "Read",
+    "ResourceGather",
+    "VarIsInit",
+    "VariableShape",
 )
+"""Operators on variables and tables that leave them as they are begin so."""
+WITHIN_A_CALL = ("Ref", "Stack", "TensorArray")
+"""Operators on what lives for one call, or that pass on what others change."""
+WRITES = ("DatasetToTFRecord", "MergeV2Checkpoints", "OutfeedEnqueue", "QueueEnqueue", "Save", "WriteFile")
+
+
+@cache
+def _changes(op: str) -> bool:
+    """Returns whether an operator may change a variable, a table or whatever else outlives a call."""
+    known = op_def_registry.get(op)
+    if known is None or op.startswith((*READS, *WITHIN_A_CALL)):
+        return False
+    return any(each.is_ref or each.type == tf.resource.as_datatype_enum for each in known.input_arg)
+
+
 CHANGING = "it changes variables or tables"
 UNFIT: Mapping[str, Callable[[str], bool]] = {
     "its results are random": lambda op: "Rng" in op,  # of a generator, whose state is a variable
     "it calls Python": lambda op: op in CALLS_PYTHON,
     "it makes a table that only TensorFlow 1 can fill": lambda op: op in TABLES,
     "it has a loop of TensorFlow 1": lambda op: op in LOOPS,
-    CHANGING: lambda op: op.startswith(CHANGES),
+    "it writes what others read": lambda op: op.startswith(WRITES),  # and would, of random inputs
+    CHANGING: _changes,
 }
 """Why a signature with an operator must stay as it is."""
 
@@ -102,8 +125,11 @@ def load(source: Any, scratch: Path) -> Model:
     except Exception as error:
         raise OptimizerError(_explained(folder, error)) from error
     if not getattr(loaded, "signatures", None):
-        raise OptimizerError(f"{folder} has no signature; save it with `signatures=`")
-    reasons = _reasons(loaded.signatures)
+        what = folder if isinstance(source, str | Path) else f"the {type(source).__name__}"
+        raise OptimizerError(
+            f"{what} has no signature; save it with `tf.saved_model.save(..., signatures=...)`, and give its folder"
+        )
+    reasons = _reasons(loaded.signatures, prepared)
     signatures = {name: _signature(name, function, reasons[name]) for name, function in loaded.signatures.items()}
     return Model(folder, loaded, signatures)
 
@@ -129,12 +155,15 @@ def _as_saved_model(source: Any, scratch: Path) -> Path:
 
 
 def _save(model: Any, folder: Path) -> Path:
-    if hasattr(model, "export"):
-        model.export(str(folder))
-    elif isinstance(model, tf.Module):
-        tf.saved_model.save(model, str(folder))
-    else:
+    if not hasattr(model, "export") and not isinstance(model, tf.Module):
         raise OptimizerError(f"{type(model).__name__} is no model: give a path, a Keras model or a tf.Module")
+    try:
+        if hasattr(model, "export"):
+            model.export(str(folder))
+        else:
+            tf.saved_model.save(model, str(folder))
+    except Exception as error:
+        raise OptimizerError(f"the {type(model).__name__} can not be saved: {error}") from error
     return folder
 
 
@@ -223,10 +252,10 @@ def _explained(path: Path, error: Exception) -> str:
     return f"{path} can not be loaded: {type(error).__name__}: {text}"
 
 
-def _reasons(functions: Mapping[str, Any]) -> dict[str, str]:
+def _reasons(functions: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Returns by name why signatures must stay as they are; empty for those that need not."""
     operators = {name: _operators(function) for name, function in functions.items()}
-    reasons = {name: _unfit(function, operators[name]) for name, function in functions.items()}
+    reasons = {name: _unfit(function, operators[name], folder) for name, function in functions.items()}
     changed: dict[Any, str] = {}
     for name, function in functions.items():
         if any(map(UNFIT[CHANGING], operators[name])):
@@ -269,7 +298,7 @@ def _signature(name: str, function: Any, reason: str) -> Signature:
     return Signature(name, function, outputs, graph, captures)
 
 
-def _unfit(function: Any, operators: Sequence[str]) -> str:
+def _unfit(function: Any, operators: Sequence[str], folder: Path) -> str:
     """Returns why a function must stay as it is; empty if its inputs alone decide what plain tensors it gives."""
     for op in operators:
         for reason, is_meant in UNFIT.items():
@@ -278,7 +307,16 @@ def _unfit(function: Any, operators: Sequence[str]) -> str:
     for name, output in sorted(function.structured_outputs.items()):
         if not isinstance(output, tf.TensorSpec | tf.Tensor):
             return f"its output {name!r} is no plain tensor ({type(output).__name__})"
+    for captured, _ in function.graph.captures:
+        # Its path would become a constant, and is another wherever the result lies.
+        if captured.dtype == tf.string and any(os.fsencode(folder) in text for text in _texts(captured)):
+            return "it reads a file of its assets"
     return ""
+
+
+def _texts(tensor: Any) -> list[bytes]:
+    """Returns what a tensor of texts holds; of one that has no value yet, nothing."""
+    return np.ravel(np.asarray(tensor.numpy(), object)).tolist() if hasattr(tensor, "numpy") else []
 
 
 def _operators(function: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from optops.graph.optimizer.graph import Graph, Node, producer_of
@@ -112,8 +113,9 @@ def apply_place(graph: Graph, pattern: Pattern, place: Place, found_in: Mapping[
     for name in (*place.nodes, producer_of(place.tensor)):
         if name not in graph.nodes or (pattern.reported and graph.nodes[name] is not found_in[name]):
             return None
-    before = set(graph.nodes)
+    last = next(reversed(graph.nodes))
     tensor = place.rewrite(graph)
     graph.redirect(place.tensor, tensor)
-    added = tuple(name for name in graph.nodes if name not in before)
+    # What is added comes behind what was there.
+    added = tuple(takewhile(lambda name: name != last, reversed(graph.nodes)))[::-1]
     return Rewrite(pattern.name, place.tensor, place.nodes, added, place.weights)

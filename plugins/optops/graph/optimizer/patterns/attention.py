@@ -7,6 +7,7 @@ run on arrays that hold their own indices; what comes out says which column of w
 It must be the same column at every position. Run on zeros, it says what is added on the way.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ from optops.graph.optimizer.rows import rows_of
 from optops.models.keras import tf
 
 NAME = "attention"
+PLACES = 1 << 12
+"""In how many parts the numbers of places are cut; see `_places`."""
 MOVES = frozenset(
     [
         "Reshape",
@@ -207,16 +210,17 @@ def _columns(probe: Probe, ways: list[Way]) -> tuple[int, int, int, int, list[Co
     products = {way.product.output: way.product for way in ways}
     shapes = dict(zip(products, (value.shape for value in probe.run(list(products))), strict=True))
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    numbers = {name: np.arange(1, zero.size + 1, dtype=np.float32).reshape(zero.shape) for name, zero in zeros.items()}
+    places = {name: _places(zero.shape) for name, zero in zeros.items()}
     operands = [way.operand.tensor for way in ways]
     columns = []
     sizes: tuple[int, int, int, int] | None = None
-    for way, zero, moved in zip(ways, probe.run(operands, zeros), probe.run(operands, numbers), strict=True):
+    moved = [probe.run(operands, {name: place[part] for name, place in places.items()}) for part in range(2)]
+    for way, zero, *parts in zip(ways, probe.run(operands, zeros), *moved, strict=True):
         width = way.product.kernel.shape[1]
         rows = zeros[way.product.output].size // width
         added, found = _by_position(way.operand.arranged(zero), rows)
-        numbered, _ = _by_position(way.operand.arranged(moved), rows)
-        index = np.rint((numbered.astype(np.float64) - added) / way.scale).astype(np.int64) - 1
+        numbered = (_by_position(way.operand.arranged(part), rows)[0].astype(np.float64) for part in parts)
+        index = _index(*((part - added) / way.scale for part in numbered)) - 1
         sizes = sizes or found
         if found != sizes:
             raise NoAttentionError(f"queries, keys and values have different sizes: {found} and {sizes}")
@@ -228,6 +232,19 @@ def _columns(probe: Probe, ways: list[Way]) -> tuple[int, int, int, int, list[Co
         columns.append(Columns(column[0, :, 0].reshape(-1), added[0, :, 0].reshape(-1)))
     assert sizes is not None
     return (*sizes, columns)
+
+
+def _places(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the number of each place of an array in two parts: a float32 holds 2^24 of them."""
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    high, low = (part.astype(np.float32) for part in divmod(numbers, PLACES))
+    return high, low + 1  # 0 is what has no place
+
+
+def _index(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Returns the numbers of places whose parts were moved."""
+    index: np.ndarray = np.rint(high).astype(np.int64) * PLACES + np.rint(low).astype(np.int64)
+    return index
 
 
 def _by_position(array: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
@@ -268,8 +285,8 @@ def _output_rows(probe: Probe, weighted: Weighted, source: str, sizes: tuple[int
     array = array.transpose(weighted.order)
     if array.shape != shaped.shape:
         raise NoAttentionError(f"{context} is {shaped.shape}, not {array.shape}")
-    (rows,) = probe.run([source], {context: array.astype(np.float32)})
-    rows = np.rint(rows).astype(np.int64).reshape(batch, time, heads * head_size)
+    parts = [probe.run([source], {context: part.astype(np.float32)})[0] for part in divmod(array, PLACES)]
+    rows = _index(*parts).reshape(batch, time, heads * head_size)
     flat = index.transpose(0, 2, 1, 3).reshape(batch, time, heads * head_size)
     place = np.argsort(rows[0, 0])[np.argsort(np.argsort(flat[0, 0]))]
     if not (rows[:, :, place] == flat).all():

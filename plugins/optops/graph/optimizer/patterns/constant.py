@@ -30,6 +30,7 @@ def find(graph: Graph, context: Context) -> Iterator[Place]:
 def _computed(graph: Graph, known: set[str]) -> set[str]:
     """Returns the nodes that constants alone lead to, in as many passes as they are deep."""
     computed: set[str] = set()
+    constant = set(known)
     todo = list(graph.nodes.values())
     while True:
         reached = [
@@ -37,13 +38,15 @@ def _computed(graph: Graph, known: set[str]) -> set[str]:
             for node in todo
             if not node.controls
             and node.inputs
-            and all(tensor.rpartition(":")[0] in known | computed for tensor in node.inputs)
+            and all(tensor.rpartition(":")[0] in constant for tensor in node.inputs)
             and is_pure(node)
         ]
         if not reached:
             return computed
-        computed |= {node.name for node in reached}
-        todo = [node for node in todo if node.name not in computed and node.name not in known]
+        names = {node.name for node in reached}
+        computed |= names
+        constant |= names
+        todo = [node for node in todo if node.name not in constant]
 
 
 def _frontier(graph: Graph, computed: set[str]) -> Iterator[str]:
