@@ -100,6 +100,12 @@ class Sizes:
         numbers = [each[0] for each in factors if each is not None and len(each) == 1]
         return (_simplest(_product_of(numbers)),) if len(numbers) == 2 else None
 
+    def _multiplied_up(self, node: Node, output: int) -> tuple[Size, ...] | None:
+        vector, axes = self.values(node.inputs[0]), self._graph.constant(node.inputs[1])
+        if vector is None or axes is None or axes.size != 1 or node.attributes["keep_dims"].b:
+            return None
+        return (_simplest(_product_of(vector)),)
+
     def _unpacked(self, node: Node, output: int) -> tuple[Size, ...] | None:
         vector = self.values(node.inputs[0])
         return None if vector is None else (vector[output],)
@@ -279,6 +285,7 @@ VALUES: dict[str, Callable[[Sizes, Node, int], tuple[Size, ...] | None]] = {
     **dict.fromkeys(("GatherV2", "StridedSlice"), Sizes._taken),
     "Shape": Sizes._asked,
     "Mul": Sizes._multiplied,
+    "Prod": Sizes._multiplied_up,
     "Unpack": Sizes._unpacked,
 }
 
