@@ -22,7 +22,7 @@ from optops.models.keras import tf
 
 SHAPES = ((1, 64), (1, 128), (8, 64))
 PRECISIONS = ("fp32", "int8")
-SECONDS = 10.0
+SECONDS = 5.0
 
 
 def inputs_of(function: Any, shape: tuple[int, int]) -> dict[str, tf.Tensor]:
