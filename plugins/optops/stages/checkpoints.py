@@ -16,7 +16,7 @@ def keep(job: Job, checkpoint: Path, name: str) -> None:
     With it go the others that the trainer needs and the run has not: where this host goes on from what another run
     left here, it has stored none of them.
     """
-    needed = {path.name: path for path in checkpoint.parent.iterdir()}
+    needed = {path.name: path for path in checkpoint.parent.glob("epoch-*")}
     stored = {Path(found.path).name: found.path for found in _stored(job, name)}
     # The newest goes last: a host that finds it finds all.
     for folder in (*sorted(needed.keys() - stored.keys() - {checkpoint.name}), checkpoint.name):
