@@ -21,6 +21,7 @@ inline int threads_for(int32_t wanted) {
   return std::min(wanted ? wanted : default_threads(), most_threads());
 }
 
+// Throws Error if there may not be so many sentences.
 inline void check_sentences(int64_t sentences) {
   if (sentences < 0 || sentences > kMostRows) {
     fail(OPTOPS_INVALID, "%lld sentences; there may be 0 to %lld",

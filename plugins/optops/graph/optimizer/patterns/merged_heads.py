@@ -1,7 +1,7 @@
 """Attention whose heads are in one axis with the batch gets them an axis of their own, as other patterns read it.
 
-So are BART, Marian and Pegasus written: products [batch * heads, time, size], and scores that
-are [batch, heads, queries, keys] for their mask alone and merged again before the softmax.
+So are BART, Marian and Pegasus written: products [batch * heads, time, size], and scores that are [batch, heads,
+queries, keys] for their mask alone and merged again before the softmax.
 """
 
 from collections.abc import Callable, Iterator
