@@ -52,8 +52,9 @@ typecheck: setup
 
 test: setup lint typecheck unit  ## Lint, check types, run all tests
 
+# Longest first: what starts services is collected first, and one worker is at it while the other does the rest.
 unit:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 test-oldest: setup  ## Test the operators in the oldest TensorFlow that is supported
 	$(UV) venv --quiet --allow-existing --python 3.11 build/oldest
