@@ -189,9 +189,10 @@ def non_inferiority(
     bound is that of the gain, so that it does not depend on the tolerance and the smallest provable one has an exact
     solution.
 
-    Where the candidate loses on no resample the bootstrap knows nothing of what it loses elsewhere. Then all examples
-    of a kind that the test does not show (`unseen_share`) count as lost, each at what the reference has. Fewer than the
-    `least_examples` prove nothing, whatever their bounds are.
+    The bootstrap knows nothing of examples of a kind that the test does not show (`unseen_share`). Where the candidate
+    loses on no resample all of these count as lost, each at what the reference has. Where it loses, the lower bound of
+    the gain lies at least as far below the gain as they would take it: a word here and there tells nothing of an answer
+    that fails whole. Fewer than the `least_examples` prove nothing, whatever their bounds are.
 
     Args:
         candidate: float (resamples,), the metric of the candidate on each resample.
@@ -220,10 +221,14 @@ def non_inferiority(
     rounding = ROUNDING * magnitude
     identical = bool(np.abs(gains).max() <= rounding)
     lossless = bool(gains.min() >= -NEGLIGIBLE * magnitude)
-    unseen = unseen_share(examples, confidence) * abs(reference_point) if lossless and fails_whole else 0.0
+    unseen = unseen_share(examples, confidence) * abs(reference_point) if fails_whole else 0.0
     if identical:
         gains, reference_values = np.zeros_like(gains), np.full_like(gains, reference_point)
-    bounds = _bounds(gains, gain, confidence, rounding=rounding, identical=identical, unseen=unseen)
+        bounds = Bounds(0, 0, below=unseen, above=unseen)
+    else:
+        bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
+        short = unseen if lossless else max(unseen - (gain - bounds.of(gains)[0]), 0.0)
+        bounds = replace(bounds, below=bounds.below + short)
     scale = reference_values if tolerance.kind == "relative" else np.ones_like(gains)
     gain_low, gain_high = bounds.of(gains)
     lower, upper = bounds.of(gains + tolerance.value * scale)
@@ -286,16 +291,6 @@ def estimated_examples(tolerance: float, confidence: float = 0.95) -> int | None
 def _gains(candidate: ArrayLike, reference: ArrayLike, *, higher_is_better: bool) -> NDArray[np.float64]:
     difference = np.asarray(candidate, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     return difference if higher_is_better else -difference
-
-
-def _bounds(
-    gains: NDArray[np.float64], gain: float, confidence: float, *, rounding: float, identical: bool, unseen: float
-) -> Bounds:
-    """Returns the bounds of the gain, lower by what no example shows."""
-    if identical:
-        return Bounds(0, 0, below=unseen, above=unseen)
-    bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
-    return replace(bounds, below=bounds.below + unseen)
 
 
 def _needed(tolerance: Tolerance, reference_point: float, confidence: float) -> int | None:

@@ -54,8 +54,12 @@ def judge_against_champion(
 
 
 def judge_superiority(job: Job, candidate: Sample, reference: Sample, name: str) -> NonInferiority:
-    """Tests whether a model is better than something, by any amount: so it is where `margin_lower` is above zero."""
-    return _test(job, candidate, reference, name, Tolerance(0.0, "absolute"), job.recipe.gate.confidence, None)
+    """Tests whether a model is better than something, by any amount: so it is where `margin_lower` is above zero.
+
+    What the examples do not show counts as lost of neither: the question is of all examples together.
+    """
+    tolerance = Tolerance(0.0, "absolute")
+    return _test(job, candidate, reference, name, tolerance, job.recipe.gate.confidence, None, fails_whole=False)
 
 
 def _test(
@@ -66,6 +70,8 @@ def _test(
     tolerance: Tolerance,
     confidence: float,
     anomalous_gain: float | None,
+    *,
+    fails_whole: bool = True,
 ) -> NonInferiority:
     if candidate.examples != reference.examples:
         raise StageError(f"statistics of {candidate.examples} and of {reference.examples} examples can not be compared")
@@ -80,7 +86,7 @@ def _test(
             higher_is_better=job.workload.higher_is_better,
             confidence=confidence,
             anomalous_gain=anomalous_gain,
-            fails_whole=job.workload.fails_whole,
+            fails_whole=fails_whole and job.workload.fails_whole,
         )
     except ValueError as error:
         raise StageError(f"{name} can not be judged: {error}") from error

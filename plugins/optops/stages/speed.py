@@ -11,6 +11,10 @@ Ratio = Mapping[str, Any]
 """A speed-up against the baseline, as `RatioInterval`."""
 
 
+MOST_ALLOWANCE = 0.1
+"""What a noise floor can excuse at most."""
+
+
 @dataclass(frozen=True)
 class Speed:
     """How fast an executable is, in the cells of the benchmark.
@@ -36,6 +40,11 @@ class Speed:
     unfit: str = ""
 
     @property
+    def allowance(self) -> float:
+        """How far the noise floor excuses what is slower: a host that is disturbed once proves no model fast."""
+        return min(self.noise_floor, MOST_ALLOWANCE)
+
+    @property
     def shortfall(self) -> str:
         """Why it is not fast enough beside the baseline; empty if it is."""
         if self.nominee is None:
@@ -49,7 +58,7 @@ class Speed:
         for cell, ratio in self.others.items():
             if ratio is None:
                 return f"it failed in the cell `{cell}` of the benchmark"
-            if ratio["high"] < min(1.0, self.minimum) - self.noise_floor:
+            if ratio["high"] < min(1.0, self.minimum) - self.allowance:
                 least = f", less than the minimum of {self.minimum:.2f}" if self.minimum < 1 else ""
                 return f"slower than the baseline at {cell}: {ratio['ratio']:.2f}x{least}"
         return ""
@@ -63,11 +72,11 @@ class Speed:
     def slower_than_champion(self) -> str:
         """Why it is slower than the champion beyond doubt, their intervals further apart than by noise; empty if not.
 
-        Each was timed against the baseline in a process of its own, so even one model may differ by the noise floor.
+        Each was timed against the baseline in a process of its own, so even one model may differ by noise.
         """
         if self.champion is None or self.nominee is None:
             return ""
-        if self.nominee["high"] * (1 + self.noise_floor) >= self.champion["low"]:
+        if self.nominee["high"] * (1 + self.allowance) >= self.champion["low"]:
             return ""
         return f"slower than the reigning champion: {self.nominee['ratio']:.2f}x against {self.champion['ratio']:.2f}x"
 

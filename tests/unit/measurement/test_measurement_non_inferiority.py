@@ -251,6 +251,7 @@ def test_the_lower_bound_covers_the_truth_as_often_as_it_says(loss):
             reference_point=reference.mean(),
             examples=examples,
             tolerance=Tolerance(0.05, "relative"),
+            fails_whole=False,
         ).margin_lower
         covered += lower <= (4 / 6 - 0.03) - 0.95 * (4 / 6)
     assert stats.binomtest(covered, trials, 0.95).pvalue > 0.001
@@ -294,7 +295,8 @@ def test_a_few_images_scored_otherwise_are_judged():
     reference = generator.normal(30, 3, 8)
     candidate = reference - generator.normal(0.05, 0.05, 8)
     weights = all_weights(8, 1000, seed=0) / 8
-    options = {"candidate_point": candidate.mean(), "reference_point": reference.mean(), "examples": 8}
+    points = {"candidate_point": candidate.mean(), "reference_point": reference.mean(), "examples": 8}
+    options = {**points, "fails_whole": False}
     result = non_inferiority(weights @ candidate, weights @ reference, tolerance=Tolerance(0.3, "absolute"), **options)
     assert not result.identical
     assert result.verdict == "accept"
@@ -333,6 +335,45 @@ def test_a_loss_that_is_rounding_proves_no_more_of_what_is_not_shown_than_none()
         ]
         assert not judged[0].identical
         assert [result.verdict for result in judged] == ["inconclusive", "accept"]
+
+
+SENTENCES = 300
+
+
+def judged_sentences(reference, candidate, tolerance, counts) -> NonInferiority:
+    return non_inferiority(
+        counts @ candidate / len(candidate),
+        counts @ reference / len(reference),
+        candidate_point=candidate.mean(),
+        reference_point=reference.mean(),
+        examples=len(reference),
+        tolerance=Tolerance(tolerance, "relative"),
+    )
+
+
+@pytest.mark.parametrize("changed", [1, 3, 30])
+def test_a_word_here_and_there_proves_no_more_of_what_is_not_shown_than_none(changed):
+    generator = np.random.default_rng(4)
+    reference = generator.uniform(20, 60, SENTENCES)
+    candidate = reference.copy()
+    candidate[:changed] -= generator.uniform(0, 0.5, changed)
+    counts = all_weights(SENTENCES, 400, seed=0)
+    alike = judged_sentences(reference, reference, 0.005, counts)
+    worse = judged_sentences(reference, candidate, 0.005, counts)
+    assert alike.verdict == worse.verdict == "inconclusive"
+    assert worse.smallest_provable_tolerance >= alike.smallest_provable_tolerance
+
+
+def test_a_model_that_rarely_fails_whole_is_not_accepted_for_differing_a_little_everywhere():
+    # Answers differ by a word or so, and one in 200 is ruined: the true loss is the tolerance.
+    generator = np.random.default_rng(7)
+    counts, accepted, trials = all_weights(SENTENCES, 400, seed=0), 0, 200
+    for _ in range(trials):
+        reference = generator.uniform(20, 60, SENTENCES)
+        candidate = reference + generator.normal(0, 0.3, SENTENCES)
+        candidate[generator.random(SENTENCES) < 0.005] = 0
+        accepted += judged_sentences(reference, candidate, 0.005, counts).verdict == "accept"
+    assert stats.binomtest(accepted, trials, 0.05, alternative="greater").pvalue > 0.001
 
 
 def right_of_20(nominee: int, **options) -> NonInferiority:
