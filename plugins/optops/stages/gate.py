@@ -1,7 +1,8 @@
 """Judges the nominee on the test split, against this run's baseline and against the reigning champion."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from optops.stages.judgement import bootstrap_margins, judge, judge_against_cham
 from optops.stages.naive import AgainstNaive, judge_against_naive
 from optops.stages.speed import judge_speed
 from optops.stages.verdict import FailedTrial, Trial, overall, to_markdown
+from optops.tracking import TEST_SPLIT_TAG, VERDICT_TAG
 from optops.unreachable import is_no_fault_of_a_model
 
 
@@ -27,9 +29,10 @@ def run(job: Job) -> StageResult:
     nominees = job.result("nominate").candidates
     champion = version_by_alias(job.tracking.client, job.recipe.registry.name, CHAMPION)
     trials: list[Trial | FailedTrial] = []
-    naive = None
+    naive, earlier = None, Counter[str]()
     if nominees:
         _check_champion(job, champion)
+        earlier = job.tracking.verdicts_on(job.recipe.experiment, job.manifest(TEST).digest)
         measured = _sampler(job)
         baseline = measured("baseline", job.fetch(job.baseline))
         # What nothing can be held against is no fault of a nominee.
@@ -37,14 +40,16 @@ def run(job: Job) -> StageResult:
         naive = judge_against_naive(job, baseline, TEST)
         trials += _trials(job, folder, nominees, champion, baseline, measured)
     verdict = overall(trials)
-    markdown = to_markdown(job, trials, champion, naive, job.result("nominate").dropped)
-    record = _record(job, verdict, markdown, trials, champion, naive)
+    markdown = to_markdown(job, trials, champion, naive, job.result("nominate").dropped, earlier)
+    record = _record(job, verdict, markdown, trials, champion, naive, earlier)
     (folder / "verdict.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     (folder / "verdict.md").write_text(markdown, encoding="utf-8")
     for path in sorted(folder.iterdir()):
         job.tracking.log_file(job.run_id, path)
     job.log(markdown)
-    job.tracking.client.set_tag(job.run_id, "optops.verdict", verdict)
+    job.tracking.client.set_tag(job.run_id, VERDICT_TAG, verdict)
+    if trials:
+        job.tracking.client.set_tag(job.run_id, TEST_SPLIT_TAG, job.manifest(TEST).digest)
     accepted = [trial.nominee for trial in trials if trial.accepted]
     output = {
         "accepted": bool(accepted),
@@ -154,11 +159,13 @@ def _record(
     trials: Sequence[Trial | FailedTrial],
     champion: Version | None,
     naive: AgainstNaive | None,
+    earlier: Mapping[str, int],
 ) -> Json:
     return {
         "verdict": verdict,
         "metric": job.workload.metric_signature(job.recipe.data),
         "test_split": {"examples": job.manifest(TEST).examples, "digest": job.manifest(TEST).digest},
+        "earlier_verdicts": dict(earlier),
         "champion": champion.version if champion else None,
         "against_naive": {"rule": naive.rule, **asdict(naive.test)} if naive else None,
         "trials": [_record_of(trial) for trial in trials],

@@ -6,6 +6,7 @@ from typing import Literal
 
 from optops.candidate import Candidate
 from optops.measurement.non_inferiority import NonInferiority
+from optops.pipeline import TEST
 from optops.registry import Version
 from optops.stages.base import Job, decimals_of
 from optops.stages.naive import AgainstNaive
@@ -69,11 +70,36 @@ def to_markdown(
     champion: Version | None,
     naive: AgainstNaive | None,
     dropped: Mapping[str, str],
+    earlier: Mapping[str, int],
 ) -> str:
-    """Returns the verdict with its arithmetic, for people."""
+    """Returns the verdict with its arithmetic, for people.
+
+    Args:
+        job: Of the gate.
+        trials: Of the nominees.
+        champion: That reigns, if one does.
+        naive: The baseline beside an answer without a model, where there is one.
+        dropped: What was not nominated, and why.
+        earlier: Verdicts that were reached on this test split before, and how often each.
+    """
     lines = [f"## Verdict: {overall(trials)}", ""]
+    if earlier:
+        times = sum(earlier.values())
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(earlier.items()))
+        lines += [
+            f"Verdicts reached on this test split in this experiment before: {times} ({counts}). Whoever tries often "
+            "enough is accepted by chance; each verdict is held to its confidence as if it were the only one.",
+            "",
+        ]
     if naive:
         lines += [naive.sentence(job), ""]
+    if seen := _seen_elsewhere(job):
+        lines += [
+            f"**{seen} of the {job.manifest(TEST).examples} test {job.workload.examples_name} stand in another split "
+            "too**, so that a training or a choice has seen them; `check_labels.quarantine: true` takes them out of "
+            "training.",
+            "",
+        ]
     if not trials:
         lines += ["Nothing was good enough on validation and fast enough, so the test split was not used.", ""]
     for trial in trials:
@@ -86,6 +112,13 @@ def to_markdown(
         lines += ["### Not nominated", ""]
         lines += [f"- {name}: {reason}" for name, reason in dropped.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _seen_elsewhere(job: Job) -> int:
+    """Returns how many examples of the test split are in another split too, if those are not left out of training."""
+    outcomes = job.result("check_labels").output.get("outcomes", ())
+    shared = sum(one["count"] for one in outcomes if (one["check"], one["split"]) == ("overlap", TEST))
+    return 0 if job.recipe.check_labels.quarantine else shared
 
 
 def _trial_lines(job: Job, trial: Trial, champion: Version | None) -> list[str]:

@@ -9,17 +9,18 @@ import pytest
 
 from optops.candidate import Artifact
 from optops.measurement import plots
-from optops.pipeline import TEST
+from optops.pipeline import TEST, TRAIN
 from optops.registry import CHAMPION, promote, version_by_alias
 from optops.stage_spec import Manifest, StageResult
 from optops.stages import gate
 from optops.stages.base import Job, StageError
 from optops.stages.champion import CHAMPION_NAME
-from optops.tracking import Tracking
+from optops.tracking import TEST_SPLIT_TAG, VERDICT_TAG, Tracking
 from optops.workloads.base import NaiveAnswers
 from optops.workloads.translation.workload import TranslationWorkload
 
 NAME = "travel_phrases_en_de"
+EXPERIMENT = "optops/travel_phrases"
 RIGHT, WRONG = [8, 8, 8, 7, 6, 5, 8, 7, 6, 5], [8, 8, 0, 0, 0, 0, 8, 7, 6, 5]
 EXAMPLES = 400
 GOOD, BAD = range(2, 382), range(60, 380)
@@ -62,7 +63,7 @@ def gated(job, stored, monkeypatch):
         rows[list(right or ())] = RIGHT
         return stored(name, {"answers.npy": rows} if right is not None else {}, BLEU=95.0)
 
-    def gated(nominees, baseline=range(380), champion=None, failures=None, unfit="", naive=(), **settings):
+    def gated(nominees, baseline=range(380), champion=None, failures=None, unfit="", naive=(), shared=0, **settings):
         answers = np.full((EXAMPLES, 10), WRONG)
         answers[list(naive)] = RIGHT
         monkeypatch.setattr(
@@ -79,9 +80,10 @@ def gated(job, stored, monkeypatch):
             "champion": reigning.version if reigning else None,
             "champion_unfit": unfit,
         }
+        outcomes = [{"check": "overlap", "split": split, "count": shared} for split in (TRAIN, TEST)]
         manifests = {TEST: Manifest(TEST, EXAMPLES, "d", Artifact("none", "d"))}
         results = {
-            "check_labels": StageResult("check_labels", "c", manifests=manifests),
+            "check_labels": StageResult("check_labels", "c", manifests=manifests, output={"outcomes": outcomes}),
             "train": StageResult("train", "t", candidates=(made("baseline", baseline),)),
             "benchmark": StageResult("benchmark", "b", output=output, dropped=failures or {}),
             "nominate": StageResult("nominate", "n", candidates=tuple(candidates.values())),
@@ -97,6 +99,29 @@ def gated(job, stored, monkeypatch):
 
 def tried(found):
     return [(trial["name"], trial["verdict"]) for trial in found.trials]
+
+
+def test_the_verdict_says_what_of_the_test_split_was_seen_before(gated):
+    nominee = {"quick": (GOOD, 3.0)}
+    kept, left_out = ({"check_labels.quarantine": quarantine} for quarantine in (False, True))
+    assert (
+        "**7 of the 400 test sentence pairs stand in another split" in gated(nominee, shared=7, **kept).markdown
+    )
+    assert "another split" not in gated(nominee, shared=7, **left_out).markdown
+    assert "another split" not in gated(nominee, **kept).markdown
+
+
+def test_the_verdict_says_how_often_the_test_split_was_asked_before(gated):
+    nominee = {"quick": (GOOD, 3.0)}
+    assert "before" not in gated(nominee).markdown
+    tracking = Tracking()
+    for digest, verdict in (("d", "inconclusive"), ("d", "accept"), ("d", "inconclusive"), ("another", "accept")):
+        tags = {TEST_SPLIT_TAG: digest, VERDICT_TAG: verdict}
+        tracking.end_run(tracking.open_run(EXPERIMENT, "gate", tags), "FINISHED")
+    tracking.open_run(EXPERIMENT, "gate", {TEST_SPLIT_TAG: "d", VERDICT_TAG: "accept"})  # has not ended
+    found = gated(nominee)
+    assert "on this test split in this experiment before: 3 (1 accept, 2 inconclusive)." in found.markdown
+    assert found.earlier_verdicts == {"inconclusive": 2, "accept": 1}
 
 
 def test_the_first_that_is_accepted_ends_the_trying(gated):
