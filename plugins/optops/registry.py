@@ -121,10 +121,10 @@ def promote(client: MlflowClient, name: str, version: str, expected: str | None)
             # A champion that a person set by hand is none that the history knows, and the one to go back to.
             _untag_rollback(client, name, expected)
             history = [*history, expected]
-        remembered = [*history, version]
+        remembered, promotions = [*history, version], _promotions(client, name)
         client.set_registered_model_alias(name, CHAMPION, version)
         _crown(client, name, version, remembered)
-        _check_undisturbed(client, name, version, remembered)
+        _check_undisturbed(client, name, version, remembered, promotions)
         return expected
 
 
@@ -185,8 +185,28 @@ def _remember(client: MlflowClient, name: str, history: list[str]) -> None:
     client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[-HISTORY_LENGTH:]))
 
 
-def _check_undisturbed(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
+def _promotions(client: MlflowClient, name: str) -> dict[str, str]:
+    """Returns when each version was promoted, of those that were."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return {str(one.version): one.tags[PROMOTED_TAG] for one in found if PROMOTED_TAG in one.tags}
+
+
+def _check_undisturbed(
+    client: MlflowClient, name: str, version: str, history: list[str], promotions: Mapping[str, str]
+) -> None:
     # The lock holds on this machine alone, and MLflow's registry has no transactions.
+    overwritten = [
+        other
+        for other, moment in _promotions(client, name).items()
+        if other != version and promotions.get(other) != moment
+    ]
+    if overwritten:
+        _remember(client, name, [*history[:-1], *overwritten, version])
+        raise RegistryError(
+            f"another machine promoted version {', '.join(overwritten)} of {name!r} at the same moment, and this one, "
+            f"version {version}, is the champion now though nothing compared them. `optops rollback {name}` goes back "
+            "to it; then run again, in Airflow from the task benchmark on, to compare with it"
+        )
     reigning = version_by_alias(client, name, CHAMPION)
     champion = reigning.version if reigning else "none"
     found, wanted = _history(client, name), history[-HISTORY_LENGTH:]

@@ -100,6 +100,9 @@ def _load_pyfunc(path: str) -> ServedModel:
     """
     folder = Path(path)
     facts = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
+    there = {part.name for part in folder.iterdir() if part.is_dir()}
+    if unlisted := there - facts["digests"].keys():
+        raise ValueError(f"{folder / MODEL_FILE} has no digest of {', '.join(sorted(unlisted))}; load the model afresh")
     for part, digest in facts["digests"].items():
         if digest_folder(folder / part) != digest:
             raise ValueError(f"{folder / part}: the files are not those that were registered; load them afresh")

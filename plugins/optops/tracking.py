@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from optops.unreachable import is_unreachable
 
 KEY_TAG = "optops.key"
 STAGE_TAG = "optops.stage"
+TEST_SPLIT_TAG = "optops.test_split"
+VERDICT_TAG = "optops.verdict"
 RESULT_FILE = "result.json"
 MODEL_TYPE = "optops-candidate"
 _FOREIGN_TO_NAMES = re.compile(r"[^\w./: -]")
@@ -141,6 +144,17 @@ class Tracking:
         """Ends a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
+    def verdicts_on(self, experiment: str, test_split: str) -> Counter[str]:
+        """Returns the verdicts that were reached on a test split in an experiment, and how often each.
+
+        Args:
+            experiment: Its name.
+            test_split: Digest of the split.
+        """
+        query = f"tags.`{TEST_SPLIT_TAG}` = '{test_split}' and attributes.status = 'FINISHED'"
+        runs = self.client.search_runs([self.experiment(experiment)], query, max_results=1000)
+        return Counter(run.data.tags.get(VERDICT_TAG, "none") for run in runs)
+
     def end_stages(self, experiment: str, parent: str) -> None:
         """Ends, as KILLED, the runs of a parent's stages that died without doing so: by SIGKILL, with their machine."""
         query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
@@ -163,7 +177,10 @@ class Tracking:
             try:
                 result = self.load_result(str(run.info.run_id))
                 for candidate in result.candidates:
-                    self.client.get_logged_model(_model_id(candidate.artifact.uri))
+                    model = _model_id(candidate.artifact.uri)
+                    self.client.get_logged_model(model)  # of one that was deleted the files are there for a while
+                    if not self.client.list_logged_model_artifacts(model):
+                        raise FileNotFoundError(f"the files of {candidate.name} ({model}) are gone")
             except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
                 if is_unreachable(error):
                     raise

@@ -234,6 +234,27 @@ def test_a_promotion_that_another_machine_overtakes_is_none(
         promote(client, NAME, ours, None)
 
 
+def test_a_promotion_that_overwrites_another_machines_is_told_and_leaves_a_way_back_to_it(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, ours, theirs = (new_version(client, f"fuse-{n}") for n in range(3))
+    promote(client, NAME, first, None)
+    put = client.set_registered_model_alias
+
+    def just_before(*arguments: str) -> None:
+        monkeypatch.setattr(client, "set_registered_model_alias", put)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("OPTOPS_HOME", str(tmp_path / "the other machine"))
+            assert promote(client, NAME, theirs, first) == first
+        put(*arguments)
+
+    monkeypatch.setattr(client, "set_registered_model_alias", just_before)
+    with pytest.raises(RegistryError, match=f"promoted version {theirs} .* this one, version {ours}, is the champion"):
+        promote(client, NAME, ours, first)
+    assert rollback(client, NAME) == (ours, theirs)
+    assert rollback(client, NAME) == (theirs, first)
+
+
 def test_a_memory_that_another_machine_overwrites_is_told_and_mended_by_a_retry(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

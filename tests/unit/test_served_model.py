@@ -14,7 +14,7 @@ from optops.candidate import Artifact, Candidate
 from optops.recipe_file import read_recipe
 from optops.runtimes.base import ExecutableInfo, LoadedExecutable
 from optops.runtimes.onnxruntime import MODEL
-from optops.served_model import ServedModel, log_served_model, raw_inputs
+from optops.served_model import ServedModel, _load_pyfunc, log_served_model, raw_inputs
 from optops.tracking import Tracking
 from optops.workloads.arrays.workload import ArraysWorkload
 from optops.workloads.base import WORKLOADS
@@ -245,3 +245,10 @@ def test_a_registered_model_of_texts_says_what_it_answers_and_refuses_what_mlflo
         model.predict(pd.DataFrame({"id": ["1"], "text": ["hello"]}))
     with pytest.raises(ValueError, match="input 1 is NoneType; expected text"):
         model.predict(["hello", None])
+
+
+def test_files_that_nobody_vouches_for_are_not_loaded(tmp_path):
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "model.json").write_text('{"workload": "arrays", "threads": 1, "digests": {}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"model\.json has no digest of serving; load the model afresh"):
+        _load_pyfunc(str(tmp_path))

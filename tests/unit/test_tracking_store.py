@@ -195,7 +195,13 @@ def test_a_result_whose_candidate_is_gone_is_not_taken_over(tracking: Tracking, 
     assert tracking.cached(EXPERIMENT, "train-1") is None
 
 
-@pytest.mark.parametrize("call", ["get_logged_model", "download_artifacts"])
+def test_a_result_whose_files_are_gone_is_not_taken_over(tracking: Tracking, tmp_path: Path) -> None:
+    result = finished(tracking, tmp_path / "made")
+    shutil.rmtree(stored_files(tracking, result.candidates[0]))
+    assert tracking.cached(EXPERIMENT, "train-1") is None
+
+
+@pytest.mark.parametrize("call", ["get_logged_model", "list_logged_model_artifacts", "download_artifacts"])
 def test_a_result_is_not_made_again_because_the_server_is_gone(
     tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

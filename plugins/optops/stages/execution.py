@@ -8,6 +8,8 @@ from dataclasses import replace
 from importlib import import_module
 from types import FrameType
 
+from mlflow import MlflowException
+
 from optops.home import file_lock
 from optops.measurement.host import host_lock
 from optops.pipeline import STAGES
@@ -79,7 +81,10 @@ def _make(job: Job, exclusive: bool) -> StageResult:
     except BaseException as error:
         tracking.end_run(job.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    checkpoints.remove(job)
+    try:
+        checkpoints.remove(job)
+    except (OSError, MlflowException) as error:  # the result is there, and must not be made again for this
+        job.log(f"checkpoints that are no longer needed stay in the store: {error}")
     job.forget_work()
     return result
 

@@ -1,6 +1,7 @@
 """What a stage's result depends on beside its spec: data files, source code, library versions, the CPU."""
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -35,6 +36,9 @@ LIBRARIES = (
 )
 
 
+KERNEL_VARIABLES = ("OPTOPS_ISA", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
+
+
 @cache
 def library_versions() -> dict[str, str]:
     """Returns the versions of the libraries whose results we keep; empty for one that is not installed."""
@@ -49,8 +53,12 @@ def library_versions() -> dict[str, str]:
 
 
 def instruction_sets() -> list[str]:
-    """Returns the instruction sets of this CPU that decide which kernels run, and how many levels int8 weights have."""
-    return list(Fingerprint.of_this_host().isa)
+    """Returns what decides which kernels run, and how many levels int8 weights have.
+
+    That is the instruction sets of this CPU, and the variables that keep libraries from using them.
+    """
+    chosen = [f"{name}={os.environ[name]}" for name in KERNEL_VARIABLES if os.environ.get(name)]
+    return [*Fingerprint.of_this_host().isa, *chosen]
 
 
 def code_of(stage: Stage, workload: Workload, runtime: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How a stage is executed: its locks."""
+"""How a stage is executed: its locks, and what is left when it is done."""
 
 import threading
 from time import sleep
@@ -9,7 +9,7 @@ from optops import home
 from optops.home import file_lock
 from optops.measurement.host import host_lock
 from optops.stage_spec import StageResult
-from optops.stages import benchmark, check_labels, nominate
+from optops.stages import benchmark, check_labels, checkpoints, nominate
 from optops.stages.execution import run_stage
 from optops.tracking import KEY_TAG, STAGE_TAG, Tracking
 
@@ -80,3 +80,15 @@ def test_of_two_runs_at_once_that_need_the_same_the_second_waits_and_takes_it_ov
     assert result.cached
     assert result.output == {"made by": "the other"}
     assert "taken over from run" in capsys.readouterr().out
+
+
+def test_a_stage_that_is_done_is_done_though_the_server_is_gone_when_it_tidies_up(job, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("OPTOPS_LOCK_FOLDER", str(tmp_path / "lock"))
+
+    def gone(job):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(checkpoints, "remove", gone)
+    monkeypatch.setattr(nominate, "run", lambda job: job.hand_on(output={"made": "once"}))
+    assert run_stage(job("nominate", {}).spec).output == {"made": "once"}
+    assert "no longer needed stay in the store: no route to host" in capsys.readouterr().out

@@ -227,6 +227,15 @@ def test_only_what_is_made_for_a_cpu_depends_on_its_instruction_sets(folder, sta
     assert len(keys) == (2 if stage in ("quantize", "fuse") else 1)
 
 
+@pytest.mark.parametrize("stage", ["quantize", "fuse"])
+def test_what_is_made_with_instruction_sets_held_back_is_made_again_without(folder, stage, monkeypatch):
+    recipe = parse_recipe(RECIPE.replace("MODEL", "model"), folder / "mine.yaml")
+    monkeypatch.delenv("OPTOPS_ISA", raising=False)
+    free = key_of(stage, recipe)
+    monkeypatch.setenv("OPTOPS_ISA", "generic")
+    assert key_of(stage, recipe) != free
+
+
 @pytest.fixture
 def plug_ins(folder, monkeypatch):
     """A distribution with a workload, an architecture and a runtime of its own, and a recipe of that workload."""
