@@ -9,8 +9,14 @@ def resolve_path(value: str, folder: Path | None) -> Path:
     """Returns a path from a recipe: `~` and environment variables expanded, relative to `folder`.
 
     A variable that is not set stays as written, so that the recipe parses and the missing file is reported by name.
+
+    Raises:
+        ValueError: If it begins with the home of a user whom this machine does not have.
     """
-    path = Path(os.path.expandvars(value)).expanduser()
+    try:
+        path = Path(os.path.expandvars(value)).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value!r} begins with the home of a user whom this machine does not have") from None
     return path if path.is_absolute() or folder is None else (folder / path).resolve()
 
 

@@ -24,7 +24,8 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
     Args:
         path: A YAML file.
-        overrides: Dotted keys and values that replace what the file says, for example `{"gate.tolerance": 0.01}`.
+        overrides: Dotted keys and values that replace what the file says, for example `{"gate.tolerance": 0.01}`; a
+            mapping changes the keys that it has, but replaces `data`, `model` and what is in them.
 
     Raises:
         RecipeError: If the file is missing, is no YAML, or does not fit the schema.
@@ -110,6 +111,11 @@ def _set(path: Path, data: dict[str, Any], key: str, value: Any) -> None:
                 )
             data[part] = {}
         data = data[part]
+    before = data.get(last)
+    # Of `gate`, {"tolerance": 0.01} changes one key, and no other goes back to its default unseen. What `data` and
+    # `model` hold comes in forms that exclude each other.
+    if isinstance(before, dict) and isinstance(value, Mapping) and key.partition(".")[0] not in ("data", "model"):
+        value = {**before, **value}
     data[last] = value
 
 

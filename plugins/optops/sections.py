@@ -473,6 +473,13 @@ class Schedule(Section):
             raise ValueError(f"no times to run at: {error}; write for example '0 3 * * 1' or '@weekly'") from None
         return value
 
+    @on_field("asset")
+    @classmethod
+    def _is_no_asset_of_airflows_own(cls, value: str | None) -> str | None:
+        if value is not None and value.partition(":")[0].lower() == "airflow":
+            raise ValueError(f"Airflow keeps {value.partition(':')[0]!r} to itself; give the asset another scheme")
+        return value
+
 
 class Approval(Section):
     """Whether a person must agree before promotion."""

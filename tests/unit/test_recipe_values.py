@@ -130,6 +130,21 @@ def test_overrides_replace_keys_at_any_depth_and_switch_stages() -> None:
     assert recipe.seed == 9
 
 
+def test_an_override_by_a_mapping_leaves_the_keys_alone_that_it_does_not_name() -> None:
+    gate = read("gate: {tolerance: 0.01, minimum_speedup: 1.5}\n", {"gate": {"tolerance": 0.05}}).gate
+    assert (gate.tolerance, gate.minimum_speedup) == (0.05, 1.5)
+
+
+def test_a_home_that_this_machine_does_not_have_is_an_error_of_its_key() -> None:
+    with pytest.raises(RecipeError, match=r"data\.folder: '~nobody-at-all/a' begins with the home of a user"):
+        read(overrides={"data.folder": "~nobody-at-all/a"})
+
+
+def test_an_asset_of_airflows_own_scheme_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"schedule\.asset: Airflow keeps 'airflow' to itself"):
+        read("schedule: {asset: 'airflow://labels'}\n")
+
+
 @pytest.mark.parametrize(("given", "key"), [("'pairs.tsv'", "data.test.source"), ("['a.tsv']", "data.test.swap")])
 def test_an_override_within_a_short_form_is_refused_rather_than_dropping_what_stands_there(
     given: str, key: str

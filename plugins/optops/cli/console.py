@@ -63,6 +63,16 @@ def table_console() -> "Console":
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
+def show_markdown(console: "Console", text: str) -> None:
+    """Shows Markdown laid out in a terminal, as it is written elsewhere: never as rich's own markup."""
+    from rich.markdown import Markdown
+
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        console.print(text, markup=False, soft_wrap=True)
+
+
 def show_json(data: Any) -> None:
     """Writes data to standard output as JSON."""
     typer.echo(json.dumps(data, indent=1, ensure_ascii=False))

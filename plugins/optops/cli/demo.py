@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optops.cli.console import FAILED, CommandError, explained, readable_seconds
+from optops.cli.console import CommandError, explained, readable_seconds, show_markdown
 
 if TYPE_CHECKING:
     from optops.services import Outcome
@@ -106,6 +106,7 @@ def demo(
     Exit status as of `optops run`: 0 a model was promoted, or is the champion already; 2 nothing was promoted;
     1 something failed.
     """
+    from optops.driver import OPEN
     from optops.recipe_file import read_recipe
     from optops.services import run_dag
 
@@ -116,24 +117,26 @@ def demo(
         raise CommandError(f"{recipe}: the demo's data needs the key `data.folder`; take {DEMO_RECIPE} for a pattern")
     typer.echo(f"{'generated' if write_demo_data(Path(folder), read.workload) else 'found'} the data in {folder}")
     outcome = run_dag(recipe, {}, typer.echo, port=port)
+    failed = [task for task, state in outcome.tasks.items() if state == "failed"]
+    if outcome.tasks.get(OPEN) == "failed":  # no MLflow run, so nothing to show
+        raise CommandError(f"{OPEN} failed; what it said stands above")
     has_champion = _show_demo(outcome)
     typer.echo(f"The demo took {readable_seconds(time.monotonic() - started)}.")
     if outcome.state != "success":
-        raise typer.Exit(FAILED)
+        raise CommandError(f"the run failed: {', '.join(failed)}; what they said stands above")
     if not has_champion:
         raise typer.Exit(NOTHING_PROMOTED)
 
 
 def _show_demo(outcome: "Outcome") -> bool:
     from rich.console import Console
-    from rich.markdown import Markdown
 
     from optops.cli.outcome import how_to_use
     from optops.cli.records import find_run, read_record
     from optops.tracking import Tracking
 
     console = Console(highlight=False)
-    console.print(Markdown(outcome.summary) if console.is_terminal else outcome.summary, soft_wrap=True)
+    show_markdown(console, outcome.summary)
     tracking = Tracking()
     record = read_record(tracking, find_run(tracking, outcome.run_id))
     registered = record["registered"]

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optops.cli.console import readable_seconds
+from optops.cli.console import readable_seconds, show_markdown
 from optops.driver import CLOSE, OPEN, FlowOutcome, Task
 
 if TYPE_CHECKING:
@@ -53,13 +53,11 @@ def show_outcome(console: "Console", outcome: FlowOutcome, log: Path, again: str
         log: File with all lines of the run.
         again: The command that goes on in the same run.
     """
-    from rich.markdown import Markdown
-
     closed = outcome.result(CLOSE)
     summary = closed.output.get("summary", "") if closed else ""
     console.print()
     if summary:
-        console.print(Markdown(summary) if console.is_terminal else summary, soft_wrap=not console.is_terminal)
+        show_markdown(console, summary)
     for line in [*_failures(outcome), *_next_steps(outcome, again), *_places(outcome, log)]:
         console.print(line, markup=False, soft_wrap=True)
 

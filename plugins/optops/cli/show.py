@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optops.cli.console import explained, readable_seconds, show_json, table_console
+from optops.cli.console import explained, readable_seconds, show_json, show_markdown, table_console
 from optops.figures import decimals_beside
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def show(
 
 
 def _show(console: "Console", record: dict[str, Any]) -> None:
-    from rich.markdown import Markdown
     from rich.table import Table
 
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"] / 1000))
@@ -54,7 +53,7 @@ def _show(console: "Console", record: dict[str, Any]) -> None:
             console.print(f"{stage['stage']} dropped {name}: {reason}", markup=False, soft_wrap=True)
     markdown = record["verdict"].get("markdown")
     if markdown:
-        console.print(Markdown(markdown) if console.is_terminal else markdown, soft_wrap=not console.is_terminal)
+        show_markdown(console, markdown)
     registered = record["registered"]
     if registered:
         role = "the champion" if registered["champion"] else "not the champion now"
@@ -64,10 +63,12 @@ def _show(console: "Console", record: dict[str, Any]) -> None:
 
 
 def _candidate_table(candidates: list[dict[str, Any]], metric: str) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     cells = list(dict.fromkeys(cell for candidate in candidates for cell in candidate["cells"]))
-    table = Table("candidate", "precision", "runtime", metric, *cells, "key", box=None, header_style="dim")
+    # A metric's name is the user's: rich would take "error [mm]" for markup.
+    table = Table("candidate", "precision", "runtime", escape(metric), *cells, "key", box=None, header_style="dim")
     # The baseline's is the first.
     decimals = decimals_beside(next((c["metrics"][metric] for c in candidates if metric in c["metrics"]), 0.0))
     for candidate in candidates:

@@ -23,6 +23,10 @@ RELEVANT_ISA = (
 )  # fmt: skip
 
 
+class HostLockError(RuntimeError):
+    """The host lock can not be opened; says why and what to do."""
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """The hardware and system that a timing belongs to.
@@ -112,7 +116,7 @@ def host_lock(
         on_wait: called with the seconds waited so far, at once when the lock is taken and then every five seconds.
 
     Raises:
-        RuntimeError: the lock files can not be made or opened.
+        HostLockError: the lock files can not be made or opened.
     """
     folder = folder or Path(os.environ.get(LOCK_FOLDER_VARIABLE) or DEFAULT_LOCK_FOLDER)
     operation = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
@@ -162,7 +166,7 @@ def _open_shared_file(folder: Path, name: str) -> int:
             os.close(created)
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
-        raise RuntimeError(
+        raise HostLockError(
             f"the host lock {path} can not be opened ({error.strerror}): make the folder writable, "
             f"or set {LOCK_FOLDER_VARIABLE} to one that all optops processes of this host share"
         ) from error

@@ -243,4 +243,6 @@ def _environment(threads: int) -> dict[str, str]:
     fixed = dict.fromkeys(THREAD_VARIABLES, str(threads))
     # Airflow puts its plugins folder on sys.path of its own process alone.
     search_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(PACKAGE_ROOT))))
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **fixed, "PYTHONPATH": search_path}
+    # As for stages: no module from where the run was started.
+    fixed |= {"PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **fixed}

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from optops.operators.limits import check_values
 from optops.precision import PRECISIONS
 from optops.recipe import Recipe
-from optops.recipe_section import OFF
+from optops.recipe_file import RecipeError
+from optops.recipe_section import OFF, ON
 from optops.sections import Approval, Fuse, Gate, Quantize
 from optops.workloads.base import load_workload, workload_of
 from optops.yaml_text import load_yaml
@@ -29,6 +30,9 @@ SWITCHES: Mapping[str, tuple[str, str]] = {
     "fuse": ("Fuse", "Offer faster runtimes and rewritten graphs. Off: stock TensorFlow alone."),
 }
 """Sections that may be `off`: title and help text."""
+
+SEARCHED = ("quantize.precisions", "fuse.runtimes")
+"""Keys of sections that may be off; the form gives them either way."""
 
 FIRST, STAGES, SEARCH, RUN = "Run Parameters", "Stages", "What is tried", "This run"
 """Sections of the form. The first has the name that Airflow gives to its default section: the one that is open."""
@@ -115,21 +119,22 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
         values: Parameter to value.
 
     Raises:
-        RecipeError: If a value holds a variable of the environment or `~`.
+        RecipeError: If a value holds a variable of the environment or `~`, or is of a stage that this run switches off.
     """
     changed = changes(recipe, values)
     check_values(changed)
-    switched = {name: "on" if changed.pop(name) else OFF for name in SWITCHES if name in changed}
+    switched = {name: ON if changed.pop(name) else OFF for name in SWITCHES if name in changed}
     folder = changed.pop(DATA_FOLDER, None)
     moved = load_workload(recipe.workload).relocate(load_yaml(text)["data"], folder) if folder else None
 
-    def counts(key: str) -> bool:
-        # A setting of a stage that is off would switch it on.
+    settings = {}
+    for key, value in changed.items():
         section = key.partition(".")[0]
-        off = switched.get(section) == OFF or (section not in switched and recipe.is_off(section))
-        return section not in SWITCHES or not off
-
-    settings = {key: value for key, value in changed.items() if counts(key)}
+        if key in SEARCHED and (switched.get(section) or (OFF if recipe.is_off(section) else ON)) == OFF:
+            continue  # It would switch the stage on.
+        if switched.get(section) == OFF:
+            raise RecipeError(f"`{section}` is switched off for this run, and {key} is set: leave out one of them")
+        settings[key] = value
     return {**switched, **({} if moved is None else {"data": moved}), **settings}
 
 

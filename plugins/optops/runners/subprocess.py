@@ -115,8 +115,14 @@ class SubprocessRunner(Runner):
             self._lock.release()
 
     def _variables(self) -> dict[str, str]:
-        # `Lines` reads UTF-8, whatever this machine's locale is.
-        fixed = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+        fixed = {
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
+            # `Lines` reads UTF-8, whatever this machine's locale is.
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
+            # `-m` would look for modules where the run was started first: a user's `random.py` is not Python's.
+            "PYTHONSAFEPATH": "1",
+        }
         variables = {**os.environ, **fixed}
         if not _is_installed():
             paths = (str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", ""))

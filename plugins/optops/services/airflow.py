@@ -77,7 +77,8 @@ class Airflow:
             "AIRFLOW__OPTOPS__POOL_SLOTS": self.slots,
             "OPTOPS_HOME": optops_home(),
         }
-        return without_proxy(inherited | {name: str(value) for name, value in settings.items()})
+        isolated = {"PYTHONSAFEPATH": "1"}  # no module from where this was started
+        return without_proxy(inherited | isolated | {name: str(value) for name, value in settings.items()})
 
     def commands(self) -> dict[str, list[str]]:
         """Returns the processes that it consists of; no triggerer, for nothing in a recipe's DAG defers."""
@@ -96,8 +97,12 @@ class Airflow:
         """
         path = self.home / PASSWORDS
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(json.dumps({USER: secrets.token_urlsafe(12)}), encoding="utf-8")
+            # Whole or not at all: a full disk may not leave an empty one for good.
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            fresh.touch(mode=0o600)
+            fresh.write_text(json.dumps({USER: secrets.token_urlsafe(12)}), encoding="utf-8")
+            fresh.replace(path)
         done, wanted = self.home / "migrated", version("apache-airflow")
         if done.exists() and done.read_text(encoding="utf-8") == wanted:
             return
@@ -133,13 +138,16 @@ class Client:
         Raises:
             ServiceError: If Airflow refuses, and says what it said, or does not answer.
         """
-        return self._request(method, f"/api/v2/{path}", body)
+        return self._request(method, f"/api/v2/{path}", body, again=True)
 
-    def _request(self, method: str, path: str, body: Any) -> Any:
+    def _request(self, method: str, path: str, body: Any, *, again: bool = False) -> Any:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise ServiceError(f"Airflow at {self._airflow.url} does not answer {method} {path}: {error!r}") from None
+        if again and answer.status_code == httpx.codes.UNAUTHORIZED:  # the token of a day ago
+            self.log_in()
+            return self._request(method, path, body)
         if answer.is_error:
             raise ServiceError(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:1000]}")
         return answer.json() if answer.content else None

@@ -5,7 +5,6 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -32,11 +31,12 @@ def ui(dags: Path, report: Report, *, airflow_port: int | None = None, mlflow_po
     airflow = Airflow(dags, choose_port(airflow_port, AIRFLOW_PORT))
     try:
         with ExitStack() as stack:
-            mlflow_url, mlflow = _start_mlflow(stack, mlflow_port)
+            mlflow_url, mlflow = _start_mlflow(stack, mlflow_port, airflow.port)
             # The stages' links must lead to where MLflow is now.
             os.environ["OPTOPS_MLFLOW_URL"] = mlflow_url
             _, services = stack.enter_context(running_airflow(airflow, report))
-            wait_until(lambda: _answers(mlflow_url), mlflow, f"MLflow at {mlflow_url}")
+            if mlflow:  # a server elsewhere has a proxy or a login in front of it, maybe
+                wait_until(lambda: _answers(mlflow_url), mlflow, f"MLflow at {mlflow_url}")
             report(f"Airflow: {airflow.url}  user {USER}, password {airflow.password}")
             report(f"MLflow:  {mlflow_url}")
             report("Ctrl-C ends what was started here.")
@@ -48,12 +48,12 @@ def ui(dags: Path, report: Report, *, airflow_port: int | None = None, mlflow_po
         report("stopped")
 
 
-def _start_mlflow(stack: ExitStack, wanted: int | None) -> tuple[str, list[Service]]:
+def _start_mlflow(stack: ExitStack, wanted: int | None, airflow_port: int) -> tuple[str, list[Service]]:
     from optops.tracking import default_uri, user_interface
 
     if default_uri().startswith("http"):
         return user_interface(), []
-    port = choose_port(wanted, MLFLOW_PORT)
+    port = choose_port(wanted, MLFLOW_PORT, but=airflow_port)
     services = stack.enter_context(
         running({"mlflow": mlflow_command(port)}, mlflow_environment(), subfolder("mlflow", "logs"))
     )
@@ -64,7 +64,8 @@ def mlflow_environment() -> dict[str, str]:
     """Returns the environment of `mlflow_command`: it names the store, since every account can read arguments."""
     from optops.tracking import default_uri
 
-    return {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": default_uri()}
+    ours = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": default_uri(), "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **ours}
 
 
 def mlflow_command(port: int) -> list[str]:
@@ -79,7 +80,6 @@ def mlflow_command(port: int) -> list[str]:
 
 def _answers(url: str) -> bool:
     try:
-        # A server elsewhere may be behind a proxy; one of ours never is.
-        return httpx.get(f"{url}/health", timeout=5, trust_env=urlsplit(url).hostname != HOST).is_success
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).is_success
     except httpx.HTTPError:
         return False

@@ -53,18 +53,18 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "no_proxy": spared, "NO_PROXY": spared}
 
 
-def choose_port(wanted: int | None, usual: int) -> int:
-    """Returns a free port on loopback: the one asked for, or else the usual one or the next free.
+def choose_port(wanted: int | None, usual: int, *, but: int | None = None) -> int:
+    """Returns a free port on loopback: the one asked for, or else the usual one or the next free, save `but`.
 
     Raises:
         ServiceError: If the one asked for is taken.
     """
     if wanted is not None:
-        if not _is_free(wanted):
+        if wanted == but or not _is_free(wanted):
             raise ServiceError(f"port {wanted} is taken; choose another, or none to get the next free one")
         return wanted
     for port in range(usual, usual + 100):
-        if _is_free(port):
+        if port != but and _is_free(port):
             return port
     raise ServiceError(f"no free port from {usual} to {usual + 99} on {HOST}")
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from optops.services.processes import SHOWN_LINES, Report, Service, ServiceError
 
 FINISHED = frozenset({"success", "failed"})
 QUIET_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"""How long a run is followed on although Airflow refuses to tell of it."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ def run_dag(
         dags = subfolder("airflow", "dags", dag_id)
         (dags / "recipe.py").write_text(dag_file(recipe), encoding="utf-8")
     airflow = Airflow(dags, choose_port(port, USUAL_PORT))
+    started = datetime.now(UTC)
     with running_airflow(airflow, report) as (client, services):
-        wait_until(lambda: _is_parsed(client, dag_id), services, f"DAG {dag_id}")
+        wait_until(lambda: _is_parsed(client, dag_id, started), services, f"DAG {dag_id}")
         client.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
         run = client.call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})
         page = f"{airflow.url}/dags/{dag_id}/runs/{run['dag_run_id']}"
@@ -73,20 +77,31 @@ def dag_file(recipe: Path) -> str:
     )
 
 
-def _is_parsed(client: Client, dag_id: str) -> bool:
-    for error in client.call("GET", "importErrors")["import_errors"]:
-        raise ServiceError(f"{error['filename']}: {error['stack_trace']}")
+def _is_parsed(client: Client, dag_id: str, started: datetime) -> bool:
+    for error in client.call("GET", "importErrors?limit=1000")["import_errors"]:
+        # Those of an earlier Airflow stay until the file is parsed anew; it may be mended since.
+        if datetime.fromisoformat(error["timestamp"]) >= started:
+            raise ServiceError(f"{error['filename']}: {error['stack_trace']}")
     return any(dag["dag_id"] == dag_id for dag in client.call("GET", "dags?limit=1000")["dags"])
 
 
 def _follow(client: Client, services: Sequence[Service], path: str, report: Report) -> Outcome:
     before: dict[str, str] = {}
     told, told_at = "", time.monotonic()
+    answered = time.monotonic()
     while True:
         for service in services:
             service.check()
-        run = client.call("GET", path)
-        tasks = client.call("GET", f"{path}/taskInstances?limit=1000&order_by=start_date")["task_instances"]
+        try:
+            run = client.call("GET", path)
+            tasks = client.call("GET", f"{path}/taskInstances?limit=1000&order_by=start_date")["task_instances"]
+        except ServiceError:
+            # A database that is locked for a moment must not end the run.
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+            time.sleep(1)
+            continue
+        answered = time.monotonic()
         states = {_label(task): task["state"] or "none" for task in tasks}
         for task in tasks:
             if states[_label(task)] != before.get(_label(task)):
@@ -114,8 +129,9 @@ def _report_change(client: Client, path: str, task: Mapping[str, Any], report: R
     took = f"  {task['duration']:.0f} s" if task["duration"] and state in FINISHED else ""
     report(f"{time.strftime('%H:%M:%S')}  {state:<15}  {label}{took}")
     if state == "failed":
-        for line in _last_lines(client, path, task):
-            report(f"          {line}")
+        with suppress(ServiceError):
+            for line in _last_lines(client, path, task):
+                report(f"          {line}")
 
 
 def _report_progress(client: Client, path: str, tasks: Sequence[Mapping[str, Any]], told: str, report: Report) -> str:

@@ -118,6 +118,21 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(run_with):
         run_with(gate__tolerence=0.1)
 
 
+@pytest.mark.parametrize("key", ["gates__tolerance", "note"])
+def test_a_key_of_no_section_is_refused_like_any_other(run_with, key):
+    with pytest.raises(RecipeError, match="unknown key"):
+        run_with(**{key: 1})
+
+
+def test_a_key_that_is_not_in_the_form_switches_its_stage_on(run_with):
+    assert run_with(prune__ratios=[0.5]).prune.ratios == (0.5,)
+
+
+def test_a_key_of_a_stage_that_the_run_switches_off_is_refused(run_with):
+    with pytest.raises(RecipeError, match=r"`distill` is switched off for this run, and distill\.alpha is set"):
+        run_with(distill=False, distill__alpha=0.5)
+
+
 def test_a_value_that_does_not_fit_the_recipe_is_refused(run_with):
     with pytest.raises(RecipeError, match=r"train\.epochs"):
         run_with(train__epochs=0)

@@ -184,6 +184,14 @@ def test_the_environment_is_handed_on(stage, monkeypatch):
     assert run(stage("deliver(output={'value': os.environ['OPTOPS_TEST']})")).output == {"value": "given"}
 
 
+def test_no_module_comes_from_where_the_run_was_started(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('the random.py of the folder')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageFailed) as failure:
+        run(SubprocessRunner((sys.executable, "-m", "random")))
+    assert "the random.py of the folder" not in "\n".join(failure.value.details)
+
+
 def test_what_the_stage_left_running_is_ended(stage):
     child = run(stage("child = subprocess.Popen(['sleep', '300']); deliver(output={'child': child.pid})")).output[
         "child"

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,12 +22,28 @@ class Server(ThreadingHTTPServer):
     """Plays the API server: answers everything with `answer`."""
 
     answer: Any = HEALTHY
+    tokens = 0
+    password = "secret"
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Knows the newest token alone."""
+
     def do_GET(self) -> None:
-        body = json.dumps(self.server.answer).encode()
-        self.send_response(200)
+        known = self.headers.get("Authorization") == f"Bearer {self.server.tokens}"
+        self.respond(200 if known or not self.server.tokens else 401, self.server.answer)
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if given["password"] != self.server.password:
+            self.respond(401, {"detail": "Invalid credentials"})
+            return
+        self.server.tokens += 1
+        self.respond(201, {"access_token": str(self.server.tokens)})
+
+    def respond(self, status: int, answer: Any) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -69,8 +87,7 @@ def test_its_api_is_called_without_the_proxy_of_the_environment(airflow: Airflow
 
 def test_a_log_in_that_is_refused_says_what_airflow_said(airflow: Airflow) -> None:
     airflow.home.joinpath("passwords.json").write_text('{"admin": "wrong"}', encoding="utf-8")
-    # The server knows no POST.
-    with pytest.raises(ServiceError, match="Airflow refused POST /auth/token: 501"):
+    with pytest.raises(ServiceError, match=r"Airflow refused POST /auth/token: 401 .*Invalid credentials"):
         Client(airflow).log_in()
 
 
@@ -89,3 +106,29 @@ def test_its_processes_ask_no_proxy_for_this_machine(airflow: Airflow) -> None:
 def test_what_is_spared_a_proxy_already_stays_so() -> None:
     assert without_proxy({"NO_PROXY": "mlflow,.corp"})["no_proxy"] == f"mlflow,.corp,{HOST},localhost"
     assert without_proxy({"no_proxy": "*"})["NO_PROXY"] == "*"
+
+
+def test_who_follows_a_run_longer_than_a_token_lives_logs_in_again(airflow: Airflow, server: Server) -> None:
+    (airflow.home / "passwords.json").write_text(json.dumps({"admin": "secret"}), encoding="utf-8")
+    with closing(Client(airflow)) as client:
+        client.log_in()
+        server.tokens += 1  # the one that the client has is of yesterday
+        assert client.call("GET", "dags") == HEALTHY
+
+
+def test_a_password_is_there_whole_or_not_at_all(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            airflow.prepare()
+    (airflow.home / "migrated").write_text(version("apache-airflow"), encoding="utf-8")
+    airflow.prepare()
+    assert len(airflow.password) == 16
+    assert (airflow.home / "passwords.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_its_processes_take_no_module_from_where_it_was_started(airflow: Airflow) -> None:
+    assert airflow.environment()["PYTHONSAFEPATH"] == "1"

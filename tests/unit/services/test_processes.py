@@ -37,6 +37,11 @@ def test_a_usual_port_that_is_taken_gives_way_to_the_next_free_one(taken_port):
     assert taken_port < choose_port(None, taken_port) < taken_port + 100
 
 
+def test_a_port_that_is_promised_to_somebody_else_is_not_chosen():
+    free = choose_port(None, 40_000)
+    assert choose_port(None, free, but=free) > free
+
+
 def test_processes_run_until_the_block_ends(tmp_path):
     with running({"one": SLEEP, "two": SLEEP}, os.environ, tmp_path) as services:
         wait_until(lambda: all(service.log.read_text().strip() for service in services), services, "a line of each")
