@@ -1,6 +1,7 @@
 """Measures the baseline and all executables of a finished run on one split, with paired bootstrap intervals."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Literal
@@ -57,6 +58,7 @@ class Report:
         metric: Name of the metric.
         signature: What a reader needs to reproduce the metric.
         scores: One per model.
+        unlike: In what these examples are not those that the run was judged on; empty if they are.
     """
 
     split: str
@@ -64,6 +66,7 @@ class Report:
     metric: str
     signature: str
     scores: tuple[Score, ...]
+    unlike: str
 
 
 def evaluate_run(
@@ -86,7 +89,7 @@ def evaluate_run(
         FileNotFoundError: If the run has no baseline.
     """
     workload = workload_of(recipe)
-    examples = workload.read(recipe.data, recipe.seed)[split]
+    examples = workload.read(recipe.data)[split]
     scores: list[Score] = []
     reference: Sample | None = None
     for candidate in _models(results):
@@ -103,7 +106,29 @@ def evaluate_run(
         scores.append(Score(candidate.name, candidate.key, ours.metric, *interval, change, *against_baseline))
         report(f"{candidate.name}: {workload.metric_name} {ours.metric:.{decimals_beside(reference.metric)}f}")
     signature = workload.metric_signature(recipe.data)
-    return Report(split, len(examples), workload.metric_name, signature, tuple(scores))
+    unlike = _unlike_the_runs(
+        tracking, results, split, dict(zip(examples["id"], workload.digests(examples), strict=True))
+    )
+    return Report(split, len(examples), workload.metric_name, signature, tuple(scores), unlike)
+
+
+def _unlike_the_runs(
+    tracking: Tracking, results: Sequence[StageResult], split: str, examples: Mapping[str, str]
+) -> str:
+    """Returns how these examples, digests by id, differ from those of the run; empty if they do not."""
+    manifest = next((result.manifests[split] for result in results if split in result.manifests), None)
+    if manifest is None:
+        return ""
+    own: dict[str, str] = json.loads(tracking.fetch(manifest.artifact).read_text(encoding="utf-8"))
+    counts = {
+        "new": len(examples.keys() - own.keys()),
+        "changed": sum(own.get(name, digest) != digest for name, digest in examples.items()),
+        "gone": len(own.keys() - examples.keys()),
+    }
+    if not any(counts.values()):
+        return ""
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"not the {len(own)} {split} examples that the run was judged on: {told}"
 
 
 def _interval(values: np.ndarray, point: float, rounding: float) -> tuple[float, float]:

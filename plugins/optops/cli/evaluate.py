@@ -76,11 +76,14 @@ def recipe_of(tracking: "Tracking", run_id: str, changes: Mapping[str, Any]) -> 
 
 
 def _show(report: "Report") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     console = table_console()
-    console.print(f"{report.examples} examples, {report.split}; {report.signature}", soft_wrap=True)
-    table = Table("model", report.metric, "95 % interval", "against the baseline", "95 % interval", box=None)
+    console.print(f"{report.examples} examples, {report.split}; {report.signature}", markup=False, soft_wrap=True)
+    if report.unlike:
+        console.print(f"These are {report.unlike}.", markup=False, style="bold", soft_wrap=True)
+    table = Table("model", escape(report.metric), "95 % interval", "against the baseline", "95 % interval", box=None)
     decimals = decimals_beside(report.scores[0].value)
     for score in report.scores:
         interval = f"[{score.low:.{decimals}f}, {score.high:.{decimals}f}]"

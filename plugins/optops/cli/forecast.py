@@ -115,7 +115,7 @@ def _unreadable_data(recipe: Recipe, found: Forecast) -> Iterator[str]:
 
     workload = workload_of(recipe)
     try:
-        splits = workload.read(recipe.data, recipe.seed)
+        splits = workload.read(recipe.data)
         # Every stage that works with the data looks at the metric, too.
         workload.metric_signature(recipe.data)
     except ValueError as error:

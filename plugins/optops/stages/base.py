@@ -119,7 +119,7 @@ class Job:
         if "all" not in self._frames:
             import pandas as pd
 
-            frames = self.workload.read(self.recipe.data, self.recipe.seed)
+            frames = self.workload.read(self.recipe.data)
             self._frames["all"] = pd.concat(frames.values(), ignore_index=True).drop_duplicates("id").set_index("id")
         everything = self._frames["all"]
         missing = [example for example in listed if example not in everything.index]

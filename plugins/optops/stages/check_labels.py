@@ -61,7 +61,7 @@ def check_splits(
     Raises:
         StageError: If a split has no examples.
     """
-    splits = workload.read(recipe.data, recipe.seed)
+    splits = workload.read(recipe.data)
     for split, examples in splits.items():
         if examples.empty:
             raise StageError(

@@ -30,9 +30,9 @@ def check_workload(recipe: Recipe, predictions: Sequence[Any], *, perfect: Seque
     for key, path in workload.files(recipe.data).items():
         assert path.is_absolute(), f"files: {key} is the relative path {path}"
         assert path.exists(), f"files: {key} names {path}, which is not there"
-    splits = workload.read(recipe.data, recipe.seed)
+    splits = workload.read(recipe.data)
     assert set(splits) == {TRAIN, VALIDATION, TEST}, f"read gives the splits {sorted(splits)}"
-    again = workload.read(recipe.data, recipe.seed)
+    again = workload.read(recipe.data)
     for split, examples in splits.items():
         for column in ("id", "file", "line"):
             assert column in examples, f"the {split} examples have no column {column!r}"

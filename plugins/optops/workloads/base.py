@@ -191,7 +191,7 @@ class Workload(ABC):
         """Returns the section `data` as written in YAML, with its files taken from another folder."""
 
     @abstractmethod
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Reads all examples, by split (`train`, `validation`, `test`).
 
         Raises:

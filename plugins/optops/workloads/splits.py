@@ -13,8 +13,8 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 def within_folder(path: str) -> str:
     """Returns a path as it lies below the folder of the data; of one that leads elsewhere the name alone is kept."""
-    leads_elsewhere = Path(path).is_absolute() or ".." in Path(path).parts
-    return Path(path).name if leads_elsewhere else path
+    written = resolve_path(path, None)
+    return written.name if written.is_absolute() or ".." in written.parts else path
 
 
 class Fractions(Section):
@@ -23,6 +23,13 @@ class Fractions(Section):
     train: float = Field(0.9, gt=0, lt=1, description="Share of the training split.")
     validation: float = Field(0.05, gt=0, lt=1, description="Share of the validation split.")
     test: float = Field(0.05, gt=0, lt=1, description="Share of the test split.")
+    seed: int = Field(
+        17,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of the split. It is not that of the recipe: with another one a champion would be tested on "
+        "examples that it was trained on.",
+    )
 
     @model_validator(mode="after")
     def _make_a_whole(self) -> Self:

@@ -61,7 +61,7 @@ def test_all_models_of_a_run_can_be_measured_on_the_test_split_and_on_other_data
 
     on_test = measured()
     baseline, *others = on_test["scores"]
-    assert on_test["examples"] == 400
+    assert (on_test["examples"], on_test["unlike"]) == (400, "")
     assert {score["name"] for score in others} == {
         c.name for task in outcome.tasks if task.stage == "fuse" for c in task.result.candidates
     }
@@ -70,6 +70,7 @@ def test_all_models_of_a_run_can_be_measured_on_the_test_split_and_on_other_data
         assert score["low"] <= score["value"] <= score["high"]
     other = measured(f"data.test={{source: {other_pairs}/other.en, target: {other_pairs}/other.de}}")
     assert other["examples"] == 150
+    assert other["unlike"] == "not the 400 test examples that the run was judged on: 150 new, 400 gone"
     assert other["scores"][0]["value"] > 50
 
 

@@ -29,7 +29,7 @@ def test_the_recipe_of_the_demo_fits_what_is_drawn_for_it(tmp_path: Path) -> Non
     workload = load_workload("image_classification")
     workload.write_demo(tmp_path, 20, seed=1)
     recipe = read_recipe(ROOT / "dags" / "recipes" / "drawn_shapes.yaml", {"data.folder": str(tmp_path)})
-    splits = workload.read(recipe.data, recipe.seed)
+    splits = workload.read(recipe.data)
     assert isinstance(recipe.data, ClassifiedImages) and isinstance(recipe.model, ClassifierModel)
     assert set(splits["train"]["label"]) <= set(recipe.data.classes)
     assert recipe.model.image_size == 32

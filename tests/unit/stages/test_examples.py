@@ -38,7 +38,7 @@ def job(optops_home, tmp_path):
         return replace(new_job(spec, tracking), run_id=run_id)
 
     workload, manifests = make("train", {}).workload, {}
-    splits = workload.read(recipe.data, recipe.seed)
+    splits = workload.read(recipe.data)
     for split in SPLITS:
         examples = splits[split][1:] if split == TRAIN else splits.get(split, splits[TRAIN])
         listed = tmp_path / f"{split}.json"

@@ -41,7 +41,7 @@ def fused(optops_home, arrays):
         run_id = tracking.open_run(recipe.experiment, name, {})
         spec = make_spec(name, recipe, RunReference("", recipe.experiment, "", run_id), results, item)
         job = replace(new_job(spec, tracking), run_id=run_id)
-        results[name] = (module.run(replace(job, _frames=job.workload.read(recipe.data, recipe.seed))),)
+        results[name] = (module.run(replace(job, _frames=job.workload.read(recipe.data))),)
         return results[name][0]
 
     results["prune"] = (stage("train", train),)

@@ -69,7 +69,7 @@ class Run:
         job = replace(
             new_job(make_spec(name, self.recipe, reference, self.results, item), self.tracking), run_id=run_id
         )
-        splits = job.workload.read(self.recipe.data, self.recipe.seed)
+        splits = job.workload.read(self.recipe.data)
         result = module.run(replace(job, _frames={**splits, CALIBRATION: splits[TRAIN][:64]}))
         self.results[name] = (result,)
         return result

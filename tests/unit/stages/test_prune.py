@@ -46,7 +46,7 @@ def pruned(optops_home, arrays):
         run_id = tracking.open_run(recipe.experiment, name, {})
         spec = make_spec(name, recipe, RunReference("", recipe.experiment, "", run_id), results)
         job = replace(new_job(spec, tracking), run_id=run_id)
-        return module.run(replace(job, _frames=job.workload.read(recipe.data, recipe.seed)))
+        return module.run(replace(job, _frames=job.workload.read(recipe.data)))
 
     def run(**overrides):
         recipe = parse_recipe(RECIPE, arrays / "mine.yaml", overrides)

@@ -49,7 +49,7 @@ def test_a_metric_of_which_less_is_better_is_shown_and_logged_in_its_own_sign(
     run_id = tracking.open_run(recipe.experiment, "prune", {})
     spec = make_spec("prune", recipe, RunReference("", recipe.experiment, "", run_id), {})
     job = replace(new_job(spec, tracking), run_id=run_id)
-    splits = job.workload.read(recipe.data, recipe.seed)
+    splits = job.workload.read(recipe.data)
     job = replace(job, _frames={VALIDATION: splits[VALIDATION]})
     # Every line of progress, not one in two seconds.
     monkeypatch.setattr(job, "progress", job.log)

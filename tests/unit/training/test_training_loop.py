@@ -137,6 +137,24 @@ def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(small, t
     assert (history.chosen, history.validation) == ("epoch 2", 0.5)
 
 
+def test_a_metric_that_has_not_moved_yet_neither_ends_training_nor_keeps_the_first_epoch(small, tmp_path):
+    scores = iter([0.0, 0.0, 0.0, 0.0, 0.0, 0.2, 0.1, 0.1])
+    _, history = small.train(
+        tmp_path, epochs=50, warmup_steps=1, patience=2, average_checkpoints=1, validate=lambda model: next(scores)
+    )
+    assert (len(history.records), history.best_epoch, history.stopped_early) == (8, 6, True)
+    _, flat = small.train(tmp_path / "flat", epochs=3, average_checkpoints=1, validate=lambda model: 0.0)
+    assert (len(flat.records), flat.best_epoch) == (3, 3)
+
+
+def test_a_metric_that_stands_still_and_falls_keeps_the_last_epoch_before_it_fell(small, tmp_path):
+    scores = iter([0.5, 0.5, 0.3, 0.5])
+    _, history = small.train(
+        tmp_path, epochs=4, schedule="cosine", average_checkpoints=1, validate=lambda model: next(scores)
+    )
+    assert (history.best_epoch, history.validation) == (2, 0.5)
+
+
 def test_a_cosine_runs_to_its_end_whatever_validation_says(small, tmp_path):
     scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
     _, history = small.train(
@@ -346,7 +364,7 @@ def test_a_warm_up_takes_a_quarter_of_the_steps_at_most_and_that_is_told(small, 
 
 
 def test_patience_does_not_run_out_while_the_learning_rate_rises(small, tmp_path):
-    scores = iter([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    scores = iter([0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
     _, history = small.train(
         tmp_path, epochs=40, warmup_steps=30, patience=2, average_checkpoints=1, validate=lambda model: next(scores)
     )

@@ -19,6 +19,13 @@ def test_an_output_of_one_number_is_cut_where_the_recipe_says(threshold, wanted)
     assert figure(outputs, np.array([0, 0, 1, 1]), threshold=threshold) == pytest.approx(wanted)
 
 
+def test_logits_are_not_held_against_the_threshold_of_probabilities():
+    outputs, labels = {"logit": np.array([[-3.0], [0.3], [2.0], [np.nan]], np.float32)}, np.array([0, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"goes from -3 to 2, so it is no .* write `data\.threshold: 0` if"):
+        figure(outputs, labels)
+    assert figure(outputs, labels, threshold=0) == pytest.approx(75)
+
+
 def test_explained_variance_of_labels_without_spread_is_a_number():
     labels = np.full(4, 3.0, np.float32)
     assert figure({"y": labels + 0.5}, labels, metric="r2") == 0

@@ -47,7 +47,7 @@ def recipe_in(folder, **changes):
 def outputs_for(recipe, wrong=0):
     """Predictions that hit all labels of the test split but the first `wrong`."""
     workload = workload_of(recipe)
-    examples = workload.read(recipe.data, recipe.seed)["test"]
+    examples = workload.read(recipe.data)["test"]
     with np.load(examples["path"].iloc[0]) as arrays:
         scores = np.eye(3, dtype=np.float32)[arrays["labels"]]
     scores[:wrong] = np.roll(scores[:wrong], 1, axis=1)
@@ -65,7 +65,7 @@ def test_the_workload_conforms(folder):
 def test_accuracy_is_the_share_of_hits(folder):
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
-    examples = workload.read(recipe.data, 1)["test"]
+    examples = workload.read(recipe.data)["test"]
     found = workload.metric(workload.statistics(outputs_for(recipe, wrong=6), examples, recipe.data))
     assert found == pytest.approx([80.0])
 
@@ -78,7 +78,7 @@ def test_explained_variance_resamples_like_its_definition(folder):
     recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: r2}"})
     workload = workload_of(recipe)
     executable = LoadedExecutable(ExecutableInfo("tensorflow", "fp32", {}, {}), lambda _: {"y": found[:, None]})
-    examples = workload.read(recipe.data, 1)["test"]
+    examples = workload.read(recipe.data)["test"]
     from optops.workloads.arrays.outputs import examples_of
 
     predictions = list(examples_of(executable({}), 40))
@@ -183,7 +183,7 @@ def test_a_metric_takes_labels_of_several_outputs_apart_by_their_fields(folder, 
     predictions = outputs_for(recipe)
     np.savez(folder / "data" / "test.npz", x=x, labels=labels)
     workload = workload_of(recipe)
-    examples = workload.read(recipe.data, 1)["test"]
+    examples = workload.read(recipe.data)["test"]
     assert workload.metric(workload.statistics(predictions, examples, recipe.data)) == pytest.approx([3 / len(x)])
 
 
@@ -193,7 +193,7 @@ def test_a_metric_that_fails_says_what_it_was_called_with(folder, monkeypatch):
     )
     monkeypatch.syspath_prepend(folder)
     recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: 'failing_metrics:age'}"})
-    examples = workload_of(recipe).read(recipe.data, 1)["test"]
+    examples = workload_of(recipe).read(recipe.data)["test"]
     says = r"failing_metrics:age fails with KeyError: 'age'; .*scores float32 \[30, 3\] and labels int64 \[30\]"
     with pytest.raises(ValueError, match=says):
         workload_of(recipe).statistics(outputs_for(recipe), examples, recipe.data)
@@ -203,7 +203,7 @@ def test_a_metric_that_gives_nonsense_is_refused(folder, monkeypatch):
     (folder / "bad_metrics.py").write_text("def one(outputs, labels):\n    return [1.0]\n", encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     recipe = recipe_in(folder, **{"test: test.npz}": "test: test.npz, metric: 'bad_metrics:one'}"})
-    examples = workload_of(recipe).read(recipe.data, 1)["test"]
+    examples = workload_of(recipe).read(recipe.data)["test"]
     with pytest.raises(ValueError, match="one number for each of the 30 examples"):
         workload_of(recipe).statistics(outputs_for(recipe), examples, recipe.data)
 
@@ -244,7 +244,7 @@ def test_planted_defects_are_found_each_with_its_row(folder):
     np.savez(folder / "data" / "train.npz", x=x, labels=labels)
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
-    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    report = workload.check(workload.read(recipe.data), recipe, folder / "docs")
     found = sorted((defect.check, defect.line) for defect in report.defects)
     assert found == [
         ("conflicting_label", 9),
@@ -264,7 +264,7 @@ def test_one_label_that_is_no_number_is_over_the_limit(folder):
     np.savez(folder / "data" / "train.npz", x=np.random.default_rng(3).normal(size=(1000, 4)), labels=labels)
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
-    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    report = workload.check(workload.read(recipe.data), recipe, folder / "docs")
     over = [outcome.check for outcome in report.outcomes if not outcome.within_limit]
     assert over == ["label_not_finite"]
 
@@ -276,7 +276,7 @@ def test_a_field_of_structured_labels_that_is_no_number_is_found(folder):
     np.savez(folder / "data" / "train.npz", x=np.random.default_rng(3).normal(size=(12, 4)), labels=labels)
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
-    report = workload.check(workload.read(recipe.data, 1), recipe, folder / "docs")
+    report = workload.check(workload.read(recipe.data), recipe, folder / "docs")
     found = {(defect.check, defect.line): defect.reason for defect in report.defects}
     assert found == {
         ("label_not_finite", 4): "array 'labels.age' holds NaN or infinity",
@@ -293,14 +293,14 @@ def test_an_input_that_is_constant_in_every_example_is_no_defect_of_an_example(f
         np.savez(folder / "data" / f"{split}.npz", **held, **masks)
     from optops.workloads.arrays.checks import find_constant
 
-    rows = load_workload("arrays").read(recipe_in(folder).data, 1)["train"]
+    rows = load_workload("arrays").read(recipe_in(folder).data)["train"]
     assert find_constant(rows, "labels").empty
 
 
 def test_a_clean_set_raises_no_alarm(folder):
     recipe = recipe_in(folder)
     workload = workload_of(recipe)
-    assert workload.check(workload.read(recipe.data, 1), recipe, folder / "docs").defects == []
+    assert workload.check(workload.read(recipe.data), recipe, folder / "docs").defects == []
 
 
 def test_a_corpus_is_split_by_content_and_equal_inputs_stay_together(folder):
@@ -309,14 +309,14 @@ def test_a_corpus_is_split_by_content_and_equal_inputs_stay_together(folder):
     np.savez(folder / "data" / "all.npz", x=x, labels=np.arange(200) % 3)
     splits = "train: train.npz, validation: validation.npz, test: test.npz"
     recipe = recipe_in(folder, **{splits: "corpus: all.npz, fractions: {train: 0.6, validation: 0.2, test: 0.2}"})
-    frames = load_workload("arrays").read(recipe.data, 3)
+    frames = load_workload("arrays").read(recipe.data)
     assert sum(map(len, frames.values())) == 200
     seen = [set(frame["input_digest"]) for frame in frames.values()]
     assert all(not one & other for one, other in [(seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])])
     assert all(len(frame) for frame in frames.values())
     # A label that is corrected moves no example.
     np.savez(folder / "data" / "all.npz", x=x, labels=np.zeros(200, np.int64))
-    again = load_workload("arrays").read(recipe.data, 3)
+    again = load_workload("arrays").read(recipe.data)
     assert {name: list(frame["id"]) for name, frame in again.items()} == {
         name: list(frame["id"]) for name, frame in frames.items()
     }
@@ -339,7 +339,7 @@ def test_files_that_can_not_be_used_are_refused_by_name(folder, content, says):
     np.savez(folder / "data" / "train.npz", **content)
     recipe = recipe_in(folder)
     with pytest.raises(ArraysError, match=says) as error:
-        load_workload("arrays").read(recipe.data, 1)
+        load_workload("arrays").read(recipe.data)
     assert "train.npz" in str(error.value)
 
 
@@ -347,7 +347,7 @@ def test_a_cut_off_file_is_refused_by_name(folder):
     path = folder / "data" / "train.npz"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
-        load_workload("arrays").read(recipe_in(folder).data, 1)
+        load_workload("arrays").read(recipe_in(folder).data)
 
 
 def test_a_file_of_one_array_without_a_name_is_refused_by_name(folder):
@@ -355,7 +355,7 @@ def test_a_file_of_one_array_without_a_name_is_refused_by_name(folder):
     np.save(folder / "one.npy", np.zeros((3, 4)))
     (folder / "one.npy").rename(path)
     with pytest.raises(ArraysError, match=r"train\.npz can not be read.*one array without a name.*numpy\.savez"):
-        load_workload("arrays").read(recipe_in(folder).data, 1)
+        load_workload("arrays").read(recipe_in(folder).data)
 
 
 def test_a_file_with_a_damaged_byte_is_refused_by_name(folder):
@@ -365,7 +365,7 @@ def test_a_file_with_a_damaged_byte_is_refused_by_name(folder):
     content[300:340] = b"\xff" * 40
     path.write_bytes(content)
     with pytest.raises(ArraysError, match=r"train\.npz can not be read"):
-        load_workload("arrays").read(recipe_in(folder).data, 1)
+        load_workload("arrays").read(recipe_in(folder).data)
 
 
 def saved_model(folder, dtype=tf.float32):
@@ -386,7 +386,7 @@ def test_a_saved_model_is_imported_and_its_answers_are_its_own(folder):
     from optops.runtimes.base import load_executable
 
     executable = load_executable(folder / "imported" / "serving", 1)
-    examples = workload.read(recipe.data, 1)["test"]
+    examples = workload.read(recipe.data)["test"]
     found = workload.metric(workload.statistics(workload.predict(executable, examples, None), examples, recipe.data))
     assert found == pytest.approx([100.0])
     raw = workload.input_example(examples)
@@ -422,7 +422,7 @@ def test_a_model_that_takes_texts_and_answers_with_texts_is_imported_read_and_se
     from optops.runtimes.base import load_executable
 
     executable = load_executable(folder / "imported" / "serving", 1)
-    examples = workload.read(recipe.data, 1)
+    examples = workload.read(recipe.data)
     for frame in examples.values():
         predictions = workload.predict(executable, frame, None)
         assert workload.metric(workload.statistics(predictions, frame, recipe.data)) == pytest.approx([100.0])
@@ -467,7 +467,7 @@ def test_a_model_that_takes_a_fixed_number_of_examples_is_judged_timed_and_serve
     from optops.runtimes.base import load_executable
 
     lower_serving(folder / "imported" / "serving", PrecisionPlan("fp32"), "onnxruntime", folder / "lowered")
-    examples = workload.read(recipe.data, recipe.seed)["test"]
+    examples = workload.read(recipe.data)["test"]
     for place in (folder / "imported" / "serving", folder / "lowered"):
         executable = load_executable(place, 1)
         predictions = workload.predict(executable, examples, None)
@@ -535,7 +535,7 @@ def test_training_takes_labels_only_for_a_loss_and_only_numbers(folder):
     )
     for labels in (np.zeros(60, np.int32), np.zeros(60, [("age", np.float32), ("sex", np.int8)])):
         write(folder / "data" / "train.npz", 60, 0, labels=labels)
-        examples = workload_of(recipe).read(recipe.data, 1)["train"]
+        examples = workload_of(recipe).read(recipe.data)["train"]
         batches = workload_of(recipe).batches(recipe, examples, folder, recipe.prune.train)
         assert set(next(iter(batches(1)))) == {"x"}
         if labels.dtype.names:

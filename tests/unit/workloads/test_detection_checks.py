@@ -47,7 +47,7 @@ registry: {name: scenes}
 def check(folder, text=VOC):
     """Defects by check, and the outcomes."""
     recipe = parse_recipe(text, folder / "recipe.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
     report = WORKLOAD.check(splits, recipe, folder / "docs")
     found: dict[str, dict[str, str]] = {}
     for defect in report.defects:
@@ -218,7 +218,7 @@ def write_yolo(folder, classes="disc\ntriangle\ncross\n", suffix=".txt"):
 
 def label_checks(folder, text):
     recipe = parse_recipe(text, folder / "recipe.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
     return WORKLOAD.label_checks(pd.concat([f.assign(split=s) for s, f in splits.items()]), recipe)
 
 
@@ -256,14 +256,14 @@ def test_a_list_of_classes_in_each_folder_of_labels_is_no_annotation(tmp_path):
             old.rename(old.parent / part / old.name)
             (data / "labels" / part).mkdir(exist_ok=True)
             (data / "labels" / part / "classes.txt").write_text("disc\ntriangle\ncross\n")
-    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)
+    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data)
     assert sum(map(len, frames.values())) == 12
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".TXT"])
 def test_an_annotation_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix):
     text = write_yolo(tmp_path, suffix=suffix)
-    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)
+    frames = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data)
     assert all(frame["boxes"].map(len).eq(1).all() for frame in frames.values())
 
 
@@ -389,7 +389,7 @@ model: {input_size: 64}
 registry: {name: coco}
 """
     recipe = parse_recipe(text, tmp_path / "recipe.yaml")
-    frames = WORKLOAD.read(recipe.data, 1)
+    frames = WORKLOAD.read(recipe.data)
     assert frames["train"]["boxes"].iloc[4] == (Box("disc", 5, 6, 25, 16),)
     found, _ = check(tmp_path, text)
     assert {"train/scene_00000.png", "train/scene_00003.png", "train/image 99"} <= found["malformed"].keys()
@@ -428,7 +428,7 @@ def test_whole_numbers_that_a_table_wrote_with_a_point_are_ids(tmp_path):
 
     write_coco(tmp_path, change)
     recipe = parse_recipe(COCO, tmp_path / "recipe.yaml")
-    boxes = WORKLOAD.read(recipe.data, 1)["train"]["boxes"].iloc[0]
+    boxes = WORKLOAD.read(recipe.data)["train"]["boxes"].iloc[0]
     assert [box.label for box in boxes] == ["disc", "cross"]
 
 
@@ -456,7 +456,7 @@ def test_a_category_is_the_same_whether_its_accents_are_characters_of_their_own(
 def test_two_categories_of_one_id_are_refused(tmp_path):
     write_coco(tmp_path, lambda data: data["categories"].append({"id": 7, "name": "square"}))
     with pytest.raises(ValueError, match="category 7 is both 'disc' and 'square'; give each an id of its own"):
-        WORKLOAD.read(parse_recipe(COCO, tmp_path / "recipe.yaml").data, 1)
+        WORKLOAD.read(parse_recipe(COCO, tmp_path / "recipe.yaml").data)
 
 
 def test_names_and_numbers_that_nothing_can_have_are_defects(tmp_path):
@@ -480,7 +480,7 @@ def test_a_list_may_name_images_that_end_in_a_digit_of_their_own(scenes):
     # As in a list for one class, with whether the class is in the image; two are named so themselves.
     lines = ["scene 0", "scene 1", *(f"scene_0000{number} 1" for number in range(2, 8))]
     (scenes / "data" / "train.txt").write_text("\n".join(lines))
-    frame = WORKLOAD.read(parse_recipe(VOC, scenes / "recipe.yaml").data, 1)["train"]
+    frame = WORKLOAD.read(parse_recipe(VOC, scenes / "recipe.yaml").data)["train"]
     assert list(frame["name"]) == ["scene 0", "scene 1", *(f"scene_0000{number}" for number in range(2, 8))]
     assert not frame["faults"].map(len).any()
 
@@ -493,11 +493,11 @@ def test_a_line_that_is_longer_than_any_name_is_a_defect_and_a_list_of_such_line
     line = "images/scene_00000.png " + " ".join(["10,20,30,40,0"] * 40)
     recipe = parse_recipe(text, scenes / "recipe.yaml")
     (scenes / "data" / "train.txt").write_text(f"scene_00001\n{line}\n")
-    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    frame = WORKLOAD.read(recipe.data)["train"]
     assert list(frame["content"] == "") == [False, True]
     (scenes / "data" / "train.txt").write_text(f"{line}\n")
     with pytest.raises(ValueError, match=r"train\.txt: none of its 1 lines names an image of .*images; the first"):
-        WORKLOAD.read(recipe.data, 1)
+        WORKLOAD.read(recipe.data)
 
 
 def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):
@@ -506,7 +506,7 @@ def test_what_a_list_names_and_coco_json_does_not_is_a_defect(tmp_path):
         "./data/images/scene_00000.png\nscene_00001\nimages/scene_00004.png\nimages/scene_00007.png\n"
     )
     text = COCO.replace("train: train.json", "train: {annotations: train.json, list: train.txt}")
-    frame = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data, 1)["train"]
+    frame = WORKLOAD.read(parse_recipe(text, tmp_path / "recipe.yaml").data)["train"]
     assert list(frame["name"]) == [f"scene_{number:05}.png" for number in (0, 1, 4, 7)]
     found, _ = check(tmp_path, text)
     assert found["malformed"].keys() == {"train/scene_00007.png"}
@@ -526,7 +526,7 @@ def test_data_of_no_use_is_refused_by_name(scenes, spoil, message):
     spoil(scenes / "data")
     recipe = parse_recipe(VOC, scenes / "recipe.yaml")
     with pytest.raises(ValueError, match=message):
-        WORKLOAD.read(recipe.data, 1)
+        WORKLOAD.read(recipe.data)
 
 
 BCCD = """
@@ -591,7 +591,7 @@ model: {{}}
 registry: {{name: coco64}}
 """
     recipe = parse_recipe(text, Path("recipe.yaml"))
-    frames = WORKLOAD.read(recipe.data, recipe.seed)
+    frames = WORKLOAD.read(recipe.data)
     together = pd.concat(frames.values())
     assert len(together) == 64
     assert sum(map(len, together["boxes"])) == 440

@@ -45,7 +45,7 @@ def read(form, folder, **part):
     """The rows of a split."""
     part = {"images": "images", "annotations": "labels"} | part
     data = DetectionData(format=form, folder=str(folder), classes=["disc"], train=part, validation=part, test=part)
-    return read_detection(data, 1)["train"]
+    return read_detection(data)["train"]
 
 
 @pytest.mark.parametrize("form", ["voc", "yolo"])
@@ -149,5 +149,5 @@ def test_images_of_a_corpus_that_are_not_there_go_to_all_splits_for_the_checks_t
     data = DetectionData(
         format="coco", folder=str(tmp_path), images="images", corpus="corpus.json", fractions=fractions
     )
-    splits = read_detection(data, 1)
+    splits = read_detection(data)
     assert sum(map(len, splits.values())) == 100 and min(map(len, splits.values())) > 10

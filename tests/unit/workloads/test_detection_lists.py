@@ -52,7 +52,7 @@ def test_a_list_may_name_images_from_the_root_of_the_data_set_or_of_the_disk(tmp
     }
     for split, listed in lines.items():
         (data / f"{split}.txt").write_text("\n".join(listed))
-    frames = WORKLOAD.read(parse_recipe(YOLO, tmp_path / "recipe.yaml").data, 1)
+    frames = WORKLOAD.read(parse_recipe(YOLO, tmp_path / "recipe.yaml").data)
     assert list(frames["train"]["name"]) == [f"train2017/scene_{number:05}" for number in range(4)]
     assert list(frames["validation"]["name"]) == ["val2017/scene_00004", "val2017/scene_00005"]
     assert list(frames["test"]["name"]) == ["val2017/scene_00006", "val2017/scene_00007", "scene_00099"]
@@ -81,7 +81,7 @@ def test_of_images_that_differ_in_their_suffix_alone_a_list_gives_the_one_that_i
     labels = "labels.json" if form == "coco" else "labels"
     data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
     one, both = {"annotations": labels, "list": "list.txt"}, {"annotations": labels}
-    frames = read_detection(DetectionData(**data, train=one, validation=both, test=both), 1)
+    frames = read_detection(DetectionData(**data, train=one, validation=both, test=both))
     (image,) = frames["train"]["image"]
     assert image.endswith(f"images/{Path(listed).name}")
     assert list(frames["train"]["boxes"]) == [(Box("disc", 16, 16, 48, 48),)]
@@ -110,7 +110,7 @@ def test_a_name_is_found_whether_its_accents_are_characters_of_their_own_or_not(
     (tmp_path / "list.txt").write_text(f"images/{listed}.png", encoding="utf-8")
     part = {"annotations": "labels.json" if form == "coco" else "labels", "list": "list.txt"}
     data = {"format": form, "folder": str(tmp_path), "images": "images", "classes": ["disc"]}
-    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part))["train"]
     assert list(frame["boxes"]) == [(box,)]
     assert frame["image"].map(os.path.isfile).all()
 
@@ -135,14 +135,14 @@ def test_a_list_gives_no_image_of_the_same_name_in_another_folder(tmp_path, form
     (tmp_path / "list.txt").write_text(f"{start}cam1/0.png\n{start}cam2/1.png\n")
     part = {"annotations": "labels.json" if form == "coco" else "labels", "list": "list.txt"}
     data = {"format": form, "folder": str(tmp_path), "images": "cam1", "classes": ["disc"]}
-    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    frame = read_detection(DetectionData(**data, train=part, validation=part, test=part))["train"]
     assert list(frame["boxes"]) == [(Box("disc", 16, 16, 48, 48),), ()]
     assert list(frame["image"].map(os.path.isfile)) == [True, False]
     assert frame["id"].iloc[1].removesuffix(".png").endswith("/cam2/1")
     (tmp_path / "list.txt").write_text("cam2/1.png\n")  # where there is such a file
     with pytest.raises(ValueError, match="from the folder of the images or with its name in it"):
-        read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)
+        read_detection(DetectionData(**data, train=part, validation=part, test=part))
     shutil.rmtree(tmp_path / "cam2")
     (tmp_path / "list.txt").write_text("cam2/0.png\ncam2/1.png\n")  # where `cam1` was called otherwise
-    renamed = read_detection(DetectionData(**data, train=part, validation=part, test=part), 1)["train"]
+    renamed = read_detection(DetectionData(**data, train=part, validation=part, test=part))["train"]
     assert list(renamed["image"].map(os.path.isfile)) == [True, True]

@@ -36,6 +36,6 @@ def test_exif_is_blamed_for_what_it_has_turned_alone(tmp_path, suffix, orientati
     (tmp_path / "0.xml").write_text(VOC.format(*said))
     part = {"images": str(tmp_path / "images"), "annotations": str(tmp_path)}
     data = DetectionData(format="voc", folder=".", classes=["disc"], train=part, validation=part, test=part)
-    frame = read_detection(data, 1)["train"].assign(split="train")
+    frame = read_detection(data)["train"].assign(split="train")
     rows, _ = detection_checks(frame, ["disc"], Thresholds())
     assert list(find_wrong_size(rows)) == ([reason] if reason else [])

@@ -62,7 +62,7 @@ def recipe(folder):
 
 @pytest.fixture(scope="module")
 def splits(recipe):
-    return WORKLOAD.read(recipe.data, recipe.seed)
+    return WORKLOAD.read(recipe.data)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_one_corpus_is_split_and_the_same_images_stay_together(folder):
     text = RECIPE.replace("  train: train.txt\n  validation: validation.txt\n  test: test.txt\n", "  corpus: all.txt\n")
     names = sorted(path.stem for path in images.glob("scene_*.png"))
     (folder / "data" / "all.txt").write_text("\n".join([*names, *names]))
-    frames = WORKLOAD.read(parse_recipe(text, folder / "one.yaml").data, 17)
+    frames = WORKLOAD.read(parse_recipe(text, folder / "one.yaml").data)
     assert sum(map(len, frames.values())) == 60
     contents = [set(frame["content"]) for frame in frames.values()]
     assert not (contents[0] & contents[1] or contents[0] & contents[2] or contents[1] & contents[2])
@@ -399,7 +399,7 @@ def test_it_learns_the_images_that_it_sees(folder, tmp_path):
     )
     text = RECIPE.replace("model:", f"{still}model:").replace("batch_tokens: 4", train).replace("0.0625", "0.125")
     recipe = parse_recipe(text, folder / "scenes.yaml")
-    examples = WORKLOAD.read(recipe.data, recipe.seed)["train"].head(4)
+    examples = WORKLOAD.read(recipe.data)["train"].head(4)
     (tmp_path / "assets").mkdir()
     WORKLOAD.prepare(recipe, examples, tmp_path / "assets")
     _, model = WORKLOAD.build(recipe, tmp_path / "assets")

@@ -49,7 +49,7 @@ def recipe(shapes):
 
 @pytest.fixture(scope="module")
 def splits(recipe):
-    return WORKLOAD.read(recipe.data, recipe.seed)
+    return WORKLOAD.read(recipe.data)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_an_image_of_which_the_model_says_nan_is_taken_for_no_class(recipe, spli
 
 def found(folder, extra=""):
     recipe = parse_recipe(RECIPE + extra, folder.parent / "tiny.yaml")
-    report = WORKLOAD.check(WORKLOAD.read(recipe.data, 1), recipe, folder.parent / "docs")
+    report = WORKLOAD.check(WORKLOAD.read(recipe.data), recipe, folder.parent / "docs")
     return Counter((defect.check, defect.split) for defect in report.defects), report
 
 
@@ -248,19 +248,38 @@ def test_a_csv_file_names_images_and_their_labels(folder):
         writer.writerows([path.parent.name, path.relative_to(folder)] for path in paths)
         writer.writerow(["disc", "train/disc/nowhere.png"])
     recipe = parse_recipe(RECIPE.replace("train: train", "train: train.csv", 1), folder.parent / "csv.yaml")
-    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    frame = WORKLOAD.read(recipe.data)["train"]
     assert frame["file"][:-1].tolist() == [str(path) for path in paths]
     assert frame["line"].tolist() == list(range(2, len(paths) + 3))
-    report = WORKLOAD.check(WORKLOAD.read(recipe.data, 1), recipe, folder.parent / "docs")
+    report = WORKLOAD.check(WORKLOAD.read(recipe.data), recipe, folder.parent / "docs")
     assert [(defect.check, defect.line, defect.reason) for defect in report.defects] == [
         ("unreadable", len(paths) + 2, "the file does not exist")
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('file,label\n"a.png,disc\nb.png,ring\nc.png,disc\n', "is no CSV file in UTF-8: unexpected end of data"),
+        ('file,label\n"a.png,disc\nb.png",ring\n', r"train\.csv:3: a field .* begins 'a\.png,disc.*; close its quote"),
+        ("file,label\na,b.png,disc\n", r"train\.csv:2 has 3 fields, the header has 2; put quotes round a field"),
+        (
+            "file;label\na.png;disc\n",
+            r"it has file;label\. Its first line must name `file` and `label`, parted",
+        ),
+    ],
+)
+def test_a_csv_file_that_would_lose_images_is_refused(folder, text, says):
+    (folder / "train.csv").write_text(text)
+    recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
+    with pytest.raises(ValueError, match=says):
+        WORKLOAD.read(recipe.data)
+
+
 def test_a_csv_file_may_name_what_no_file_can_be_called(folder):
     (folder / "train.csv").write_text(f"file,label\n{'x' * 300}.png,disc\n")
     recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
-    frame, _ = WORKLOAD.label_checks(WORKLOAD.read(recipe.data, 1)["train"].assign(split="train"), recipe)
+    frame, _ = WORKLOAD.label_checks(WORKLOAD.read(recipe.data)["train"].assign(split="train"), recipe)
     assert list(frame["problem"]) == ["the file does not exist"]
 
 
@@ -271,7 +290,7 @@ def test_a_csv_file_names_images_whether_their_accents_are_characters_of_their_o
         f"file,label\n{path.parent.relative_to(folder)}/größe.png,disc\n", encoding="utf-8"
     )
     recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
-    assert list(WORKLOAD.read(recipe.data, 1)["train"]["file"]) == [str(decomposed)]
+    assert list(WORKLOAD.read(recipe.data)["train"]["file"]) == [str(decomposed)]
 
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
@@ -283,7 +302,7 @@ def test_a_class_is_the_same_whether_its_accent_is_a_character_of_its_own_or_not
     classes = ", ".join(SHAPES)
     text = RECIPE.replace(classes, classes.replace("disc", in_recipe)).replace("test: test\n", "test: test.csv\n")
     recipe = parse_recipe(text, folder.parent / "tiny.yaml")
-    splits = WORKLOAD.read(recipe.data, 1)
+    splits = WORKLOAD.read(recipe.data)
     assert set(splits["train"]["label"]) == set(recipe.data.classes)
     assert list(splits["test"]["label"]) == ["thé"]
 
@@ -292,7 +311,7 @@ def test_a_csv_file_names_images_as_on_windows(folder):
     path = next((folder / "train").rglob("*.png"))
     (folder / "train.csv").write_text(f"file,label\ntrain\\{path.parent.name}\\{path.name},disc\n")
     recipe = parse_recipe(RECIPE.replace("train: train\n", "train: train.csv\n"), folder.parent / "tiny.yaml")
-    frame = WORKLOAD.read(recipe.data, 1)["train"]
+    frame = WORKLOAD.read(recipe.data)["train"]
     assert list(frame["file"]) == [str(path)]
     assert list(WORKLOAD.listed_files(recipe.data)) == [path]
 
@@ -304,7 +323,7 @@ def test_equal_files_of_one_corpus_stay_in_one_split(folder):
         "  train: train\n  validation: validation\n  test: test\n",
         "  corpus: train\n  fractions: {train: 0.5, validation: 0.25, test: 0.25}\n",
     )
-    splits = WORKLOAD.read(parse_recipe(text, folder.parent / "o.yaml").data, 1)
+    splits = WORKLOAD.read(parse_recipe(text, folder.parent / "o.yaml").data)
     names = {split: {name.rpartition("/")[2] for name in frame["id"]} for split, frame in splits.items()}
     assert sum(map(len, splits.values())) == 420
     assert not names["train"] & names["validation"] and not names["validation"] & names["test"]
@@ -317,7 +336,7 @@ def test_images_of_a_corpus_that_are_not_there_go_to_all_splits_for_the_checks_t
         "  train: train\n  validation: validation\n  test: test\n",
         "  corpus: corpus.csv\n  fractions: {train: 0.4, validation: 0.3, test: 0.3}\n",
     )
-    splits = WORKLOAD.read(parse_recipe(text, folder.parent / "o.yaml").data, 1)
+    splits = WORKLOAD.read(parse_recipe(text, folder.parent / "o.yaml").data)
     assert sum(map(len, splits.values())) == 100 and min(map(len, splits.values())) > 10
 
 

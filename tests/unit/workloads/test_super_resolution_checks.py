@@ -52,7 +52,7 @@ def check(folder, pairs=True, extra=""):
     if pairs:
         names = {split: f"{{high: {split}, low: {split}_low}}" for split in names}
     recipe = parse_recipe(RECIPE.format(**names) + extra, folder.parent / "tiny.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
     return WORKLOAD.check(splits, recipe, folder.parent / "docs")
 
 

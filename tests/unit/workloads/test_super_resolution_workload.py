@@ -53,7 +53,7 @@ def recipe(folder):
 
 @pytest.fixture(scope="module")
 def splits(recipe):
-    return WORKLOAD.read(recipe.data, recipe.seed)
+    return WORKLOAD.read(recipe.data)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_one_corpus_is_split_without_losing_an_image(folder):
     recipe = parse_recipe(
         text.replace("patch: 16", "fractions: {train: 0.4, validation: 0.3, test: 0.3}"), folder / "o.yaml"
     )
-    splits = WORKLOAD.read(recipe.data, 4)
+    splits = WORKLOAD.read(recipe.data)
     assert sorted(name for frame in splits.values() for name in frame["id"]) == [
         f"corpus/texture_{number:04d}" for number in range(6)
     ]
@@ -129,7 +129,7 @@ def test_low_resolution_images_are_found_under_either_name(folder, tmp_path):
     for path in sorted((folder / "data" / "train").iterdir())[:3]:
         Image.fromarray(shrink(np.asarray(Image.open(path)), 2)).save(tmp_path / "low" / f"{path.stem}x2.png")
     text = RECIPE.replace("train: train", f"train: {{high: train, low: {tmp_path}/low}}")
-    frame = WORKLOAD.read(parse_recipe(text, folder / "x2.yaml").data, 1)["train"]
+    frame = WORKLOAD.read(parse_recipe(text, folder / "x2.yaml").data)["train"]
     assert (frame["low"] != "").tolist() == [True] * 3 + [False] * 3
 
 
@@ -380,7 +380,7 @@ def test_a_grey_image_and_its_coloured_partner_have_one_luma(tmp_path, grey):
     for split in ("train", "validation", "test"):
         text = text.replace(f"{split}: {split}", f"{split}: {{high: {tmp_path}/high, low: {tmp_path}/low}}")
     recipe = parse_recipe(text, tmp_path / "tiny.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
     (tmp_path / "assets").mkdir()
     WORKLOAD.prepare(recipe, splits["train"], tmp_path / "assets")
     whole = luma(np.repeat(levels[..., None], 3, -1))

@@ -288,6 +288,7 @@ def test_line_breaks_of_windows_are_no_control_characters_and_a_carriage_return_
     [
         (b"", "is empty"),
         (b"txt,label\nx,1\n", r"has no column 'text'; did you mean 'txt'\?"),
+        (b"text;label\nx;1\n", "semicolons part the columns 'text;label'; save the file with commas, or with tabs and"),
         (b"text,label\n", "holds no example, but at most a header"),
         (
             b"text\tlabel\nx\t1\n",

@@ -80,7 +80,7 @@ def trained(recipe, workload, tmp_path_factory):
     """Gives the folder of a model that was trained for a few epochs, with its executable."""
     folder = tmp_path_factory.mktemp("model")
     (folder / "assets").mkdir()
-    examples = workload.read(recipe.data, recipe.seed)["train"]
+    examples = workload.read(recipe.data)["train"]
     workload.prepare(recipe, examples, folder / "assets")
     name, model = workload.build(recipe, folder / "assets")
     fit(
@@ -97,13 +97,13 @@ def trained(recipe, workload, tmp_path_factory):
 
 
 def test_the_workload_conforms(recipe, workload):
-    labels = list(workload.read(recipe.data, recipe.seed)["test"]["label"])
+    labels = list(workload.read(recipe.data)["test"]["label"])
     check_workload(recipe, ["booking"] * len(labels), perfect=labels)
 
 
 def test_the_live_model_and_what_is_lowered_from_it_say_the_same(recipe, workload, trained):
     folder, model = trained
-    examples = workload.read(recipe.data, recipe.seed)["validation"]
+    examples = workload.read(recipe.data)["validation"]
     live = workload.predict(bert_live.live(model, workload.serving(recipe)), examples, folder / "assets")
     lowered = workload.predict(load_executable(folder / "serving", 1), examples, folder / "assets")
     assert workload.agreement(live, lowered) == 1
@@ -116,10 +116,20 @@ def test_a_text_of_which_the_model_says_nan_is_taken_for_no_class(recipe, worklo
     def execute(inputs):
         return {"probabilities": np.full((len(inputs["ids"]), len(CLASSES)), np.nan, np.float32)}
 
-    examples = workload.read(recipe.data, recipe.seed)["validation"]
+    examples = workload.read(recipe.data)["validation"]
     predictions = workload.predict(execute, examples, folder / "assets")
     assert set(predictions) == {None}
     assert workload.metric(workload.statistics(predictions, examples, recipe.data))[0] == 0
+    served = workload.serve(execute, folder / "assets", list(examples["text"][:2]))
+    assert [answer["label"] for answer in served] == [None, None]
+
+
+def test_ranges_are_found_on_every_text_that_is_there_for_it(recipe, workload, trained):
+    folder, _ = trained
+    examples = workload.read(recipe.data)["train"][:90]
+    calls = list(workload.calibration_inputs(examples, folder / "assets"))
+    assert len(calls) == 90
+    assert all(call["ids"].shape[0] == 1 for call in calls)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,7 @@ def test_what_is_no_text_is_refused_by_its_place(value, workload, trained):
 
 
 def test_calls_to_time_have_short_and_long_texts(recipe, workload, trained):
-    examples = workload.read(recipe.data, recipe.seed)["validation"]
+    examples = workload.read(recipe.data)["validation"]
     calls = workload.benchmark_inputs(examples, trained[0] / "assets", batch=1, seed=1)
     lengths = sorted(call["ids"].shape[1] for call in calls)
     assert len(calls) == 6
@@ -168,7 +178,7 @@ def test_a_batch_that_does_not_hold_the_longest_text_is_refused_before_anything_
     key, home, workload, tmp_path
 ):
     small = read_recipe(home / "intents.yaml", {f"{key}.batch_tokens": 16, "model.vocabulary": 100})
-    examples = workload.read(small.data, 1)["train"]
+    examples = workload.read(small.data)["train"]
     with pytest.raises(
         ValueError, match=rf"{key}\.batch_tokens is 16, and the longest training text has \d+ tokens; raise"
     ):
@@ -177,13 +187,13 @@ def test_a_batch_that_does_not_hold_the_longest_text_is_refused_before_anything_
 
 def test_texts_that_become_unknown_are_refused_with_what_to_write(home, workload, tmp_path):
     recipe = read_recipe(home / "intents.yaml", {"model.max_length": 128})
-    examples = workload.read(recipe.data, 1)["train"]
+    examples = workload.read(recipe.data)["train"]
     with pytest.raises(ValueError, match=r"are unknown, .* `tokenization: sentencepiece`, which needs no spaces"):
         workload.prepare(recipe, examples.assign(text="ไม่อร่อย" * 40), tmp_path)
 
 
 def test_hidden_tokens_are_guessed_first_if_the_recipe_says_so(recipe, workload, trained):
-    examples = workload.read(recipe.data, recipe.seed)["train"]
+    examples = workload.read(recipe.data)["train"]
     phase = workload.pretraining(recipe, trained[1], examples, trained[0] / "assets")
     assert phase.train.epochs == 1
     batch = next(iter(phase.batches(1)))
@@ -422,6 +432,13 @@ def test_a_student_has_the_sizes_that_the_recipe_changes(recipe, workload, train
 def test_files_can_be_taken_from_another_folder(workload):
     data = {"folder": "a", "train": "b/all.csv", "test": "c/all.csv", "validation": "/far/d/all.csv"}
     assert workload.relocate(data, "/elsewhere") == {**data, "folder": "/elsewhere", "validation": "all.csv"}
+
+
+def test_a_path_that_a_variable_leads_elsewhere_is_taken_from_the_other_folder_too(workload, monkeypatch):
+    monkeypatch.setenv("ELSEWHERE", "/far")
+    data = {"train": "$ELSEWHERE/d/all.csv", "test": "~/test.csv", "validation": "$UNSET_HERE/all.csv"}
+    moved = {"train": "all.csv", "test": "test.csv", "validation": "$UNSET_HERE/all.csv"}
+    assert workload.relocate(data, "/other") == {**moved, "folder": "/other"}
 
 
 def test_the_sections_on_the_page_are_valid():

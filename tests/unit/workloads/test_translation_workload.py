@@ -49,12 +49,12 @@ def recipe(folder):
 def assets(folder, recipe):
     assets = folder / "assets"
     assets.mkdir()
-    WORKLOAD.prepare(recipe, WORKLOAD.read(recipe.data, 1)["train"], assets)
+    WORKLOAD.prepare(recipe, WORKLOAD.read(recipe.data)["train"], assets)
     return assets
 
 
 def test_the_workload_conforms(recipe):
-    examples = WORKLOAD.read(recipe.data, recipe.seed)["test"]
+    examples = WORKLOAD.read(recipe.data)["test"]
     perfect = list(examples["target"])
     imperfect = [" ".join(text.split()[:-1]) for text in perfect]
     check_workload(recipe, imperfect, perfect=perfect)
@@ -67,7 +67,7 @@ def test_one_corpus_is_split_without_losing_a_pair(folder):
         + "model: {}\nregistry: {name: t}"
     )
     recipe = parse_recipe(text, folder / "one.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
     assert sum(map(len, splits.values())) == 300
     assert len(splits["train"]) > 200
     assert not set(splits["train"]["source"]) & set(splits["test"]["source"])
@@ -77,8 +77,8 @@ def test_what_a_corpus_is_split_into_is_what_has_no_files_of_its_own(folder):
     own = "  test: {source: test.en, target: test.de}\n"
     text = RECIPE.split("  train:", maxsplit=1)[0] + "  corpus: {source: train.en, target: train.de}\n" + own
     recipe = parse_recipe(text + "model: {}\nregistry: {name: t}", folder / "two.yaml")
-    splits = WORKLOAD.read(recipe.data, recipe.seed)
-    written = WORKLOAD.read(parse_recipe(RECIPE, folder / "tiny.yaml").data, recipe.seed)
+    splits = WORKLOAD.read(recipe.data)
+    written = WORKLOAD.read(parse_recipe(RECIPE, folder / "tiny.yaml").data)
     assert list(splits) == ["train", "validation", "test"]
     assert splits["test"]["source"].tolist() == written["test"]["source"].tolist()
     assert sorted([*splits["train"]["source"], *splits["validation"]["source"]]) == sorted(written["train"]["source"])
@@ -127,7 +127,7 @@ def test_a_batch_too_small_for_any_pair_is_refused_before_anything_is_trained(se
     with pytest.raises(
         ValueError, match=rf"{section}\.batch_tokens is 2, and the shortest training pair has \d+ tokens"
     ):
-        WORKLOAD.prepare(small, WORKLOAD.read(small.data, 1)["train"], tmp_path)
+        WORKLOAD.prepare(small, WORKLOAD.read(small.data)["train"], tmp_path)
 
 
 def test_a_beam_too_wide_for_the_pieces_that_the_texts_give_is_refused_before_anything_is_trained(folder, tmp_path):
@@ -160,14 +160,14 @@ def test_files_of_one_name_in_several_folders_keep_their_examples_apart(tmp_path
     splits = "\n".join(f"  {split}: {split}/pairs.tsv" for split in ("train", "validation", "test"))
     text = f"name: t\nworkload: translation\ndata:\n  source_language: en\n  target_language: de\n{splits}\n"
     recipe = parse_recipe(text + "model: {}\nregistry: {name: t}\n", tmp_path / "t.yaml")
-    frames = WORKLOAD.read(recipe.data, 1)
+    frames = WORKLOAD.read(recipe.data)
     ids = [example for frame in frames.values() for example in frame["id"]]
     assert len(set(ids)) == len(ids) == 6
 
 
 def test_text_survives_the_tokenizer(assets, recipe):
     tokenizer = Tokenizer(assets / TOKENIZER_FILE)
-    texts = list(WORKLOAD.read(recipe.data, 1)["train"]["target"][:50])
+    texts = list(WORKLOAD.read(recipe.data)["train"]["target"][:50])
     assert tokenizer.decode(tokenizer.encode(texts)) == texts
     assert tokenizer.decode([[*tokenizer.encode(texts[:1])[0], END, 5, 6]]) == texts[:1]
 
@@ -204,7 +204,7 @@ def test_what_is_served_must_be_text(assets):
 
 
 def test_calls_of_a_benchmark_cover_short_and_long_sentences(assets, recipe):
-    texts = list(WORKLOAD.read(recipe.data, 1)["train"]["source"])
+    texts = list(WORKLOAD.read(recipe.data)["train"]["source"])
     rows = Tokenizer(assets / TOKENIZER_FILE).encode(texts)
     calls = representative_calls(rows, 1, 12, seed=5)
     lengths = sorted(call["ids"].shape[1] for call in calls)
@@ -219,7 +219,7 @@ def test_calls_of_a_benchmark_cover_short_and_long_sentences(assets, recipe):
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_sentence_longer_than_the_model_takes_is_cut_before_it_is_timed(batch, assets, recipe):
-    examples = WORKLOAD.read(recipe.data, 1)["validation"]
+    examples = WORKLOAD.read(recipe.data)["validation"]
     examples.loc[examples.index[3], "source"] = "Where is the station? " * 40
     ids = {"dtype": "int32", "shape": [None, None], "largest_shape": [None, 32]}
     info = ExecutableInfo("tensorflow", "fp32", inputs={"ids": ids}, outputs={})
@@ -234,7 +234,7 @@ def test_a_sentence_longer_than_the_model_takes_is_cut_before_it_is_timed(batch,
 
 
 def test_the_example_of_a_registered_model_is_one_that_it_takes(assets, recipe):
-    examples = WORKLOAD.read(recipe.data, 1)["validation"]
+    examples = WORKLOAD.read(recipe.data)["validation"]
     examples.loc[examples.index[0], "source"] = "Where is the station? " * 40
     examples.loc[examples.index[1], "source"] = " "
     ids = {"dtype": "int32", "shape": [None, None], "largest_shape": [None, 32]}
@@ -273,7 +273,7 @@ def test_every_check_that_a_recipe_may_name_exists():
 
 @pytest.mark.parametrize("kind", ["teacher", "interpolated"])
 def test_translations_that_were_cut_off_at_their_limit_are_not_taught(assets, recipe, tmp_path, kind):
-    examples = WORKLOAD.read(recipe.data, 1)["train"][:4]
+    examples = WORKLOAD.read(recipe.data)["train"][:4]
     tokenizer = Tokenizer(assets / TOKENIZER_FILE)
     said, search = tokenizer.encode(list(examples["target"])), SearchSettings()
     loops = {tuple(tokenizer.encode([examples["source"].iloc[0]])[0])}
@@ -300,7 +300,7 @@ def test_translations_that_were_cut_off_at_their_limit_are_not_taught(assets, re
 def test_one_sentence_for_every_source_teaches_nothing_but_is_an_answer_where_the_corpus_has_it(
     assets, recipe, tmp_path
 ):
-    examples = WORKLOAD.read(recipe.data, 1)["train"][:20]
+    examples = WORKLOAD.read(recipe.data)["train"][:20]
     said = [*Tokenizer(assets / TOKENIZER_FILE).encode([examples["target"].iloc[0]])[0], END]
     ids = {"dtype": "int32", "shape": [None, None]}
     info = ExecutableInfo("onnxruntime", "fp32", {"ids": ids}, {}, settings={})
@@ -320,14 +320,14 @@ def test_one_sentence_for_every_source_teaches_nothing_but_is_an_answer_where_th
 )
 def test_pairs_that_are_all_too_long_are_refused_with_what_to_raise(key, size, raised, folder, assets):
     recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {key: size})
-    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    examples = WORKLOAD.read(recipe.data)["train"]
     with pytest.raises(ValueError, match=rf"300 of 300 training pairs have more than 4 tokens .* raise `{raised}`"):
         WORKLOAD.batches(recipe, examples, assets, recipe.train)
 
 
 def test_many_pairs_that_are_too_long_are_warned_of(folder, assets, caplog):
     recipe = parse_recipe(RECIPE, folder / "tiny.yaml", {"train.batch_tokens": 60})
-    examples = WORKLOAD.read(recipe.data, 1)["train"]
+    examples = WORKLOAD.read(recipe.data)["train"]
     for long, warned in ((3, False), (30, True)):
         caplog.clear()
         target = [text + " Ja." * 60 if row < long else text for row, text in enumerate(examples["target"])]

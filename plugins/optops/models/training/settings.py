@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import takewhile
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -167,8 +168,13 @@ class History:
 
 
 def best_epoch(records: tuple[EpochRecord, ...]) -> int:
-    """Returns the epoch that validated best; the earliest of equals."""
-    return max(records, key=lambda record: (record.validation, -record.epoch)).epoch
+    """Returns the epoch that validated best; the earliest of equals.
+
+    Of those before the metric first moved it is the last: a detector that finds nothing yet has a precision of 0
+    however long it trains, and who trained longest is nearest to where it moves.
+    """
+    still = sum(1 for _ in takewhile(lambda record: record.validation == records[0].validation, records))
+    return max(records[max(still - 1, 0) :], key=lambda record: (record.validation, -record.epoch)).epoch
 
 
 def out_of_patience(records: tuple[EpochRecord, ...], settings: TrainingSettings, warmup: int) -> bool:

@@ -11,6 +11,9 @@ import numpy as np
 from optops.candidate import digest_file
 from optops.workloads.arrays.settings import BUILT_IN_METRICS, ArrayData, Metric
 
+ROUNDED = 0.05
+"""How far beyond 0 and 1 a probability may be rounded."""
+
 Outputs = Mapping[str, np.ndarray]
 _Function = Callable[[dict[str, np.ndarray], np.ndarray], Sequence[float]]
 
@@ -149,9 +152,25 @@ def _hits(output: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarra
         )
     if not told:
         _refuse_other_classes(classes, output, 2 if single else output.shape[-1])
+    if single and not told and threshold == ArrayData.model_fields["threshold"].default:
+        _refuse_logits(output)
     if unsaid.all():
         return np.full(len(output), np.nan)
     return np.asarray(((found == classes) & ~unsaid.reshape(found.shape)).mean(axis=1))
+
+
+def _refuse_logits(output: np.ndarray) -> None:
+    """Refuses numbers that are no probabilities, where they would be held against the threshold of probabilities.
+
+    Raises:
+        ValueError: Says what they are and what to write.
+    """
+    finite = output[np.isfinite(output)]
+    if finite.size and (finite.min() < -ROUNDED or finite.max() > 1 + ROUNDED):
+        raise ValueError(
+            f"accuracy: the output goes from {finite.min():.3g} to {finite.max():.3g}, so it is no probability, which "
+            "`data.threshold` 0.5 is meant for; write `data.threshold: 0` if it is a logit"
+        )
 
 
 def _refuse_other_classes(labels: np.ndarray, output: np.ndarray, classes: int) -> None:

@@ -22,7 +22,7 @@ class ArraysError(ValueError):
     """Arrays that can not be used; the message names the file, what is wrong and what to do."""
 
 
-def read_splits(data: ArrayData, seed: int) -> dict[str, pd.DataFrame]:
+def read_splits(data: ArrayData) -> dict[str, pd.DataFrame]:
     """Reads all examples, by split.
 
     Columns: `id` (file and row), `file`, `line` (the row, from 1), `path`, `row`, `digest` (of all its arrays) and
@@ -39,7 +39,7 @@ def read_splits(data: ArrayData, seed: int) -> dict[str, pd.DataFrame]:
         corpus = frames.pop("corpus")
         wanted = data.shares()
         # What has the same inputs stays in one split.
-        chosen = assign_splits(corpus["input_digest"], wanted, seed)
+        chosen = assign_splits(corpus["input_digest"], wanted, data.fractions.seed)
         frames |= {name: corpus[chosen == name].reset_index(drop=True) for name in wanted}
     return {name: frames[name] for name in SPLIT_NAMES}
 

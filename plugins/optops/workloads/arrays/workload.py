@@ -95,11 +95,11 @@ class ArraysWorkload(Workload):
         names = {key: within_folder(data[key]) for key in keys if data.get(key) is not None}
         return {**data, "folder": folder, **names}
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Reads all examples, by split."""
         from optops.workloads.arrays.reading import read_splits
 
-        return read_splits(section(ArrayData, data), seed)
+        return read_splits(section(ArrayData, data))
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
         """Returns a digest of each example's arrays."""

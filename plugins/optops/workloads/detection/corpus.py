@@ -23,7 +23,7 @@ _CLASS_LIST = re.compile(r"^(.*\S)\s+-?[01]$")
 """A line of a VOC list for one class: the image, and whether the class is in it."""
 
 
-def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
+def read_detection(data: DetectionData) -> dict[str, pd.DataFrame]:
     """Reads all examples, by split.
 
     Returns:
@@ -47,7 +47,7 @@ def read_detection(data: DetectionData, seed: int) -> dict[str, pd.DataFrame]:
         corpus = frames.pop("corpus")
         # Images that are not there are not all the same one: each goes by its name, for the checks to name it.
         contents = corpus["content"].where(corpus["content"] != "", corpus["name"])
-        splits = assign_splits(contents, data.shares(), seed)
+        splits = assign_splits(contents, data.shares(), data.fractions.seed)
         frames |= {name: corpus[splits == name].reset_index(drop=True) for name in data.shares()}
     return {name: frames[name] for name in SPLIT_NAMES}
 

@@ -85,11 +85,11 @@ class DetectionWorkload(Workload):
                 moved[name] = {key: _within(value) for key, value in moved[name].items()}
         return {**moved, "folder": folder}
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Reads all images and labels, by split."""
         from optops.workloads.detection.corpus import read_detection
 
-        return read_detection(section(DetectionData, data), seed)
+        return read_detection(section(DetectionData, data))
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
         """Returns a digest of each image with its labels."""

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import pandas as pd
@@ -78,18 +79,35 @@ def _from_csv(path: Path) -> Iterator[tuple[Path, int, str]]:
         raise ValueError(f"{path} does not exist; name a CSV file with the columns `file` and `label`")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             header = list(reader.fieldnames or ())
             missing = [column for column in ("file", "label") if column not in header]
             if missing:
                 raise ValueError(
-                    f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}"
+                    f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}. Its first "
+                    "line must name `file` and `label`, parted by a comma"
                 )
             for row in reader:
+                _refuse_odd(path, reader.line_num, row, len(header))
                 label = normalize("NFC", row["label"] or "").strip()
                 yield place_of(path.parent, row["file"] or ""), reader.line_num, label
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
+
+
+def _refuse_odd(path: Path, line: int, row: Mapping[str | None, Any], columns: int) -> None:
+    """Refuses a record of several lines, which a quote that is not closed makes of them, or of too many fields."""
+    extra = row.get(None) or []
+    if extra:
+        raise ValueError(
+            f"{path}:{line} has {columns + len(extra)} fields, the header has {columns}; put quotes round a field with "
+            "a comma in it"
+        )
+    broken = next((value for value in row.values() if value and "\n" in value), None)
+    if broken is not None:
+        raise ValueError(
+            f"{path}:{line}: a field of this record goes over several lines and begins {broken[:40]!r}; close its quote"
+        )
 
 
 def _digest(path: Path, label: str) -> str:

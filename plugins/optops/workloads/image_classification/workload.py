@@ -74,14 +74,14 @@ class ImageClassificationWorkload(Workload):
         names = [name for name in (*SPLIT_NAMES, "corpus") if data.get(name) is not None]
         return {**data, "folder": folder, **{name: within_folder(data[name]) for name in names}}
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Finds all images, by split; decodes none."""
         from optops.workloads.image_classification.reading import find_images, split_images
 
         settings = section(ClassifiedImages, data)
         frames = {name: find_images(name, place) for name, place in settings.places().items()}
         if "corpus" in frames:
-            frames |= split_images(frames.pop("corpus"), settings.shares(), seed)
+            frames |= split_images(frames.pop("corpus"), settings.shares(), settings.fractions.seed)
         return {name: frames[name] for name in SPLIT_NAMES}
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
@@ -237,18 +237,25 @@ class ImageClassificationWorkload(Workload):
             yield dict(model_input([load_image(file, size)]))
 
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
-        """Returns for each image its class, `label`, and the probability of each class, `probabilities`."""
+        """Returns for each image its class, `label`, and the probability of each class, `probabilities`.
+
+        An image of which the model tells no probability gets no class, None.
+        """
         from optops.workloads.image_classification.classifying import Classes, classify, fit_image
         from optops.workloads.images import image_of_input
+        from optops.workloads.most_probable import most_probable
 
         classes = Classes.load(assets)
         images = [fit_image(image_of_input(value, index), classes.image_size) for index, value in enumerate(inputs)]
+        if not images:
+            return []
+        found = classify(executable, images)
         return [
             {
-                "label": classes.names[int(row.argmax())],
+                "label": label,
                 "probabilities": {name: float(value) for name, value in zip(classes.names, row, strict=True)},
             }
-            for row in (classify(executable, images) if images else ())
+            for label, row in zip(most_probable(found, classes.names), found, strict=True)
         ]
 
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:

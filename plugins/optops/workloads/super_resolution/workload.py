@@ -81,14 +81,14 @@ class SuperResolutionWorkload(Workload):
                 moved[name] = {"high": within_folder(str(folders.high)), "low": low}
         return moved
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Finds all images, by split; decodes none."""
         from optops.workloads.super_resolution.image_pairs import find_images, split_images
 
         settings = section(SuperResolutionData, data)
         frames = {name: find_images(name, folders, settings.scale) for name, folders in settings.folders().items()}
         if "corpus" in frames:
-            frames |= split_images(frames.pop("corpus"), settings.shares(), seed)
+            frames |= split_images(frames.pop("corpus"), settings.shares(), settings.fractions.seed)
         return {name: frames[name] for name in SPLIT_NAMES}
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":

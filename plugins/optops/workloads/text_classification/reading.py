@@ -179,6 +179,11 @@ def _from_rows(
             if header.count(str(column)) > 1:
                 raise CorpusError(f"{path} has {header.count(str(column))} columns {column!r}; rename all but one")
             if column not in header:
+                if len(header) == 1 and ";" in header[0]:
+                    raise CorpusError(
+                        f"{path}: semicolons part the columns {header[0]!r}; save the file with commas, or with tabs "
+                        "and `format: tsv`"
+                    )
                 raise CorpusError(
                     f"{path} has no column {column!r}; {hint(str(column), header)} (where tabs and not commas part "
                     "columns, write `format: tsv`; without a header, give their numbers from 1)"

@@ -22,6 +22,8 @@ from optops.workloads.text_classification.settings import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import pandas as pd
 
@@ -76,7 +78,7 @@ class TextClassificationWorkload(Workload):
         names = [name for name in (*SPLIT_NAMES, "corpus") if isinstance(data.get(name), str)]
         return {**data, "folder": folder, **{name: within_folder(data[name]) for name in names}}
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Reads all texts, by split."""
         from optops.workloads.text_classification.reading import read_texts, split_texts
 
@@ -90,7 +92,7 @@ class TextClassificationWorkload(Workload):
             # Files of one name in several folders: the split tells their examples apart.
             frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
         if "corpus" in frames:
-            frames |= split_texts(frames.pop("corpus"), settings.shares(), seed)
+            frames |= split_texts(frames.pop("corpus"), settings.shares(), settings.fractions.seed)
         return {name: frames[name] for name in SPLIT_NAMES}
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
@@ -255,8 +257,20 @@ class TextClassificationWorkload(Workload):
         rows = load_tokenizer(assets).encode(list(examples["text"]))
         return representative_calls(rows, batch, -(-TEXTS_PER_CELL // batch), seed)
 
+    def calibration_inputs(self, examples: "pd.DataFrame", assets: Path) -> "Iterator[dict[str, np.ndarray]]":
+        """Gives the texts one by one."""
+        from optops.models.token_ids import pad_rows
+        from optops.workloads.text_classification.tokenizer import load_tokenizer
+
+        for row in load_tokenizer(assets).encode(list(examples["text"])):
+            yield {"ids": pad_rows([row])}
+
     def serve(self, executable: "Executable", assets: Path, inputs: Sequence[Any]) -> list[Any]:
-        """Returns for each text its class, `label`, and the probability of each class, `probabilities`."""
+        """Returns for each text its class, `label`, and the probability of each class, `probabilities`.
+
+        A text of which the model tells no probability gets no class, None.
+        """
+        from optops.workloads.most_probable import most_probable
         from optops.workloads.text_classification.classifying import classify, load_classes
 
         for index, text in enumerate(inputs):
@@ -265,11 +279,8 @@ class TextClassificationWorkload(Workload):
         names = list(load_classes(assets).values())
         found = classify(executable, list(inputs), assets)
         return [
-            {
-                "label": names[int(row.argmax())],
-                "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
-            }
-            for row in found
+            {"label": label, "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)}}
+            for label, row in zip(most_probable(found, names), found, strict=True)
         ]
 
     def input_example(self, examples: "pd.DataFrame") -> list[Any]:

@@ -94,7 +94,7 @@ class TranslationWorkload(Workload):
                 moved[name] = {"source": within_folder(str(pair.source)), "target": target, "swap": pair.swap}
         return moved
 
-    def read(self, data: BaseModel, seed: int) -> "dict[str, pd.DataFrame]":
+    def read(self, data: BaseModel) -> "dict[str, pd.DataFrame]":
         """Reads all pairs, by split."""
         from optops.workloads.translation.corpus import PairFiles, read_pairs, split_pairs
 
@@ -108,7 +108,7 @@ class TranslationWorkload(Workload):
             # Files of one name in several folders: the split tells their examples apart.
             frames = {name: frame.assign(id=f"{name}/" + frame["id"]) for name, frame in frames.items()}
         if "corpus" in frames:
-            frames |= split_pairs(frames.pop("corpus"), settings.shares(), seed)
+            frames |= split_pairs(frames.pop("corpus"), settings.shares(), settings.fractions.seed)
         return {name: frames[name] for name in SPLIT_NAMES}
 
     def digests(self, examples: "pd.DataFrame") -> "pd.Series[str]":
