@@ -104,9 +104,7 @@ def tried(found):
 def test_the_verdict_says_what_of_the_test_split_was_seen_before(gated):
     nominee = {"quick": (GOOD, 3.0)}
     kept, left_out = ({"check_labels.quarantine": quarantine} for quarantine in (False, True))
-    assert (
-        "**7 of the 400 test sentence pairs stand in another split" in gated(nominee, shared=7, **kept).markdown
-    )
+    assert "**7 of the 400 test sentence pairs stand in another split" in gated(nominee, shared=7, **kept).markdown
     assert "another split" not in gated(nominee, shared=7, **left_out).markdown
     assert "another split" not in gated(nominee, **kept).markdown
 
