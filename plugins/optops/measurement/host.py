@@ -118,12 +118,12 @@ def host_lock(
     Raises:
         HostLockError: the lock files can not be made or opened.
     """
-    folder = folder or Path(os.environ.get(LOCK_FOLDER_VARIABLE) or DEFAULT_LOCK_FOLDER)
+    folder = folder or lock_folder()
     operation = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     started = time.monotonic()
-    queue, lock = _open_shared_file(folder, "queue"), -1
+    queue, lock = open_shared_file(folder, "queue"), -1
     try:
-        lock = _open_shared_file(folder, "lock")
+        lock = open_shared_file(folder, "lock")
         # Who waits for the lock exclusively keeps the queue closed, or a stream of shared holders would starve it.
         _acquire(queue, operation, started, on_wait)
         _acquire(lock, operation, started, on_wait)
@@ -152,8 +152,17 @@ def _acquire(descriptor: int, operation: int, started: float, on_wait: Callable[
             return
 
 
-def _open_shared_file(folder: Path, name: str) -> int:
-    """Opens a file that processes of every user of the host may lock; flock needs no right to write."""
+def lock_folder() -> Path:
+    """Returns where the lock files of this host are: `$OPTOPS_LOCK_FOLDER`, else a fixed folder."""
+    return Path(os.environ.get(LOCK_FOLDER_VARIABLE) or DEFAULT_LOCK_FOLDER)
+
+
+def open_shared_file(folder: Path, name: str) -> int:
+    """Opens a file that processes of every user of the host may lock; flock needs no right to write.
+
+    Raises:
+        HostLockError: It can not be made or opened.
+    """
     path = folder / name
     try:
         # The modes are set apart from the creation, because the umask of whoever comes first would narrow them.

@@ -31,7 +31,7 @@ def ui(dags: Path, report: Report, *, airflow_port: int | None = None, mlflow_po
     airflow = Airflow(dags, choose_port(airflow_port, AIRFLOW_PORT))
     try:
         with ExitStack() as stack:
-            mlflow_url, mlflow = _start_mlflow(stack, mlflow_port, airflow.port)
+            mlflow_url, mlflow = _start_mlflow(stack, mlflow_port)
             # The stages' links must lead to where MLflow is now.
             os.environ["OPTOPS_MLFLOW_URL"] = mlflow_url
             _, services = stack.enter_context(running_airflow(airflow, report))
@@ -48,12 +48,12 @@ def ui(dags: Path, report: Report, *, airflow_port: int | None = None, mlflow_po
         report("stopped")
 
 
-def _start_mlflow(stack: ExitStack, wanted: int | None, airflow_port: int) -> tuple[str, list[Service]]:
+def _start_mlflow(stack: ExitStack, wanted: int | None) -> tuple[str, list[Service]]:
     from optops.tracking import default_uri, user_interface
 
     if default_uri().startswith("http"):
         return user_interface(), []
-    port = choose_port(wanted, MLFLOW_PORT, but=airflow_port)
+    port = choose_port(wanted, MLFLOW_PORT)
     services = stack.enter_context(
         running({"mlflow": mlflow_command(port)}, mlflow_environment(), subfolder("mlflow", "logs"))
     )

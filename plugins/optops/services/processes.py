@@ -1,5 +1,6 @@
 """Processes that run beside this one and end with it, however it ends."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from optops.measurement.host import lock_folder, open_shared_file
 from optops.runners.guard import guarded
 
 HOST = "127.0.0.1"
@@ -53,18 +55,20 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "no_proxy": spared, "NO_PROXY": spared}
 
 
-def choose_port(wanted: int | None, usual: int, *, but: int | None = None) -> int:
-    """Returns a free port on loopback: the one asked for, or else the usual one or the next free, save `but`.
+def choose_port(wanted: int | None, usual: int) -> int:
+    """Returns a free port on loopback: the one asked for, or else the usual one or the next free.
+
+    Until this process ends no other call on this host returns it: it is minutes until a service listens there.
 
     Raises:
         ServiceError: If the one asked for is taken.
     """
     if wanted is not None:
-        if wanted == but or not _is_free(wanted):
+        if not (_is_free(wanted) and _claim(wanted)):
             raise ServiceError(f"port {wanted} is taken; choose another, or none to get the next free one")
         return wanted
     for port in range(usual, usual + 100):
-        if port != but and _is_free(port):
+        if _is_free(port) and _claim(port):
             return port
     raise ServiceError(f"no free port from {usual} to {usual + 99} on {HOST}")
 
@@ -113,6 +117,17 @@ def wait_until(condition: Callable[[], bool], services: Sequence[Service], what:
             logs = ", ".join(str(service.log) for service in services)
             raise ServiceError(f"{what} is not there after {START_SECONDS:.0f} s; see {logs}")
         time.sleep(0.5)
+
+
+def _claim(port: int) -> bool:
+    """Returns whether nobody has claimed the port; the lock that says so is this process's until it ends."""
+    descriptor = open_shared_file(lock_folder(), f"port-{port}")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import time
 
@@ -37,9 +38,18 @@ def test_a_usual_port_that_is_taken_gives_way_to_the_next_free_one(taken_port):
     assert taken_port < choose_port(None, taken_port) < taken_port + 100
 
 
-def test_a_port_that_is_promised_to_somebody_else_is_not_chosen():
-    free = choose_port(None, 40_000)
-    assert choose_port(None, free, but=free) > free
+def test_a_port_that_was_given_to_somebody_who_does_not_listen_yet_is_not_given_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPTOPS_LOCK_FOLDER", str(tmp_path))
+    code = "import sys; from optops.services.processes import choose_port; print(choose_port(None, 40_000), flush=True)"
+    command = [sys.executable, "-c", f"{code}; sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        given = int(other.stdout.readline())
+        with pytest.raises(ServiceError, match=f"port {given} is taken"):
+            choose_port(given, 40_000)
+        assert choose_port(None, given) > given
+        other.stdin.close()
+        other.wait()
+    assert choose_port(given, 40_000) == given
 
 
 def test_processes_run_until_the_block_ends(tmp_path):
