@@ -117,12 +117,12 @@ def demo(
         raise CommandError(f"{recipe}: the demo's data needs the key `data.folder`; take {DEMO_RECIPE} for a pattern")
     typer.echo(f"{'generated' if write_demo_data(Path(folder), read.workload) else 'found'} the data in {folder}")
     outcome = run_dag(recipe, {}, typer.echo, port=port)
-    failed = [task for task, state in outcome.tasks.items() if state == "failed"]
     if outcome.tasks.get(OPEN) == "failed":  # no MLflow run, so nothing to show
         raise CommandError(f"{OPEN} failed; what it said stands above")
     has_champion = _show_demo(outcome)
     typer.echo(f"The demo took {readable_seconds(time.monotonic() - started)}.")
     if outcome.state != "success":
+        failed = [task for task, state in outcome.tasks.items() if state == "failed"]
         raise CommandError(f"the run failed: {', '.join(failed)}; what they said stands above")
     if not has_champion:
         raise typer.Exit(NOTHING_PROMOTED)

@@ -226,9 +226,7 @@ def non_inferiority(
         gains, reference_values = np.zeros_like(gains), np.full_like(gains, reference_point)
         bounds = Bounds(0, 0, below=unseen, above=unseen)
     else:
-        bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
-        short = unseen if lossless else max(unseen - (gain - bounds.of(gains)[0]), 0.0)
-        bounds = replace(bounds, below=bounds.below + short)
+        bounds = _bounds(gains, gain, confidence, rounding=rounding, lossless=lossless, unseen=unseen)
     scale = reference_values if tolerance.kind == "relative" else np.ones_like(gains)
     gain_low, gain_high = bounds.of(gains)
     lower, upper = bounds.of(gains + tolerance.value * scale)
@@ -291,6 +289,15 @@ def estimated_examples(tolerance: float, confidence: float = 0.95) -> int | None
 def _gains(candidate: ArrayLike, reference: ArrayLike, *, higher_is_better: bool) -> NDArray[np.float64]:
     difference = np.asarray(candidate, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     return difference if higher_is_better else -difference
+
+
+def _bounds(
+    gains: NDArray[np.float64], gain: float, confidence: float, *, rounding: float, lossless: bool, unseen: float
+) -> Bounds:
+    """Returns the bounds of the gain, the lower one as far down as what no example shows takes it."""
+    bounds = bca_bounds(gains, gain, confidence, rounding=rounding)
+    short = unseen if lossless else max(unseen - (gain - bounds.of(gains)[0]), 0.0)
+    return replace(bounds, below=bounds.below + short)
 
 
 def _needed(tolerance: Tolerance, reference_point: float, confidence: float) -> int | None:

@@ -130,7 +130,7 @@ def overrides(recipe: Recipe, text: str, values: Mapping[str, Any]) -> dict[str,
     settings = {}
     for key, value in changed.items():
         section = key.partition(".")[0]
-        if key in SEARCHED and (switched.get(section) or (OFF if recipe.is_off(section) else ON)) == OFF:
+        if key in SEARCHED and switched.get(section, OFF if recipe.is_off(section) else ON) == OFF:
             continue  # It would switch the stage on.
         if switched.get(section) == OFF:
             raise RecipeError(f"`{section}` is switched off for this run, and {key} is set: leave out one of them")

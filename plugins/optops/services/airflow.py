@@ -76,9 +76,9 @@ class Airflow:
             "AIRFLOW__OPTOPS__POOL": POOL,
             "AIRFLOW__OPTOPS__POOL_SLOTS": self.slots,
             "OPTOPS_HOME": optops_home(),
+            "PYTHONSAFEPATH": 1,  # no module from where this was started
         }
-        isolated = {"PYTHONSAFEPATH": "1"}  # no module from where this was started
-        return without_proxy(inherited | isolated | {name: str(value) for name, value in settings.items()})
+        return without_proxy(inherited | {name: str(value) for name, value in settings.items()})
 
     def commands(self) -> dict[str, list[str]]:
         """Returns the processes that it consists of; no triggerer, for nothing in a recipe's DAG defers."""

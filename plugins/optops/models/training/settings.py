@@ -174,7 +174,7 @@ def best_epoch(records: tuple[EpochRecord, ...]) -> int:
     however long it trains, and who trained longest is nearest to where it moves.
     """
     still = sum(1 for _ in takewhile(lambda record: record.validation == records[0].validation, records))
-    return max(records[max(still - 1, 0) :], key=lambda record: (record.validation, -record.epoch)).epoch
+    return max(records[still - 1 :], key=lambda record: (record.validation, -record.epoch)).epoch
 
 
 def out_of_patience(records: tuple[EpochRecord, ...], settings: TrainingSettings, warmup: int) -> bool:
