@@ -120,7 +120,8 @@ typedef struct {
                          as in BERT */
   float epsilon;      /* of the norms */
   int32_t activation; /* of the hidden units, an optops_activation */
-  int32_t precision;  /* of the products, an optops_precision; all else is fp32 */
+  int32_t precision; /* of the products, an optops_precision; where that of queries, keys and values
+                        is not fp32, attention is bf16 if the processor multiplies that */
   const int32_t* precisions; /* [layers * 4], of each product in the order of the weights; NULL:
                                 `precision` for all */
 } optops_encoder_config;

@@ -71,7 +71,7 @@ void attend(const optops_attention_config& config, const float* queries, const f
   float* rooms = kept->of(threads * room);
   parallel(threads, [&](Team& team) {
     const Range mine = team.share(pairs);
-    table.attend(task, mine.begin, mine.end, rooms + team.index() * room);
+    table.attend[OPTOPS_FP32](task, mine.begin, mine.end, rooms + team.index() * room);
   });
 }
 

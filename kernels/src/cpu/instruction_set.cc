@@ -9,8 +9,11 @@
 #include "cpu/product.h"
 #include "cpu/rows.h"
 //
+#include "cpu/panels.h"
+//
 #include "cpu/attention.h"
 #include "cpu/choice.h"
+#include "cpu/written_attention.h"
 
 namespace optops::OPTOPS_NAMESPACE {
 
@@ -24,10 +27,10 @@ const KernelTable kTable{
     .normalize_rows = normalize_rows,
     .activate_rows = activate_rows,
     .softmax_rows = softmax_rows,
-    .attend = attend,
-    .write_panels = write_panels,
-    .attend_memory = attend_memory,
-    .attend_written = attend_written,
+    .attend = {attend<Fp32>, attend<Rounded>, attend<Rounded>},
+    .write_panels = {write_panels<Fp32>, write_panels<FewRounded>, write_panels<FewRounded>},
+    .attend_memory = {attend_memory<Fp32>, attend_memory<FewRounded>, attend_memory<FewRounded>},
+    .attend_written = {attend_written<Fp32>, attend_written<Rounded>, attend_written<Rounded>},
     .choose = {choose<Fp32>, choose<Bf16>, choose<Int8>},
     .tile_width = kTileWidth,
     .log_sum = log_sum,

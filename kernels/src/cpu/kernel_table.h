@@ -72,6 +72,13 @@ struct MemoryAttentionTask {
   int64_t context_stride;
 };
 
+using AttentionKernel = void (*)(const AttentionTask& task, int64_t begin, int64_t end,
+                                 float* scratch);
+using MemoryAttentionKernel = void (*)(const MemoryAttentionTask& task, int64_t begin, int64_t end,
+                                       float* scratch);
+using PanelKernel = float (*)(const float* keys, const float* values, int64_t tokens,
+                              int64_t stride, int64_t head_size, float scale, float* panels);
+
 // Attention of hypotheses over what they have written so far. Keys and values of a position stay
 // where they were written: a hypothesis finds its own through its ancestors.
 struct WrittenAttentionTask {
@@ -91,18 +98,23 @@ struct WrittenAttentionTask {
   int64_t context_stride;
 };
 
-// Features of a head in a cache: whole vectors of any instruction set.
+using WrittenAttentionKernel = void (*)(const WrittenAttentionTask& task, int64_t begin,
+                                        int64_t end, float* scratch);
+
+// Floats of a key in a cache: whole vectors of any instruction set.
 static inline int64_t cached_size(int64_t head_size) { return (head_size + 15) / 16 * 16; }
 
-// Floats of one head's cache of one sentence, [keys, values][position][slot][cached_size].
+// Floats of one head's cache of one sentence, [keys, values][position][slot][cached_size]; pairs in
+// bfloat16 take half of it.
 static inline int64_t cache_floats(int64_t head_size, int64_t capacity, int64_t slots) {
   return 2 * capacity * slots * cached_size(head_size);
 }
 
-// Floats of the panels of one head's keys and values of one sentence.
+// Floats of the panels of one head's keys and values of one sentence: in fp32, or in bfloat16 with
+// groups that are whole tiles.
 static inline int64_t panel_floats(int64_t tokens, int64_t head_size) {
   const int64_t memory = (tokens + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
-  return memory * head_size + tokens * size;
+  return memory * ((head_size + 15) / 16 * 16) + (tokens + 15) / 16 * 16 * size;
 }
 
 // The choice of the best outputs of each row, without writing the outputs down.
@@ -123,25 +135,24 @@ struct ChoiceTask {
 using ChoiceKernel = void (*)(const ChoiceTask& task, int64_t rows, int64_t panel_begin,
                               int64_t panel_end);
 
-// Queries whose scores stand in the cache together.
-inline constexpr int64_t kQueryBlock = 48;
+// Queries whose scores stand in the cache together, at most.
+inline constexpr int64_t kQueryBlock = 64;
+
+// Floats of scratch of attend_memory for at most `slots` rows of a sentence: scores and a factor
+// for each row; queries and weights in bfloat16.
+static inline int64_t memory_scratch(int64_t longest, int64_t head_size, int64_t slots) {
+  const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
+  return slots * memory + (slots + 63) / 64 * 64 + rows_with_room(slots) * (memory + size) / 2;
+}
 
 // Floats of scratch that attention over a memory of at most `longest` tokens needs on each thread.
 static inline int64_t attention_scratch(int64_t longest, int64_t head_size) {
-  const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
-  return memory * head_size + memory * size + kQueryBlock * memory +
-         (memory > size ? memory : size);
-}
-
-// Floats of scratch of attend_memory for at most `slots` rows of a sentence.
-static inline int64_t memory_scratch(int64_t longest, int64_t head_size, int64_t slots) {
-  const int64_t memory = (longest + 63) / 64 * 64, size = (head_size + 63) / 64 * 64;
-  return slots * memory + (memory > size ? memory : size);
+  return panel_floats(longest, head_size) + memory_scratch(longest, head_size, kQueryBlock);
 }
 
 // Floats of scratch of attend_written for at most `positions`.
 static inline int64_t written_scratch(int64_t positions, int64_t head_size) {
-  return 2 * cached_size(head_size) + (positions + 15) / 16 * 16;
+  return 3 * cached_size(head_size) + (positions + 15) / 16 * 16;
 }
 
 struct KernelTable {
@@ -174,20 +185,18 @@ struct KernelTable {
                        float* room);
 
   // Computes the (sentence, head) pairs [begin, end), numbered sentence * heads + head.
-  void (*attend)(const AttentionTask& task, int64_t begin, int64_t end, float* scratch);
+  AttentionKernel attend[3];  // by optops_precision of the products around it
 
-  // Writes keys and values [tokens, stride] of one head as panels, the keys times the scale.
-  void (*write_panels)(const float* keys, const float* values, int64_t tokens, int64_t stride,
-                       int64_t head_size, float scale, float* panels);
+  // Writes keys and values [tokens, stride] of one head as panels, the keys times the scale;
+  // returns the square of the longest key's length, or infinity.
+  PanelKernel write_panels[3];
 
   // As attend; scratch holds memory_scratch floats.
-  void (*attend_memory)(const MemoryAttentionTask& task, int64_t begin, int64_t end,
-                        float* scratch);
+  MemoryAttentionKernel attend_memory[3];
 
   // As attend, after it has written the position's keys and values down; scratch holds
   // written_scratch floats.
-  void (*attend_written)(const WrittenAttentionTask& task, int64_t begin, int64_t end,
-                         float* scratch);
+  WrittenAttentionKernel attend_written[3];
 
   ChoiceKernel choose[3];  // by optops_precision
   int64_t tile_width;      // outputs of a tile of `choose`

@@ -31,13 +31,13 @@ inline constexpr int kTileLines = kTileWidth * 4 > kLine ? kTileWidth * 4 / kLin
 enum class Ahead { kNothing, kOwn, kNext };
 
 // How the groups of one precision are multiplied and added up. `kUnsigned`: activations are taken
-// as a + 128, and the sums start at what that adds too much.
+// as a + 128, and the sums start at what that adds too much. `kUnit`: by AMX where it is.
 struct Fp32 {
   using Sum = Floats;
   using Input = float;
   static constexpr int kGroup = 1;
   static constexpr int kRows = kMostRows;
-  static constexpr bool kInteger = false, kUnsigned = false;
+  static constexpr bool kInteger = false, kUnsigned = false, kUnit = false;
   using Activation = Floats;
   static inline Activation activation(const float* x) { return spread(*x); }
   static inline void add(Sum& sum, const uint8_t* weights, const Activation& a) {
@@ -51,7 +51,7 @@ struct Bf16 {
   using Input = uint16_t;
   static constexpr int kGroup = 2;
   static constexpr int kRows = kMostRows;
-  static constexpr bool kInteger = false, kUnsigned = false;
+  static constexpr bool kInteger = false, kUnsigned = false, kUnit = true;
   using Activation = __m512i;
   static inline Activation activation(const uint16_t* x) {
     int32_t pair;
@@ -62,6 +62,13 @@ struct Bf16 {
     asm("vdpbf16ps %1, %2, %0"
         : "+v"(sum)
         : "v"(load<__m512i>(weights)), "v"(a));  // as for int8 below
+  }
+  // Rounds values, those of `first` before those of `second`.
+  static inline Words rounded(Floats first, Floats second) {
+    return (Words)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  }
+  static inline void add_square(Floats& sum, const Words& pairs) {
+    sum = (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)pairs);
   }
 };
 #else
@@ -97,7 +104,7 @@ struct Int8 {
   using Input = uint8_t;
   static constexpr int kGroup = 4;
   static constexpr int kRows = kMostRows;
-  static constexpr bool kInteger = true, kUnsigned = true;
+  static constexpr bool kInteger = true, kUnsigned = true, kUnit = true;
   using Activation = __m512i;
   static inline Activation activation(const uint8_t* x) {
     int32_t four;
@@ -317,6 +324,15 @@ static inline void write_rows(const ProductTask& task, int64_t row, int64_t rows
   }
 }
 
+// Asks for one row's outputs of a tile, which are written when it is done: the next row's are far
+// away, and a store that waits for memory holds up all that come after it.
+static inline void ask_for_outputs(const ProductTask& task, int64_t row, int64_t column) {
+  if (!task.y) return;
+  const float* y = task.y + row * task.y_stride + column;
+  for (int line = 0; line < kTileLines; ++line)
+    __builtin_prefetch(y + line * (kLine / static_cast<int64_t>(sizeof(float))), 1);
+}
+
 }  // namespace optops::OPTOPS_NAMESPACE
 
 #if defined(__AMX_INT8__)
@@ -331,7 +347,7 @@ template <typename Precision, typename Take>
 static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t row_end,
                              int64_t panel_begin, int64_t panel_end, Take take) {
 #if defined(__AMX_INT8__)
-  if constexpr (Precision::kGroup > 1) {
+  if constexpr (Precision::kUnit) {
     return each_unit_tile<Precision>(task, row_begin, row_end, panel_begin, panel_end, take);
   }
 #endif
@@ -352,6 +368,7 @@ static inline void each_tile(const ProductTask& task, int64_t row_begin, int64_t
         const int64_t left = row_end - row;
         const int rows = left < Precision::kRows ? static_cast<int>(left) : Precision::kRows;
         const auto* from = x + row * task.x_stride;
+        for (int i = 0; i < rows; ++i) ask_for_outputs(task, row + i, column);
         Sum sums[kMostRows][kVectors];
         // The first rows bring the weights from memory, the next ones find them in the cache and
         // bring what the next tile needs.
@@ -386,8 +403,13 @@ static void product(const ProductTask& task, int64_t row_begin, int64_t row_end,
 static void round_rows(const float* x, int64_t rows, int64_t inputs, uint16_t* rounded,
                        int64_t stride) {
   for (int64_t row = 0; row < rows; ++row, x += inputs, rounded += stride) {
-    for (int64_t i = 0; i < inputs; ++i) rounded[i] = to_bfloat16(x[i]);
-    for (int64_t i = inputs; i < stride; ++i) rounded[i] = 0;
+    int64_t i = 0;
+#if defined(__AVX512BF16__)
+    for (; i + 2 * kWidth <= inputs; i += 2 * kWidth)
+      store(rounded + i, Bf16::rounded(load<Floats>(x + i), load<Floats>(x + i + kWidth)));
+#endif
+    for (; i < inputs; ++i) rounded[i] = to_bfloat16(x[i]);
+    for (; i < stride; ++i) rounded[i] = 0;
   }
 }
 

@@ -48,17 +48,20 @@ static void normalize_rows(const float* from, const float* residual, int64_t row
   }
 }
 
+// Returns the largest of the first `count` of `stride` scores; the others become minus infinity.
+// `stride` is a multiple of kWidth.
+static inline float largest_score(float* scores, int64_t count, int64_t stride) {
+  for (int64_t i = count; i < stride; ++i) scores[i] = -__builtin_inff();
+  Floats largest = load<Floats>(scores);
+  for (int64_t i = kWidth; i < stride; i += kWidth)
+    largest = larger(load<Floats>(scores + i), largest);
+  return largest_of(largest);
+}
+
 // Softmax of the first `count` of `stride` scores, in place; the others become 0. `stride` is a
 // multiple of kWidth.
 static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
-  for (int64_t i = count; i < stride; ++i) scores[i] = -__builtin_inff();
-  Floats largest = load<Floats>(scores);
-  for (int64_t i = kWidth; i < stride; i += kWidth) {
-    const Floats value = load<Floats>(scores + i);
-    largest = value > largest ? value : largest;
-  }
-  float most = largest[0];
-  for (int lane = 1; lane < kWidth; ++lane) most = largest[lane] > most ? largest[lane] : most;
+  const float most = largest_score(scores, count, stride);
   Floats sums = {};
   for (int64_t i = 0; i < stride; i += kWidth) {
     const Floats value = exponential(load<Floats>(scores + i) - most);

@@ -34,7 +34,12 @@ struct TileShapes {
 
 // Sets the sums of a tile to what each of its rows starts with. The instructions take tiles by
 // literal number.
-#define OPTOPS_START_TILE(sums, start) _tile_loadd(sums, start, 0)
+#define OPTOPS_START_TILE(sums, start)  \
+  if constexpr (Precision::kUnsigned) { \
+    _tile_loadd(sums, start, 0);        \
+  } else {                              \
+    _tile_zero(sums);                   \
+  }
 #define OPTOPS_MULTIPLY_TILES(sums, rows, weights) \
   if constexpr (Precision::kInteger) {             \
     _tile_dpbusd(sums, rows, weights);             \
@@ -48,10 +53,10 @@ template <typename Precision, bool kFromMemory, typename Meanwhile>
 static inline void sum_narrow(const uint8_t* x, int64_t x_bytes, const uint8_t* weights,
                               int64_t blocks, const typename Precision::Sum* start,
                               typename Precision::Sum* sums, Meanwhile meanwhile) {
-  OPTOPS_START_TILE(0, start);
-  OPTOPS_START_TILE(1, start + 1);
-  OPTOPS_START_TILE(2, start + 2);
-  OPTOPS_START_TILE(3, start + 3);
+  OPTOPS_START_TILE(0, start)
+  OPTOPS_START_TILE(1, start + 1)
+  OPTOPS_START_TILE(2, start + 2)
+  OPTOPS_START_TILE(3, start + 3)
   for (int64_t block = 0; block < blocks; ++block, weights += kTileGroups * kGroupStride) {
     if constexpr (kFromMemory) {
       for (int64_t line = 0; line < kTileGroups * kGroupStride; line += kLine)
@@ -79,10 +84,10 @@ template <typename Precision, typename Meanwhile>
 static inline void sum_wide(const uint8_t* x, int64_t x_bytes, const uint8_t* weights,
                             int64_t blocks, const typename Precision::Sum* start,
                             typename Precision::Sum* sums, Meanwhile meanwhile) {
-  OPTOPS_START_TILE(0, start);
-  OPTOPS_START_TILE(1, start + 1);
-  OPTOPS_START_TILE(2, start);
-  OPTOPS_START_TILE(3, start + 1);
+  OPTOPS_START_TILE(0, start)
+  OPTOPS_START_TILE(1, start + 1)
+  OPTOPS_START_TILE(2, start)
+  OPTOPS_START_TILE(3, start + 1)
   const uint8_t* second = x + kTileRows * x_bytes;
   for (int64_t block = 0; block < blocks; ++block, weights += kTileGroups * kGroupStride) {
 #pragma GCC unroll 16
@@ -142,7 +147,8 @@ struct Complete {
 };
 
 // As each_tile of product.h. Sums are handed on while the next ones are computed: the unit takes
-// its time beside the vectors, which finish outputs meanwhile, and ask memory for what comes next.
+// its time beside the vectors, which finish outputs meanwhile, and ask memory for what comes next:
+// weights, and where these sums will be written.
 template <typename Precision, typename Take>
 static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, int64_t row_end,
                                   int64_t panel_begin, int64_t panel_end, Take take) {
@@ -160,6 +166,7 @@ static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, in
   asm volatile("" : : "r"(&shapes) : "memory");
   _tile_loadconfig(&shapes);
   const bool few = count <= kTileRows;
+  int64_t row_asked = 0, rows_asked_end = 0;
   // Calls of `meanwhile` for the rows of one tile and for a panel, and what each of them has to do.
   const int64_t calls = (few ? 1 : 2) * blocks;
   const int64_t of_panel = (count + kRowsAtOnce - 1) / kRowsAtOnce * calls;
@@ -177,6 +184,8 @@ static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, in
     const uint8_t* next = weights + panel_bytes;
     const auto meanwhile = [&] {
       complete.hand_on(handed);
+      for (int64_t i = 0; i < handed && row_asked < rows_asked_end; ++i, ++row_asked)
+        ask_for_outputs(task, row_asked, panel * kPanelWidth);
       for (const uint8_t* end = next + asked; next < end; next += kLine)
         __builtin_prefetch(next, 0, 2);
     };
@@ -185,6 +194,8 @@ static inline void each_unit_tile(const ProductTask& task, int64_t row_begin, in
       const auto* from = reinterpret_cast<const uint8_t*>(input);
       const int64_t rows = row_end - row < kRowsAtOnce ? row_end - row : kRowsAtOnce;
       auto& sums = both[turn ^= 1];
+      row_asked = row;
+      rows_asked_end = row + rows;
       if (rows > kTileRows) {
         sum_wide<Precision>(from, x_bytes, weights, blocks, start, sums[0], meanwhile);
         sum_wide<Precision>(from, x_bytes, weights + 2 * kTileBytes, blocks, start + 2, sums[0] + 2,

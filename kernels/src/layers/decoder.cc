@@ -196,8 +196,9 @@ void DecoderState::remember(Team& team, const KernelTable& table, const Decoder&
       float* to = panels_.of(0) + layer_panels_[i] +
                   layer.cross_heads * all_panel_offsets_[sentence] +
                   head * panel_floats(tokens, head_size);
-      table.write_panels(keys, keys + part, tokens, stride, head_size,
-                         1.0F / std::sqrt(static_cast<float>(head_size)), to);
+      table.write_panels[layer.cross_key_value.precision](
+          keys, keys + part, tokens, stride, head_size,
+          1.0F / std::sqrt(static_cast<float>(head_size)), to);
     }
     team.barrier();
   }
@@ -256,7 +257,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
                                        .context = context,
                                        .context_stride = row_stride(self)};
     const Range own = team.share(active * layer.self_heads);
-    table.attend_written(written, own.begin, own.end, scratch);
+    table.attend_written[layer.query_key_value.precision](written, own.begin, own.end, scratch);
     team.barrier();
     leave(layer.self_output, context, layer.self_norm);
 
@@ -272,7 +273,7 @@ void DecoderState::step(Team& team, const KernelTable& table, const Decoder& dec
                                      .context = context,
                                      .context_stride = row_stride(cross)};
     const Range source = team.share(active * layer.cross_heads);
-    table.attend_memory(memory, source.begin, source.end, scratch);
+    table.attend_memory[layer.cross_key_value.precision](memory, source.begin, source.end, scratch);
     team.barrier();
     leave(layer.cross_output, context, layer.cross_norm);
 

@@ -19,6 +19,10 @@ constexpr int kProducts = 4;  // of a layer
 // than this: further rows bring no speed.
 constexpr int64_t kMostFloats = int64_t{1} << 27;
 
+// Bytes of a layer's weights, and of what stands between two products, that a thread's second cache
+// has room for.
+constexpr int64_t kCacheShare = int64_t{1} << 20;
+
 // Floats of a token between two products, as they stand in memory.
 struct Widest {
   int64_t wide = 1;     // queries, keys and values, or hidden units
@@ -37,7 +41,6 @@ struct Widest {
 struct Workspace {
   Scratch<float> wide, context, attention;
   Activations activations;
-  std::vector<int64_t> starts;
 
   void reserve(const Encoder& encoder, int64_t tokens, int64_t longest, int threads) {
     const Widest widest(encoder);
@@ -68,11 +71,11 @@ struct Workspaces {
   }
 };
 
-// One call on its way through the layers.
+// Some sentences on their way through the layers.
 struct Call {
   const Encoder& encoder;
   const KernelTable& table;
-  int64_t sentences;
+  std::vector<int64_t> starts;  // the first is 0
   int64_t tokens;
   int64_t scratch;  // floats per thread for attention
   float* states;    // [tokens, width]
@@ -87,18 +90,20 @@ struct Call {
                              .keys = joined + part,
                              .values = joined + 2 * part,
                              .memory_stride = stride,
-                             .query_starts = room.starts.data(),
-                             .query_ends = room.starts.data() + 1,
-                             .memory_starts = room.starts.data(),
-                             .memory_ends = room.starts.data() + 1,
+                             .query_starts = starts.data(),
+                             .query_ends = starts.data() + 1,
+                             .memory_starts = starts.data(),
+                             .memory_ends = starts.data() + 1,
                              .heads = layer.heads,
                              .head_size = head_size,
                              .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
                              .causal = false,
                              .context = room.context.of(0),
                              .context_stride = row_stride(part)};
+    const auto sentences = static_cast<int64_t>(starts.size()) - 1;
     const Range mine = team.share(sentences * layer.heads);
-    table.attend(task, mine.begin, mine.end, room.attention.of(0) + team.index() * scratch);
+    table.attend[layer.query_key_value.precision](task, mine.begin, mine.end,
+                                                  room.attention.of(0) + team.index() * scratch);
     team.barrier();
   }
 
@@ -128,14 +133,22 @@ struct Call {
     leave(layer.contract, wide, feed_forward_norm);
   }
 
-  void run(Team& team) const {
-    for (const EncoderLayer& layer : encoder.layers) run_layer(team, layer);
+  void finish(Team& team) const {
     if (encoder.sizes.norm_first) {
       normalize(team, table, {encoder.last_norm, encoder.sizes.epsilon}, states,
                 encoder.sizes.width, tokens, states);
     }
   }
 };
+
+// Takes calls through all layers, each layer by all of them: its weights come from the nearest
+// cache from the second on.
+void run(Team& team, const std::vector<Call>& calls, const Encoder& encoder) {
+  for (const EncoderLayer& layer : encoder.layers) {
+    for (const Call& call : calls) call.run_layer(team, layer);
+  }
+  for (const Call& call : calls) call.finish(team);
+}
 
 EncoderWork work_of(const Encoder& encoder) {
   EncoderWork work{};
@@ -150,19 +163,32 @@ EncoderWork work_of(const Encoder& encoder) {
   return work;
 }
 
-// Makes the call of some sentences, whose states are in y.
-Call call_of(const Encoder& encoder, const int64_t* starts, int64_t sentences, float* y,
-             int threads, Workspace& room) {
-  int64_t longest = 1;
-  room.starts.assign(1, 0);
-  for (int64_t i = 0; i < sentences; ++i) {
-    room.starts.push_back(starts[i + 1] - starts[0]);
-    longest = std::max(longest, starts[i + 1] - starts[i]);
+// Returns how many tokens go through a layer together, on each of `threads`: so many that what
+// stands between two products stays in a cache, where a layer's weights fit in beside it. Else all:
+// weights that come from further away for each group of tokens cost more than this saves.
+int64_t tokens_at_once(const Encoder& encoder, int64_t layer_bytes, int threads) {
+  const Widest widest(encoder);
+  const int64_t token = sizeof(float) * (widest.wide + widest.context + encoder.sizes.width);
+  return layer_bytes > kCacheShare ? INT64_MAX : threads * kCacheShare / token;
+}
+
+// Makes the calls of sentences, whose states are in y.
+std::vector<Call> calls_of(const Encoder& encoder, const int64_t* starts, int64_t sentences,
+                           int64_t most, float* y, int threads, Workspace& room) {
+  std::vector<Call> calls;
+  for (int64_t first = 0, end; first < sentences; first = end) {
+    end = first + 1;
+    int64_t longest = starts[end] - starts[first];
+    for (; end < sentences && starts[end + 1] - starts[first] <= most; ++end)
+      longest = std::max(longest, starts[end + 1] - starts[end]);
+    std::vector<int64_t> own{0};
+    for (int64_t i = first; i < end; ++i) own.push_back(starts[i + 1] - starts[first]);
+    room.reserve(encoder, own.back(), longest, threads);
+    const int64_t scratch = attention_scratch(longest, encoder.sizes.head_size);
+    calls.push_back({encoder, kernels(), own, own.back(), scratch,
+                     y + (starts[first] - starts[0]) * encoder.sizes.width, room});
   }
-  const int64_t tokens = starts[sentences] - starts[0];
-  room.reserve(encoder, tokens, longest, threads);
-  const int64_t scratch = attention_scratch(longest, encoder.sizes.head_size);
-  return {encoder, kernels(), sentences, tokens, scratch, y, room};
+  return calls;
 }
 
 // Encodes sentences that there is room for.
@@ -174,19 +200,21 @@ void encode_together(const Encoder& encoder, const float* x, const int64_t* star
   if (x != y) std::memcpy(y, x, tokens * width * sizeof(float));
   const std::vector<int64_t> firsts = divide(starts, sentences, work, threads);
   const auto parts = static_cast<int64_t>(firsts.size()) - 1;
+  const int of_part = parts > 1 ? 1 : threads;
+  const int64_t most = tokens_at_once(
+      encoder, work.weight_bytes / static_cast<int64_t>(encoder.layers.size()), of_part);
   workspaces.rooms.resize(parts);
-  std::vector<Call> calls;
+  std::vector<std::vector<Call>> calls;
   for (int64_t i = 0; i < parts; ++i) {
     const int64_t* from = starts + firsts[i];
-    calls.push_back(call_of(encoder, from, firsts[i + 1] - firsts[i],
-                            y + (*from - starts[0]) * width, parts > 1 ? 1 : threads,
-                            workspaces.rooms[i]));
+    calls.push_back(calls_of(encoder, from, firsts[i + 1] - firsts[i], most,
+                             y + (*from - starts[0]) * width, of_part, workspaces.rooms[i]));
   }
   parallel(threads, [&](Team& team) {
-    if (parts == 1) return calls[0].run(team);
+    if (parts == 1) return run(team, calls[0], encoder);
     Team alone(0, 1, nullptr);
     const Range mine = team.share(parts);
-    for (int64_t i = mine.begin; i < mine.end; ++i) calls[i].run(alone);
+    for (int64_t i = mine.begin; i < mine.end; ++i) run(alone, calls[i], encoder);
   });
 }
 

@@ -28,7 +28,8 @@ class PackedEncoder(Packed):
             each block. Without it each norm follows its block's residual sum, as in BERT.
         activation: Of the hidden units.
         epsilon: Of the norms.
-        precision: Of the products: `fp32`, `bf16` or `int8`; attention, softmax and norms are fp32.
+        precision: Of the products: `fp32`, `bf16` or `int8`. In bf16 and int8 attention multiplies in bf16 where the
+            processor does; softmax and norms are fp32.
 
     Raises:
         ValueError: If shapes do not fit, or a value is not finite.

@@ -59,7 +59,8 @@ class PackedTranslator(Packed):
         end: The id that closes it.
         activation: Of the hidden units.
         epsilon: Of the norms.
-        precision: Of the products that do not say otherwise: `fp32`, `bf16` or `int8`; all else is fp32.
+        precision: Of the products that do not say otherwise: `fp32`, `bf16` or `int8`; attention as in `PackedEncoder`,
+            all else in fp32.
         projection_precision: Of the projection; None: as `precision`.
 
     Raises:

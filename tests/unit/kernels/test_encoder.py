@@ -23,7 +23,8 @@ for i in range(count):
     layers.append(EncoderLayerWeights(int(arrays[f"{i}/heads"]), **parts))
 last_norm = pair("last_norm") if "last_norm/0" in arrays else None
 for precision in ("fp32", "bf16", "int8"):
-    encoder = PackedEncoder(layers, head_size=16, last_norm=last_norm, activation="gelu", precision=precision)
+    settings = {"head_size": int(arrays["head_size"]), "last_norm": last_norm, "activation": "gelu"}
+    encoder = PackedEncoder(layers, **settings, precision=precision)
     for threads in (1, 2):
         found[f"{precision}/{threads}"] = encoder(arrays["x"], arrays["lengths"], threads=threads)
 """
@@ -97,20 +98,27 @@ def reference(x, layers, head_size, last_norm):
 TAILS, KILOBYTES = ((3, 72), (1, 24)), ((16, 256), (1, 512))
 
 
-def make_model(norm_first, sizes=TAILS):
+def make_model(norm_first, sizes=TAILS, head_size=16):
     random = np.random.default_rng(0)
-    layers = [make_layer(random, 40, heads, 16, units) for heads, units in sizes]
+    layers = [make_layer(random, 40, heads, head_size, units) for heads, units in sizes]
     last_norm = make_layer(random, 40, 1, 16, 16).attention_norm if norm_first else None
     x = random.normal(size=(len(LENGTHS), 80, 40)).astype(np.float32)
     return layers, last_norm, x
 
 
-def as_arrays(layers, last_norm, x, lengths):
+def as_arrays(layers, last_norm, x, lengths, head_size=16):
     """What RUN reads."""
-    arrays = {"x": x, "lengths": lengths} | {f"{i}/heads": layer.heads for i, layer in enumerate(layers)}
+    arrays = {"x": x, "lengths": lengths, "head_size": head_size}
+    arrays |= {f"{i}/heads": layer.heads for i, layer in enumerate(layers)}
     for i, layer in enumerate(layers):
         arrays |= {f"{i}/{name}/{j}": getattr(layer, name)[j] for name in PAIRS for j in (0, 1)}
     return arrays | ({f"last_norm/{j}": last_norm[j] for j in (0, 1)} if last_norm else {})
+
+
+@pytest.fixture(params=TOLERANCE)
+def any_encoder(request):
+    layers, last_norm, _ = make_model(norm_first=True)
+    return PackedEncoder(layers, head_size=16, last_norm=last_norm, activation="gelu", precision=request.param)
 
 
 @pytest.fixture
@@ -119,16 +127,33 @@ def encoder():
     return PackedEncoder(layers, head_size=16, last_norm=last_norm, activation="gelu")
 
 
-@pytest.mark.parametrize(("norm_first", "sizes"), [(True, TAILS), (False, TAILS), (False, KILOBYTES)])
-def test_it_agrees_with_float64_and_threads_change_no_bit(isa, norm_first, sizes, run_under):
-    layers, last_norm, x = make_model(norm_first, sizes)
-    found = run_under(isa, RUN, as_arrays(layers, last_norm, x, LENGTHS))
+@pytest.mark.parametrize(
+    ("norm_first", "sizes", "head_size"),
+    [(True, TAILS, 16), (False, TAILS, 16), (False, KILOBYTES, 16), (True, TAILS, 5), (True, TAILS, 72)],
+)
+def test_it_agrees_with_float64_and_threads_change_no_bit(isa, norm_first, sizes, head_size, run_under):
+    layers, last_norm, x = make_model(norm_first, sizes, head_size)
+    found = run_under(isa, RUN, as_arrays(layers, last_norm, x, LENGTHS, head_size))
     for precision, tolerance in TOLERANCE.items():
         np.testing.assert_array_equal(found[f"{precision}/1"], found[f"{precision}/2"])
         for row, length in enumerate(LENGTHS):
-            expected = reference(x[row, :length], layers, 16, last_norm)
+            expected = reference(x[row, :length], layers, head_size, last_norm)
             np.testing.assert_allclose(found[f"{precision}/1"][row, :length], expected, atol=tolerance, rtol=0)
             assert not found[f"{precision}/1"][row, length:].any()
+
+
+@pytest.mark.parametrize("size", [1, 9, 40])
+def test_scores_beyond_what_an_exponential_holds_are_weighed_too(isa, size, run_under):
+    layer = make_layer(np.random.default_rng(0), 40, 1, 40, 24)
+    # Tokens that differ in one feature each: a query's score of itself is size^2 / sqrt(40), of others it is 0.
+    kernel, bias = (part.copy() for part in layer.query_key_value)
+    kernel[:, :40] = kernel[:, 40:80] = size * np.eye(40)
+    bias[:80] = 0
+    layers = [replace(layer, query_key_value=(kernel, bias))]
+    x = np.eye(40, dtype=np.float32)[None]
+    found = run_under(isa, RUN, as_arrays(layers, None, x, [40], 40))
+    for precision, tolerance in TOLERANCE.items():
+        np.testing.assert_allclose(found[f"{precision}/1"][0], reference(x[0], layers, 40, None), atol=tolerance)
 
 
 def test_so_many_sentences_that_each_thread_has_some_of_its_own_come_out_the_same(isa, run_under):
@@ -140,8 +165,9 @@ def test_so_many_sentences_that_each_thread_has_some_of_its_own_come_out_the_sam
         np.testing.assert_array_equal(found[f"{precision}/1"], found[f"{precision}/2"])
 
 
-def test_neither_padding_nor_order_nor_neighbours_change_a_bit(encoder):
+def test_neither_padding_nor_order_nor_neighbours_change_a_bit(any_encoder):
     _, _, x = make_model(norm_first=True)
+    encoder = any_encoder
     whole = encoder(x, LENGTHS)
     garbage = x.copy()
     for row, length in enumerate(LENGTHS):
@@ -178,8 +204,9 @@ def test_layers_that_share_their_weights_may_be_given_several_times():
     np.testing.assert_allclose(shared(x[:1], [5])[0, :5], expected, atol=1e-4)
 
 
-def test_a_sentence_that_is_not_finite_does_not_touch_its_neighbours(encoder):
+def test_a_sentence_that_is_not_finite_does_not_touch_its_neighbours(any_encoder):
     _, _, x = make_model(norm_first=True)
+    encoder = any_encoder
     clean = encoder(x, LENGTHS)
     x[1, 3, 7] = np.inf
     found = encoder(x, LENGTHS)

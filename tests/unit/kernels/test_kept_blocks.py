@@ -37,13 +37,23 @@ sys.exit("an id that is not there was taken")
 """
 
 
+TRANSLATE = """
+from optops.kernels import PackedTranslator
+translator = PackedTranslator.from_bytes(arrays["block"])
+result = translator.translate(arrays["ids"], arrays["lengths"], arrays["limits"], beam=3)
+found |= {"ids": result.ids, "scores": result.scores}
+"""
+
+
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_a_block_of_every_version_translates_as_it_did(path):
+def test_a_block_of_every_version_translates_as_it_did(path, run_under):
     with np.load(path) as kept:
-        translator = PackedTranslator.from_bytes(kept["block"])
-        found = translator.translate(kept["ids"], LENGTHS, LIMITS, beam=3)
-        np.testing.assert_array_equal(found.ids, kept["found"])
-        np.testing.assert_allclose(found.scores, kept["scores"], atol=1e-4)
+        # Attention is in fp32 there; elsewhere it may be in bfloat16, and choose other ids of random weights.
+        arrays = {"block": kept["block"], "ids": kept["ids"], "lengths": LENGTHS, "limits": LIMITS}
+        found = run_under("generic", TRANSLATE, arrays)
+        np.testing.assert_array_equal(found["ids"], kept["found"])
+        # A single int8 value that rounds the other way moves a score by 1e-3.
+        np.testing.assert_allclose(found["scores"], kept["scores"], atol=2e-3)
 
 
 def test_a_block_is_kept_of_the_version_that_is_written_now():
