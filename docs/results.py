@@ -283,16 +283,29 @@ def _draw(figures: list[Figure], picture: Path) -> None:
 
 
 def _spread(figures: list[Figure]) -> str:
-    lines = ["| model | figure | mean | standard deviation | lowest | highest |", "|---|---|---|---|---|---|"]
-    for (model, what), group in groupby(
-        sorted((f for f in figures if f.model and not f.what.startswith(LATENCY)), key=lambda f: (f.model, f.what)),
-        key=lambda f: (f.model, f.what),
-    ):
-        values = [figure.value for figure in group]
-        if len(values) > 1 and min(values) < max(values):
-            ends = f"{min(values):.2f} | {max(values):.2f}"
-            lines.append(f"| {model} | {what} | {mean(values):.2f} | {stdev(values):.2f} | {ends} |")
-    return "\n".join(lines)
+    """Returns a table of means, deviations and ends over the seeds; of speeds only where one kind of host timed all."""
+    whats = dict.fromkeys(figure.what for figure in figures if figure.model)
+    qualities = [what.removeprefix(CHANGE) for what in whats if what.startswith(CHANGE)]
+    heads = {what: _short(what, qualities) for what in qualities}
+    heads |= {CHANGE + what: f"change of {head}, {_unit(figures, CHANGE + what)}" for what, head in heads.items()}
+    if len({figure.host for figure in figures}) == 1:
+        heads |= {what: what for what in whats if what.startswith(SPEED_UP)}
+    lines = [f"| {' | '.join(['model', *heads.values()])} |", "|---" * (1 + len(heads)) + "|"]
+    for model in dict.fromkeys(figure.model for figure in figures if figure.model):
+        values = [[f.value for f in figures if (f.model, f.what) == (model, what)] for what in heads]
+        if any(len(some) > 1 for some in values):
+            lines.append(f"| {' | '.join([model, *map(_spread_of, values)])} |")
+    return "\n".join([*lines, "", "Mean and standard deviation, and in brackets the lowest and the highest."])
+
+
+def _unit(figures: list[Figure], what: str) -> str:
+    return next(figure.unit for figure in figures if figure.what == what)
+
+
+def _spread_of(values: list[float]) -> str:
+    if len(values) < 2:
+        return ""
+    return f"{mean(values):.2f} ± {stdev(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 def main() -> None:
