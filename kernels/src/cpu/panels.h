@@ -27,8 +27,7 @@ template <typename Precision>
 static inline int64_t groups_of(int64_t count) {
   const int64_t groups = (count + Precision::kGroup - 1) / Precision::kGroup;
 #if defined(__AMX_BF16__)
-  if constexpr (Precision::kUnit)
-    return (groups + kTileGroups - 1) / kTileGroups * kTileGroups;
+  if constexpr (Precision::kUnit) return (groups + kTileGroups - 1) / kTileGroups * kTileGroups;
 #endif
   return groups;
 }

@@ -13,8 +13,6 @@ namespace optops::OPTOPS_NAMESPACE {
 
 inline constexpr int kTileGroups = 16;
 inline constexpr int kTileBytes = 64;  // of a row of a tile
-// How far ahead weights go from the second level to the first: two blocks of the inputs.
-inline constexpr int64_t kWeightsAhead = 2 * kTileGroups * kGroupStride;
 
 // Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights.
 struct TileShapes {
@@ -90,11 +88,6 @@ static inline void sum_wide(const uint8_t* x, int64_t x_bytes, const uint8_t* we
   OPTOPS_START_TILE(3, start + 1)
   const uint8_t* second = x + kTileRows * x_bytes;
   for (int64_t block = 0; block < blocks; ++block, weights += kTileGroups * kGroupStride) {
-#pragma GCC unroll 16
-    for (int group = 0; group < kTileGroups; ++group) {
-      __builtin_prefetch(weights + kWeightsAhead + group * kGroupStride);
-      __builtin_prefetch(weights + kWeightsAhead + group * kGroupStride + kTileBytes);
-    }
     _tile_loadd(4, x + block * kTileBytes, x_bytes);
     _tile_loadd(6, weights, kGroupStride);
     _tile_loadd(7, weights + kTileBytes, kGroupStride);
