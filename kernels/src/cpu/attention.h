@@ -138,20 +138,6 @@ static inline void weigh_small(const Head& head, const AttentionRoom& room) {
   }
 }
 
-// Turns scores into weights, up to `stride`: zero beyond `count`. They are not divided by their
-// sum, whose inverse is returned.
-static inline float weigh(float* scores, int64_t count, int64_t stride) {
-  const float most = largest_score(scores, count, stride);
-  Floats sums = {};
-  for (int64_t i = 0; i < stride; i += kWidth) {
-    const Floats weights = exponential(load<Floats>(scores + i) - most);
-    sums += weights;
-    store(scores + i, weights);
-  }
-  for (int64_t i = count; i < stride; ++i) scores[i] = 0.0F;
-  return 1.0F / sum_of(sums);
-}
-
 // As weigh, from scores in units of log 2 to weights in bfloat16.
 template <typename Precision>
 static inline float weigh(float* scores, int64_t count, int64_t stride, uint16_t* weights) {

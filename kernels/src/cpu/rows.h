@@ -58,21 +58,27 @@ static inline float largest_score(float* scores, int64_t count, int64_t stride) 
   return largest_of(largest);
 }
 
-// Softmax of the first `count` of `stride` scores, in place; the others become 0. `stride` is a
-// multiple of kWidth.
-static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
+// Turns scores into weights, up to `stride`: zero beyond `count`. They are not divided by their
+// sum, whose inverse is returned.
+static inline float weigh(float* scores, int64_t count, int64_t stride) {
   const float most = largest_score(scores, count, stride);
   Floats sums = {};
   for (int64_t i = 0; i < stride; i += kWidth) {
-    const Floats value = exponential(load<Floats>(scores + i) - most);
-    sums += value;
-    store(scores + i, value);
+    const Floats weights = exponential(load<Floats>(scores + i) - most);
+    sums += weights;
+    store(scores + i, weights);
   }
+  for (int64_t i = count; i < stride; ++i) scores[i] = 0.0F;
   // What the padding added, which is e^-87 each, is less than half a unit in the last place of the
   // sum.
-  const float factor = 1.0F / sum_of(sums);
+  return 1.0F / sum_of(sums);
+}
+
+// Softmax of the first `count` of `stride` scores, in place; the others become 0. `stride` is a
+// multiple of kWidth.
+static inline void softmax_row(float* scores, int64_t count, int64_t stride) {
+  const float factor = weigh(scores, count, stride);
   for (int64_t i = 0; i < count; ++i) scores[i] *= factor;
-  for (int64_t i = count; i < stride; ++i) scores[i] = 0.0F;
 }
 
 static void activate_rows(const float* x, int64_t rows, int64_t width, const float* bias,
